@@ -1,0 +1,209 @@
+//! `ganeti-hookd check`
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use serde::Serialize;
+
+use super::{Failure, failed};
+use crate::api;
+use crate::cluster::{Cluster, system_name};
+use crate::daemon::read_settings;
+use crate::event::Phase;
+use crate::hook::{self, scripts};
+use crate::process::livelock;
+use crate::queue::{scan, watch};
+use crate::settings::Settings;
+
+/// Check configuration, permissions and system; say what to do about each finding
+///
+/// The exit code is 0 when nothing has to be done, 78 when the configuration is bad, 1
+/// otherwise.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON Lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a finding is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    /// Worth knowing; nothing fails.
+    Note,
+    /// Something does not work.
+    Fail,
+}
+
+/// One thing that was checked.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    what: String,
+}
+
+fn ok(check: &'static str, what: impl ToString) -> Finding {
+    Finding { check, verdict: Verdict::Ok, what: what.to_string() }
+}
+
+fn note(check: &'static str, what: impl ToString) -> Finding {
+    Finding { check, verdict: Verdict::Note, what: what.to_string() }
+}
+
+fn fail(check: &'static str, what: impl ToString) -> Finding {
+    Finding { check, verdict: Verdict::Fail, what: what.to_string() }
+}
+
+impl Args {
+    pub(super) fn run(&self, config: &Path) -> Result<(), Failure> {
+        let settings = read_settings(config)?;
+        let mut findings = vec![configuration(config)];
+        findings.extend([
+            queue(&settings),
+            inotify(&settings),
+            data(&settings),
+            livelocks(&settings),
+            state(&settings),
+        ]);
+        findings.extend([Phase::Pre, Phase::Post].map(|phase| hooks(&settings, phase)).into_iter().flatten());
+        findings.extend([kernel(), proc_hidden(), daemon(&settings)]);
+        let mut out = io::stdout().lock();
+        for finding in &findings {
+            if self.json {
+                writeln!(out, "{}", serde_json::to_string(finding).map_err(failed)?)?;
+            } else {
+                let verdict = match finding.verdict {
+                    Verdict::Ok => "ok",
+                    Verdict::Note => "note",
+                    Verdict::Fail => "FAIL",
+                };
+                writeln!(out, "{verdict:<5} {:<14} {}", finding.check, finding.what)?;
+            }
+        }
+        match findings.iter().any(|finding| finding.verdict == Verdict::Fail) {
+            true => Err(Failure::Silent),
+            false => Ok(()),
+        }
+    }
+}
+
+fn configuration(config: &Path) -> Finding {
+    match config.exists() {
+        true => ok("configuration", config.display()),
+        false => note("configuration", format!("{} does not exist; the defaults apply", config.display())),
+    }
+}
+
+fn queue(settings: &Settings) -> Finding {
+    let dir = settings.paths.queue_dir.display();
+    match scan::jobs(&settings.paths.queue_dir) {
+        Ok(jobs) => ok("queue", format!("{dir}: {} jobs", jobs.len())),
+        Err(error) => fail("queue", format!("{error}; is paths.queue-dir right, and does this run as root?")),
+    }
+}
+
+fn inotify(settings: &Settings) -> Finding {
+    match watch::watch(std::slice::from_ref(&settings.paths.queue_dir), |_| {}) {
+        Ok(_) => ok("inotify", "the queue can be watched"),
+        Err(error) => fail("inotify", error),
+    }
+}
+
+fn data(settings: &Settings) -> Finding {
+    let node = if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() };
+    let file = settings.paths.data_dir.join(crate::cluster::MASTER_NODE);
+    match Cluster::new(&settings.paths.data_dir).master() {
+        Ok(Some(master)) if master == node => ok("master", format!("this node, {node}")),
+        Ok(Some(master)) => note(
+            "master",
+            format!("{master}; this node, {node}, is in standby. If they are one, set master.name"),
+        ),
+        Ok(None) => note(
+            "master",
+            format!(
+                "{} does not exist: this node is in no cluster yet, or paths.data-dir is wrong",
+                file.display()
+            ),
+        ),
+        Err(error) => fail("master", error),
+    }
+}
+
+fn livelocks(settings: &Settings) -> Finding {
+    let dir = settings.paths.ganeti_run_dir.join(livelock::DIRECTORY);
+    match std::fs::read_dir(&dir) {
+        Ok(_) => ok("livelocks", dir.display()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => note(
+            "livelocks",
+            format!(
+                "{} does not exist; Ganeti makes it when it starts. If it has, paths.ganeti-run-dir is wrong",
+                dir.display()
+            ),
+        ),
+        Err(error) => fail("livelocks", format!("{}: {error}", dir.display())),
+    }
+}
+
+fn state(settings: &Settings) -> Finding {
+    let dir = &settings.paths.state_dir;
+    match rustix::fs::access(dir, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => ok("state", dir.display()),
+        Err(rustix::io::Errno::NOENT) => {
+            note("state", format!("{} does not exist; the daemon makes it", dir.display()))
+        }
+        Err(errno) => fail("state", format!("{}: {errno}; the daemon's user must own it", dir.display())),
+    }
+}
+
+fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {
+    let name = hook::directory(phase);
+    let dir = settings.paths.hooks_dir.join(name);
+    match scripts::list(&dir) {
+        Ok(scripts) if scripts.is_empty() => vec![note(name, format!("no script in {}", dir.display()))],
+        Ok(scripts) => scripts
+            .into_iter()
+            .map(|script| match script.refusal {
+                None => ok(name, script.name),
+                Some(refusal) => fail(name, format!("{} is refused: {refusal}", script.name)),
+            })
+            .collect(),
+        Err(refusal) => vec![fail(name, refusal)],
+    }
+}
+
+fn kernel() -> Finding {
+    match pidfd_open(getpid(), PidfdFlags::empty()) {
+        Ok(_) => ok("pidfd", "the kernel has pidfds"),
+        Err(errno) => fail(
+            "pidfd",
+            format!("{errno}; Linux 5.3 or newer is needed, and a sandbox that allows pidfd_open"),
+        ),
+    }
+}
+
+/// A `/proc` that hides other users' processes makes them look dead.
+fn proc_hidden() -> Finding {
+    match std::fs::read("/proc/1/stat") {
+        Ok(_) => ok("proc", "/proc shows other users' processes"),
+        Err(error) => note(
+            "proc",
+            format!(
+                "/proc/1/stat: {error}; /proc hides other users' processes (hidepid=, ProtectProc=): run as root"
+            ),
+        ),
+    }
+}
+
+fn daemon(settings: &Settings) -> Finding {
+    match api::get(&settings.paths.run_dir, "/v1/status") {
+        Ok(_) => ok("daemon", "it runs and answers"),
+        Err(error) => note(
+            "daemon",
+            format!("{}: {error}; it does not run", settings.paths.run_dir.join(api::SOCKET).display()),
+        ),
+    }
+}

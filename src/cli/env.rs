@@ -1,0 +1,105 @@
+//! `ganeti-hookd env`
+
+use std::io::{self, Write};
+
+use super::{Failure, failed};
+use crate::cluster::Cluster;
+use crate::event::{Event, EventKey, Phase};
+use crate::hook::plan;
+use crate::job::{self, JobId, Liveness};
+use crate::journal::{Filter, History};
+use crate::machine::{self, Progress};
+use crate::queue::read::JobReader;
+use crate::settings::Settings;
+
+/// Show the environment that a hook would get
+///
+/// For an event of the history the environment its hooks got; for an opcode of a job in
+/// the queue or the archive the one they would get now.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The job
+    job: JobId,
+
+    /// The opcode's place in the job, from 0
+    op: u32,
+
+    /// pre or post
+    phase: Phase,
+
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
+        let (seq, event) = match self.recorded(settings)? {
+            Some(found) => found,
+            None => (0, self.supposed(settings)?),
+        };
+        let facts = Cluster::new(&settings.paths.data_dir).facts();
+        let common = plan::common(seq, &event, plan::NOT_APPLICABLE, &facts, settings.hooks.status_words);
+        let env = plan::for_run(&common, true, 1);
+        let mut out = io::stdout().lock();
+        if self.json {
+            return Ok(writeln!(out, "{}", serde_json::to_string(&env).map_err(failed)?)?);
+        }
+        for (name, value) in env {
+            writeln!(out, "{name}={value}")?;
+        }
+        Ok(())
+    }
+
+    fn key(&self) -> EventKey {
+        EventKey { job: self.job, op: self.op, phase: self.phase }
+    }
+
+    /// The event in the history, the last one of its name.
+    fn recorded(&self, settings: &Settings) -> Result<Option<(i64, Event)>, Failure> {
+        let Some(history) = History::open(&settings.paths.state_dir)? else { return Ok(None) };
+        let mut found = None;
+        history.events(&Filter { key: Some(self.key()), ..Filter::default() }, |event| {
+            found = Some((event.seq, event.event));
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// The event that the job's file tells, or one like it if it has not come yet.
+    fn supposed(&self, settings: &Settings) -> Result<Event, Failure> {
+        let mut reader = JobReader::new(&settings.paths.queue_dir);
+        let in_queue = reader.queued(self.job).map_err(failed)?.map(<[u8]>::to_vec);
+        let bytes = match in_queue {
+            Some(bytes) => bytes,
+            None => reader.archived(self.job).map_err(failed)?.map(<[u8]>::to_vec).ok_or_else(|| {
+                failed(format!(
+                    "there is no job {} in {} or its archive",
+                    self.job,
+                    settings.paths.queue_dir.display()
+                ))
+            })?,
+        };
+        let job = job::parse(self.job, &bytes).map_err(failed)?;
+        let Some(op) = job.ops.get(self.op as usize) else {
+            return Err(failed(format!(
+                "job {} has no opcode {}; it has {}",
+                self.job,
+                self.op,
+                job.ops.len()
+            )));
+        };
+        let step = machine::step(Progress::default(), &job, Liveness::Unknown);
+        let happened = step.transitions.iter().find(|t| t.op == self.op && t.phase == self.phase);
+        Ok(Event {
+            key: self.key(),
+            received: job.received,
+            op_count: u32::try_from(job.ops.len()).unwrap_or(u32::MAX),
+            op_code: op.code.clone().into_owned(),
+            status: happened.and_then(|t| t.status),
+            executed: op.executed.is_some(),
+            late: false,
+            time: crate::daemon::now(),
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line: one file a command.
+
+mod check;
+mod env;
+mod events;
+mod record;
+mod replay;
+mod run;
+mod stand_in;
+mod status;
+mod table;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::daemon::{StartError, read_settings};
+use crate::settings::{DEFAULT_PATH, Settings};
+
+/// Global hooks for an unmodified Ganeti: scripts before and after every opcode, also
+/// when the job process dies
+#[derive(Debug, Parser)]
+#[command(name = "ganeti-hookd", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Args {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run(run::Args),
+    /// Play a recording and print the events it holds
+    Replay(replay::Args),
+    /// Record the live queue, to replay it elsewhere
+    Record(record::Args),
+    /// Show how the daemon is doing
+    Status(status::Args),
+    /// Show the history of events and hook runs
+    Events(events::Args),
+    /// Show the environment that a hook would get
+    Env(env::Args),
+    /// Check configuration, permissions and system; say what to do about each finding
+    Check(check::Args),
+    /// Hold a livelock, as a job process does (`replay --live` uses it)
+    #[command(hide = true)]
+    StandIn(stand_in::Args),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration is bad: exit code 78 (sysexits.h, `EX_CONFIG`).
+    Config(String),
+    /// It failed: exit code 1.
+    Failed(String),
+    /// It failed, and has said so already.
+    Silent,
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Unreadable { .. } | StartError::Settings { .. } => Self::Config(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // Whoever read our output has seen enough.
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Silent } else { Self::Failed(error.to_string()) }
+    }
+}
+
+impl From<crate::journal::JournalError> for Failure {
+    fn from(error: crate::journal::JournalError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// A failure with its words.
+pub fn failed(what: impl ToString) -> Failure {
+    Failure::Failed(what.to_string())
+}
+
+/// Runs the command that the program was called with.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Run(command) => command.run(&args.config),
+        Command::Replay(command) => command.run(&args.config),
+        Command::Record(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Status(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Check(command) => command.run(&args.config),
+        Command::StandIn(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Silent) => ExitCode::FAILURE,
+        Err(Failure::Failed(what)) => complain(&what, 1),
+        Err(Failure::Config(what)) => complain(&what, 78),
+    }
+}
+
+fn complain(what: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "ganeti-hookd: {what}");
+    ExitCode::from(code)
+}
+
+fn settings(config: &Path) -> Result<Settings, Failure> {
+    Ok(read_settings(config)?)
+}
+
+/// A duration as people read it: `0.3s`, `12s`, `4m10s`.
+fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 {
+        return format!("{seconds:.1}s");
+    }
+    let whole = std::time::Duration::from_secs(seconds as u64);
+    humantime::format_duration(whole).to_string().replace(' ', "")
+}
+
+/// A time as people read it, in the system's time zone.
+fn local_time(seconds: f64) -> String {
+    let Ok(timestamp) = jiff::Timestamp::from_microsecond((seconds * 1e6) as i64) else {
+        return "?".to_owned();
+    };
+    timestamp.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}

@@ -1,0 +1,261 @@
+//! `ganeti-hookd replay`
+
+mod live;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Failure, failed};
+use crate::daemon::read_settings;
+use crate::event::{Event, EventRecord};
+use crate::hook::plan::{self, ClusterFacts, Environment};
+use crate::hook::run::{Limits, Outcome, run};
+use crate::hook::{self, scripts};
+use crate::recording::{Line, parse_line};
+use crate::replay::Replay;
+use crate::settings::{DEFAULT_PATH, Settings, StatusWords};
+use live::Live;
+
+/// Play a recording and print the events it holds
+///
+/// Prints one JSON object a line. Needs no root, no Ganeti and no configuration. PATH is
+/// a recording (JSON Lines, from `ganeti-hookd record`), or a directory that holds one
+/// named events.jsonl.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The recording
+    path: PathBuf,
+
+    /// Add the hooks' environment (`env`) and nodes (`nodes`, master first) to each event
+    #[arg(long)]
+    env: bool,
+
+    /// Run the hook scripts in DIR/global-pre.d and DIR/global-post.d (default: the
+    /// configured hooks-dir) and add what became of them (`runs`) to each event
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    hooks: Option<Option<PathBuf>>,
+
+    /// Play as fast as it happened (1), twice as fast (2), ...; default: as fast as it goes
+    #[arg(long, value_name = "FACTOR", value_parser = speed)]
+    speed: Option<f64>,
+
+    /// Play the files into this directory, for a daemon whose queue-dir, data-dir and
+    /// ganeti-run-dir it is, with a process for each job process; at speed 1 unless told otherwise
+    #[arg(long, value_name = "DIR")]
+    live: Option<PathBuf>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|speed: &f64| speed.is_finite() && *speed > 0.0)
+        .ok_or_else(|| "must be a number above 0".to_owned())
+}
+
+/// The file of a recording's folder that holds the recording.
+const EVENTS_FILE: &str = "events.jsonl";
+
+/// An event as it is printed.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    event: EventRecord<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env: Option<Environment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs: Option<Vec<Run>>,
+}
+
+/// One script that ran for an event.
+#[derive(Serialize)]
+struct Run {
+    script: String,
+    code: Option<i32>,
+    signal: Option<i32>,
+    seconds: f64,
+    output: String,
+    error: Option<String>,
+}
+
+impl Args {
+    pub(super) fn run(&self, config: &Path) -> Result<(), Failure> {
+        // A recording is played the same on every machine, unless a configuration is named.
+        let settings = match config == Path::new(DEFAULT_PATH) && !matches!(self.hooks, Some(None)) {
+            true => Settings::default(),
+            false => read_settings(config)?,
+        };
+        let path = if self.path.is_dir() { self.path.join(EVENTS_FILE) } else { self.path.clone() };
+        let file = File::open(&path)
+            .map_err(|error| failed(format!("{}: {error}; PATH is a recording", path.display())))?;
+        let size = file.metadata()?.len();
+        let mut player = Player {
+            hooks_dir: self
+                .hooks
+                .as_ref()
+                .map(|dir| dir.clone().unwrap_or_else(|| settings.paths.hooks_dir.clone())),
+            env: self.env,
+            settings,
+            replay: Replay::default(),
+            live: self.live.as_deref().map(Live::new).transpose()?,
+        };
+        let mut clock = Clock::new(self.speed.or(self.live.as_ref().map(|_| 1.0)));
+        let mut progress = Progress::new(size);
+        let mut bad = 0;
+        let mut reader = BufReader::with_capacity(256 * 1024, file);
+        let mut text = Vec::new();
+        for number in 1.. {
+            text.clear();
+            let length = reader
+                .read_until(b'\n', &mut text)
+                .map_err(|error| failed(format!("{}: {error}", path.display())))?;
+            if length == 0 {
+                break;
+            }
+            progress.advance(length as u64);
+            let played =
+                parse_line(number, &text).map_err(|error| error.to_string()).and_then(|line| match line {
+                    Some(line) => {
+                        clock.wait_for(line.t);
+                        player.play(&line).map_err(|error| format!("line {number}: {error}"))
+                    }
+                    None => Ok(vec![]),
+                });
+            match played {
+                Ok(events) => player.print(events, &mut progress)?,
+                Err(error) => {
+                    bad += 1;
+                    progress.say(&format!("ganeti-hookd: {}: {error}; passed over", path.display()));
+                }
+            }
+        }
+        progress.clear();
+        match bad {
+            0 => Ok(()),
+            1 => Err(failed(format!("{}: 1 line could not be used", path.display()))),
+            n => Err(failed(format!("{}: {n} lines could not be used", path.display()))),
+        }
+    }
+}
+
+/// Plays lines and prints what they bring.
+struct Player {
+    settings: Settings,
+    replay: Replay,
+    hooks_dir: Option<PathBuf>,
+    env: bool,
+    live: Option<Live>,
+}
+
+impl Player {
+    fn play(&mut self, line: &Line) -> Result<Vec<(i64, Event)>, String> {
+        if let Some(live) = &mut self.live {
+            live.play(line).map_err(|error| error.to_string())?;
+        }
+        self.replay.line(line).map_err(|error| error.to_string())
+    }
+
+    fn print(&self, events: Vec<(i64, Event)>, progress: &mut Progress) -> Result<(), Failure> {
+        for (seq, event) in events {
+            let common = common(seq, &event, self.replay.cluster(), self.settings.hooks.status_words);
+            let printed = Printed {
+                event: EventRecord::new(seq, &event),
+                env: self.env.then(|| plan::for_run(&common, true, 1)),
+                nodes: self.env.then(|| self.replay.cluster().master.iter().cloned().collect()),
+                runs: self.hooks_dir.as_ref().map(|dir| self.run_hooks(dir, &event, &common)).transpose()?,
+            };
+            let text = serde_json::to_string(&printed).map_err(failed)?;
+            progress.clear();
+            writeln!(io::stdout().lock(), "{text}")?;
+        }
+        Ok(())
+    }
+
+    fn run_hooks(&self, dir: &Path, event: &Event, common: &Environment) -> Result<Vec<Run>, Failure> {
+        if self.settings.hooks.skips(&event.op_code) {
+            return Ok(vec![]);
+        }
+        let limits =
+            Limits { timeout: self.settings.hooks.timeout, output: self.settings.hooks.output_limit };
+        let env = plan::for_run(common, true, 1);
+        let scripts = scripts::list(&dir.join(hook::directory(event.key.phase))).map_err(failed)?;
+        Ok(scripts
+            .into_iter()
+            .map(|script| {
+                let Outcome { code, signal, seconds, output, error, .. } = match &script.refusal {
+                    Some(refusal) => Outcome::not_run(format!("refused: {refusal}")),
+                    None => run(&script.path, &env, limits, None),
+                };
+                Run { script: script.name, code, signal, seconds, output, error }
+            })
+            .collect())
+    }
+}
+
+fn common(seq: i64, event: &Event, cluster: &ClusterFacts, words: StatusWords) -> Environment {
+    plan::common(seq, event, plan::NOT_APPLICABLE, cluster, words)
+}
+
+/// Recorded time against real time.
+struct Clock {
+    speed: Option<f64>,
+    begin: Option<(f64, Instant)>,
+}
+
+impl Clock {
+    fn new(speed: Option<f64>) -> Self {
+        Self { speed, begin: None }
+    }
+
+    /// Waits until it is time for what happened at `t`.
+    fn wait_for(&mut self, t: f64) {
+        let Some(speed) = self.speed else { return };
+        let (first, begin) = *self.begin.get_or_insert_with(|| (t, Instant::now()));
+        let due = Duration::try_from_secs_f64((t - first) / speed).unwrap_or_default();
+        std::thread::sleep(due.saturating_sub(begin.elapsed()));
+    }
+}
+
+/// How far the recording has been played, on a terminal.
+struct Progress {
+    shown: bool,
+    is_terminal: bool,
+    done: u64,
+    size: u64,
+    next: Instant,
+}
+
+impl Progress {
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    fn new(size: u64) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        Self { shown: false, is_terminal, done: 0, size, next: Instant::now() + Self::INTERVAL }
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.done += bytes;
+        if self.is_terminal && Instant::now() >= self.next {
+            self.next = Instant::now() + Self::INTERVAL;
+            self.shown = true;
+            let percent = self.done * 100 / self.size.max(1);
+            let _ = write!(io::stderr(), "\r\x1b[Kreplay: {percent}%");
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.clear();
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}

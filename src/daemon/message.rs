@@ -1,0 +1,35 @@
+//! What the other threads tell the owner of the state.
+
+use crate::api::Question;
+use crate::hook::run::Outcome;
+use crate::job::JobId;
+
+/// A message to the owner of the state.
+#[derive(Debug)]
+pub enum Message {
+    /// The file of this job changed, came or went.
+    Job(JobId),
+    /// Changes were missed: compare everything.
+    Overflow,
+    /// A watched directory was removed or replaced.
+    WatchLost,
+    /// The master's name may have changed.
+    Cluster,
+    /// The job's process has ended.
+    Exited(JobId),
+    /// A run has ended.
+    RunEnded {
+        /// The run's number.
+        run: i64,
+        /// The event it was for.
+        seq: i64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Somebody asks something.
+    Asked(Question),
+    /// Read the configuration again.
+    Reload,
+    /// End.
+    Stop,
+}

@@ -1,0 +1,297 @@
+//! The daemon: the only owner of the state, and the loop around it.
+//!
+//! Other threads send it messages. In each turn it takes all there are, looks at every
+//! job that changed, writes what came to light to the journal in one transaction, and
+//! only then lets scripts run. A turn that could not be written is kept and written
+//! later; until then no script starts.
+
+mod deliver;
+mod message;
+mod observe;
+mod report;
+mod role;
+mod start;
+mod workers;
+
+pub use start::{StartError, read_settings, run};
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::cluster::Cluster;
+use crate::dispatch::Dispatch;
+use crate::event::Event;
+use crate::job::{JobId, Timestamp};
+use crate::journal::{Change, Journal};
+use crate::numbers::Numbers;
+use crate::process::exits::Exits;
+use crate::queue::read::JobReader;
+use crate::queue::watch::Watch;
+use crate::settings::Settings;
+use crate::status::{Counters, FailedHook};
+use crate::tracker::{ProcessRef, Tracker};
+use deliver::Delivery;
+use message::Message;
+use role::Role;
+use workers::{Work, Workers};
+
+/// Jobs that are looked at before what was found is written.
+const LOOKS_PER_TURN: usize = 1024;
+
+/// How long after a failure something is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long scripts may go on after SIGTERM before they are ended.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// A job process whose end will be told.
+#[derive(Debug)]
+struct Watched {
+    process: ProcessRef,
+    _pidfd: OwnedFd,
+}
+
+/// The daemon's state.
+struct Daemon {
+    settings: Settings,
+    config: PathBuf,
+    node: String,
+    cluster: Cluster,
+    role: Role,
+    master: Option<String>,
+
+    journal: Journal,
+    tracker: Tracker,
+    numbers: Numbers,
+    dispatch: Dispatch,
+    deliveries: BTreeMap<i64, Delivery>,
+    /// Events noticed in standby, oldest first.
+    standby: VecDeque<(i64, Event)>,
+    /// When the first start was; `None` until it is over.
+    begun: Option<Timestamp>,
+
+    inbox: Receiver<Message>,
+    sender: Sender<Message>,
+    watch: Option<Watch>,
+    reader: JobReader,
+    exits: Exits,
+    workers: Workers,
+    processes: BTreeMap<JobId, Watched>,
+    /// Processes that have ended, whose jobs have not been read again since.
+    dead: BTreeMap<JobId, ProcessRef>,
+
+    /// Jobs to look at.
+    dirty: BTreeSet<JobId>,
+    /// Look at everything.
+    rescan: bool,
+    /// What is found now happened before this start.
+    starting: bool,
+    /// Changes that the journal does not hold yet.
+    changes: Vec<Change>,
+    numbers_changed: bool,
+    /// What may be done once it does.
+    effects: Vec<Work>,
+    /// The journal, or the watch, failed; when to try again.
+    retry_at: Option<Instant>,
+    stalled: bool,
+    prune_at: Instant,
+    stopping: Option<Instant>,
+
+    started: Timestamp,
+    counters: Counters,
+    bad_files: BTreeMap<JobId, String>,
+    problems: BTreeMap<&'static str, String>,
+    failures: VecDeque<FailedHook>,
+    /// Grows with each change to the history.
+    change: u64,
+    waiters: Vec<(u64, Sender<u64>)>,
+    watchdog: report::Watchdog,
+}
+
+/// The time by the system's clock.
+pub fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Daemon {
+    /// Takes messages and works until told to stop.
+    fn main_loop(&mut self) {
+        while !self.is_done() {
+            self.wait();
+            self.work();
+        }
+    }
+
+    /// Waits for the next message or the next thing that is due, and takes all messages.
+    fn wait(&mut self) {
+        let more_to_do = !self.dirty.is_empty() || self.rescan && self.watch.is_some();
+        if !more_to_do {
+            let message = match self.next_deadline() {
+                Some(deadline) => self.inbox.recv_deadline(deadline),
+                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            if let Ok(message) = message {
+                self.take(message);
+            }
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        [self.retry_at, self.watchdog.next(), self.stopping].into_iter().flatten().min()
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Job(id) => {
+                self.dirty.insert(id);
+            }
+            Message::Overflow => {
+                self.counters.overflows += 1;
+                self.rescan = true;
+            }
+            Message::WatchLost => {
+                log::warn!("a watched directory was removed or replaced; watching again");
+                self.watch = None;
+                self.rescan = true;
+            }
+            Message::Cluster => {}
+            Message::Exited(id) => {
+                if let Some(watched) = self.processes.remove(&id) {
+                    self.dead.insert(id, watched.process);
+                    self.dirty.insert(id);
+                }
+            }
+            Message::RunEnded { run, seq, outcome } => self.run_ended(run, seq, outcome),
+            Message::Asked(question) => self.answer(question),
+            Message::Reload => self.reload(),
+            Message::Stop => self.stop(),
+        }
+    }
+
+    /// One turn: look, write, act.
+    fn work(&mut self) {
+        self.watchdog.ping();
+        self.update_role();
+        self.watch_again();
+        if self.rescan && self.watch.is_some() {
+            self.scan();
+        }
+        for _ in 0..LOOKS_PER_TURN {
+            let Some(id) = self.dirty.pop_first() else { break };
+            self.observe(id);
+        }
+        self.finish_start();
+        self.prune();
+        self.commit();
+        self.begin_deliveries();
+        self.commit();
+        self.end_scripts_in_time();
+    }
+
+    /// Writes what came to light, and then has done what follows from it.
+    fn commit(&mut self) {
+        if self.stalled && self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        if self.numbers_changed {
+            self.changes.push(Change::Numbers(self.numbers.clone()));
+            self.numbers_changed = false;
+        }
+        if !self.changes.is_empty() {
+            if let Err(error) = self.journal.commit(&self.changes) {
+                return self.stall(&error.to_string());
+            }
+            self.changes.clear();
+            self.changed();
+        }
+        if self.stalled {
+            log::warn!("the journal can be written again; going on");
+            self.stalled = false;
+            self.retry_at = None;
+            self.problems.remove("journal");
+        }
+        for work in self.effects.drain(..) {
+            self.workers.submit(work);
+        }
+    }
+
+    /// The journal cannot be written: keep everything, start nothing, try again.
+    fn stall(&mut self, error: &str) {
+        self.counters.journal_errors += 1;
+        if !self.stalled {
+            log::error!("{error}; no hook starts until the journal can be written, nothing is lost");
+        }
+        self.stalled = true;
+        self.retry_at = Some(Instant::now() + RETRY);
+        self.problems.insert("journal", error.to_owned());
+    }
+
+    /// Tells those who wait that the history has changed.
+    fn changed(&mut self) {
+        self.change += 1;
+        let change = self.change;
+        for (_, waiter) in self.waiters.drain(..) {
+            let _ = waiter.send(change);
+        }
+    }
+
+    /// Forgets old history, at most once an hour, and never for that alone.
+    fn prune(&mut self) {
+        if Instant::now() < self.prune_at {
+            return;
+        }
+        self.prune_at = Instant::now() + Duration::from_secs(3600);
+        let keep = i64::try_from(self.settings.history.keep.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_micros(now().as_micros().saturating_sub(keep));
+        self.changes.push(Change::Prune(before));
+        self.forget_vanished(before);
+    }
+
+    /// Begins to stop: nothing new is started, scripts that run may end.
+    fn stop(&mut self) {
+        if self.stopping.is_none() {
+            log::info!("stopping");
+            self.watchdog.stopping();
+            self.stopping = Some(Instant::now() + STOP_PATIENCE);
+        }
+    }
+
+    fn end_scripts_in_time(&mut self) {
+        if self.stopping.is_some_and(|at| Instant::now() >= at) {
+            self.workers.end_scripts();
+            self.stopping = Some(Instant::now() + STOP_PATIENCE);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.stopping.is_some() && self.deliveries.values().all(|delivery| delivery.current.is_none())
+    }
+
+    /// Reads the configuration again; a bad one changes nothing. Paths stay as they are.
+    fn reload(&mut self) {
+        self.watchdog.reloading();
+        match start::read_settings(&self.config) {
+            Ok(settings) => {
+                if settings.paths != self.settings.paths {
+                    log::warn!("a change of [paths] needs a restart; the other settings apply now");
+                }
+                self.settings = Settings { paths: self.settings.paths.clone(), ..settings };
+                self.problems.remove("configuration");
+                log::info!("configuration read again");
+            }
+            Err(error) => {
+                log::error!("the configuration stays as it was: {error}");
+                self.problems.insert("configuration", error.to_string());
+            }
+        }
+        self.watchdog.ready();
+    }
+}

@@ -1,0 +1,245 @@
+//! Looking at jobs: what changed, is the process there, what follows.
+
+use std::time::Instant;
+
+use super::deliver::Delivery;
+use super::role::Role;
+use super::{Daemon, RETRY, Watched, now};
+use crate::event::Event;
+use crate::job::{self, Job, JobId, Liveness, Timestamp};
+use crate::journal::{Change, EventState};
+use crate::machine::{self, Progress};
+use crate::numbers::Numbers;
+use crate::process::{self, Presence, livelock};
+use crate::queue::scan;
+use crate::tracker::{Look, process_of};
+
+/// How many of the last numbers are searched on a first start for jobs whose number was
+/// given out but which had not been written yet.
+const FIRST_START_GAP: i64 = 100;
+
+impl Daemon {
+    /// Compares the whole queue, and looks for jobs that came and were archived unseen.
+    pub(super) fn scan(&mut self) {
+        let queue_dir = &self.settings.paths.queue_dir;
+        let jobs = match scan::jobs(queue_dir) {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                log::error!("the queue cannot be read: {error}; trying again");
+                self.problems.insert("queue", error.to_string());
+                self.retry_at = Some(Instant::now() + RETRY);
+                return;
+            }
+        };
+        self.problems.remove("queue");
+        self.counters.scans += 1;
+        self.rescan = false;
+        self.read_serial();
+        self.dirty.extend(jobs);
+        self.dirty.extend(self.tracker.iter().map(|(id, _)| id));
+        self.dirty.extend(self.numbers.holes());
+    }
+
+    fn read_serial(&mut self) {
+        let serial = match scan::serial(&self.settings.paths.queue_dir) {
+            Ok(Some(serial)) => serial,
+            Ok(None) => return,
+            Err(error) => return log::warn!("the queue's serial file {error}"),
+        };
+        if self.begun.is_none() {
+            self.numbers = Numbers::new((serial - FIRST_START_GAP).max(0), []);
+        } else if serial < self.numbers.highest() {
+            log::info!("job numbers begin again at {serial}: the cluster was re-created");
+            self.numbers = Numbers::default();
+        }
+        self.numbers.reach(serial);
+        self.numbers_changed = true;
+    }
+
+    /// Looks at one job.
+    pub(super) fn observe(&mut self, id: JobId) {
+        let mut reader = std::mem::take(&mut self.reader);
+        match reader.queued(id) {
+            Ok(Some(bytes)) => self.version(id, bytes, false),
+            Ok(None) => {
+                self.bad_files.remove(&id);
+                self.gone(id, &mut reader);
+            }
+            Err(error) => self.bad_file(id, error.to_string()),
+        }
+        self.reader = reader;
+    }
+
+    /// A job that is not in the queue: archived, removed, or not written yet.
+    fn gone(&mut self, id: JobId, reader: &mut crate::queue::read::JobReader) {
+        let wanted = match self.tracker.get(id) {
+            Some(known) => known.is_open(),
+            None => !self.numbers.contains(id),
+        };
+        if wanted {
+            match reader.archived(id) {
+                Ok(Some(bytes)) => self.version(id, bytes, true),
+                Ok(None) => {}
+                Err(error) => self.bad_file(id, format!("(archived) {error}")),
+            }
+        }
+        match self.tracker.get(id) {
+            Some(known) if known.is_open() => self.vanished(id),
+            Some(_) => self.forget(id),
+            None => {}
+        }
+    }
+
+    fn vanished(&mut self, id: JobId) {
+        let queue_dir = self.settings.paths.queue_dir.display();
+        log::warn!(
+            "job {id} has vanished from {queue_dir} and its archive before it ended; \
+             if it does not come back, its outcome cannot be known and no post hook runs"
+        );
+    }
+
+    fn forget(&mut self, id: JobId) {
+        self.tracker.forget(id);
+        self.processes.remove(&id);
+        self.dead.remove(&id);
+        self.changes.push(Change::Forget(id));
+    }
+
+    /// Forgets jobs that vanished long ago.
+    pub(super) fn forget_vanished(&mut self, before: Timestamp) {
+        let queue_dir = self.settings.paths.queue_dir.clone();
+        let old: Vec<JobId> = self
+            .tracker
+            .iter()
+            .filter(|(id, tracked)| tracked.seen < before && !queue_dir.join(id.file_name()).exists())
+            .map(|(id, _)| id)
+            .collect();
+        for id in old {
+            self.forget(id);
+        }
+        if let Some(before) = self.numbers.highest().checked_sub(crate::numbers::WIDEST_GAP) {
+            self.numbers.give_up_below(before);
+        }
+    }
+
+    /// A file that is not a job: say so once for each of its versions.
+    fn bad_file(&mut self, id: JobId, what: String) {
+        self.counters.bad_files += 1;
+        let queue_dir = self.settings.paths.queue_dir.display();
+        log::error!("{queue_dir}/{}: {what}; it is looked at again when it changes", id.file_name());
+        self.bad_files.insert(id, what);
+    }
+
+    /// Compares one version of a job with what is known.
+    fn version(&mut self, id: JobId, bytes: &[u8], archived: bool) {
+        self.counters.versions_read += 1;
+        let job = match job::parse(id, bytes) {
+            Ok(job) => job,
+            Err(error) => return self.bad_file(id, error.to_string()),
+        };
+        self.bad_files.remove(&id);
+        let liveness = if archived || job.is_final() { Liveness::Unknown } else { self.liveness(&job) };
+        let start = self.start_of(&job);
+        let look = self.tracker.look(&job, liveness, start, self.starting, now());
+        self.keep(look);
+    }
+
+    /// Where a job begins that is not tracked yet.
+    fn start_of(&self, job: &Job<'_>) -> Progress {
+        if self.tracker.known(job).is_some() {
+            return Progress::default();
+        }
+        let Some(begun) = self.begun else { return machine::adopt(job) };
+        if !self.numbers.contains(job.id) {
+            return Progress::default();
+        }
+        // Its number has been seen: it is back after it vanished, or the number is that
+        // of an older cluster.
+        match self.journal.progress(job.id, job.received) {
+            Ok(Some(progress)) => progress,
+            Ok(None) if job.is_final() && job.ops.iter().all(|op| op.ended <= Some(begun)) => {
+                machine::adopt(job)
+            }
+            Ok(None) => Progress::default(),
+            Err(error) => {
+                log::error!("{error}; job {} is taken for a new one", job.id);
+                Progress::default()
+            }
+        }
+    }
+
+    /// Whether the job's process is there. Only the master's own machine can tell.
+    fn liveness(&mut self, job: &Job<'_>) -> Liveness {
+        let dead = self.dead.remove(&job.id);
+        let (Some(process), Role::Master) = (process_of(job), self.role) else { return Liveness::Unknown };
+        if dead.as_ref() == Some(&process) {
+            return Liveness::Dead;
+        }
+        if self.processes.get(&job.id).is_some_and(|watched| watched.process == process) {
+            return Liveness::Alive;
+        }
+        let livelocks = self.settings.paths.ganeti_run_dir.join(livelock::DIRECTORY);
+        let presence = process::find(&process, &livelocks);
+        let liveness = presence.liveness();
+        match presence {
+            Presence::Alive(pidfd) => match self.exits.add(pidfd.as_fd(), job.id.get().unsigned_abs()) {
+                Ok(()) => {
+                    self.processes.insert(job.id, Watched { process, _pidfd: pidfd });
+                }
+                Err(error) => log::error!("the process of job {} cannot be watched: {error}", job.id),
+            },
+            Presence::Dead => {
+                // The process writes its last version and then ends: what has been read
+                // may be older. Read it again.
+                self.dead.insert(job.id, process);
+                self.dirty.insert(job.id);
+                return Liveness::Unknown;
+            }
+            Presence::Unknown(why) => log::debug!("job {}: {why}", job.id),
+        }
+        liveness
+    }
+
+    /// Takes over the outcome of a look.
+    fn keep(&mut self, look: Look) {
+        let Look { id, tracked, events, changed } = look;
+        if changed {
+            self.changes.push(Change::Job(id, tracked.clone()));
+        }
+        self.numbers_changed |= self.numbers.see(id);
+        if !tracked.is_open() {
+            self.processes.remove(&id);
+        }
+        self.tracker.keep(id, tracked);
+        for event in events {
+            self.new_event(event);
+        }
+    }
+
+    fn new_event(&mut self, event: Event) {
+        self.counters.events += 1;
+        self.counters.events_late += u64::from(event.late);
+        let seq = self.journal.next_seq();
+        let state = match self.role {
+            Role::Master => EventState::Pending,
+            Role::Standby => EventState::Standby,
+        };
+        log::info!(
+            "{}{} {}{}",
+            event.key,
+            if event.late { " (late)" } else { "" },
+            event.op_code,
+            event.status.map(|status| format!(" {}", status.as_str())).unwrap_or_default()
+        );
+        self.changes.push(Change::Event(seq, event.clone(), state));
+        match self.role {
+            Role::Master => {
+                self.dispatch.push(event.key.job, seq);
+                self.deliveries.insert(seq, Delivery::new(event));
+            }
+            Role::Standby => self.remember_in_standby(seq, event),
+        }
+    }
+}
+
+use std::os::fd::AsFd;

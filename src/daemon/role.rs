@@ -1,0 +1,154 @@
+//! Master or standby (design, section 7): only the master runs hooks.
+
+use std::time::Instant;
+
+use super::deliver::Delivery;
+use super::{Daemon, RETRY, now};
+use crate::cluster::MASTER_NODE;
+use crate::event::Event;
+use crate::journal::{Change, EventState};
+use crate::queue::watch::{Hint, watch};
+
+use super::message::Message;
+use crate::job::JobId;
+use std::os::unix::ffi::OsStrExt;
+
+/// What this node is in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Events are delivered.
+    Master,
+    /// Events are noticed, and delivered only if this node becomes master soon.
+    Standby,
+}
+
+impl Role {
+    /// `master` or `standby`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Standby => "standby",
+        }
+    }
+}
+
+impl Daemon {
+    /// Asks ssconf who is master, before anything is dispatched.
+    pub(super) fn update_role(&mut self) {
+        match self.cluster.master() {
+            Ok(master) => {
+                self.problems.remove("master");
+                if self.master != master {
+                    self.master = master;
+                    self.watchdog.status(&self.summary());
+                }
+            }
+            Err(error) => {
+                self.problems.insert("master", error.to_string());
+            }
+        }
+        let role =
+            if self.master.as_deref() == Some(self.node.as_str()) { Role::Master } else { Role::Standby };
+        if role != self.role {
+            self.change_role(role);
+        }
+    }
+
+    fn change_role(&mut self, role: Role) {
+        let master = self.master.as_deref().unwrap_or("unknown");
+        log::info!("{} is {} now (the master is {master})", self.node, role.as_str());
+        self.role = role;
+        match role {
+            Role::Master => self.take_over(),
+            Role::Standby => self.stand_by(),
+        }
+        self.watchdog.status(&self.summary());
+    }
+
+    /// The events of the last moments before the failover may not have been delivered
+    /// by the old master; and whose process has ended can be told only now.
+    fn take_over(&mut self) {
+        let window = i64::try_from(self.settings.master.failover_window.as_micros()).unwrap_or(i64::MAX);
+        let since = now().as_micros().saturating_sub(window);
+        for (seq, mut event) in std::mem::take(&mut self.standby) {
+            if event.time.as_micros() >= since {
+                event.late = true;
+                self.changes.push(Change::Adopt(seq));
+                self.deliver_again(seq, Delivery::new(event));
+            }
+        }
+        self.rescan = true;
+    }
+
+    /// Puts an event that has a number already on its way.
+    pub(super) fn deliver_again(&mut self, seq: i64, delivery: Delivery) {
+        self.dispatch.push(delivery.event.key.job, seq);
+        self.deliveries.insert(seq, delivery);
+    }
+
+    /// What has not begun is the new master's to deliver.
+    fn stand_by(&mut self) {
+        self.dispatch = crate::dispatch::Dispatch::default();
+        let waiting: Vec<i64> =
+            self.deliveries.iter().filter(|(_, d)| d.current.is_none()).map(|(seq, _)| *seq).collect();
+        for seq in waiting {
+            if let Some(delivery) = self.deliveries.remove(&seq) {
+                self.changes.push(Change::EventState(seq, EventState::Standby));
+                self.remember_in_standby(seq, delivery.event);
+            }
+        }
+        self.processes.clear();
+        self.dead.clear();
+    }
+
+    /// Keeps an event for the case that this node becomes master within the window.
+    pub(super) fn remember_in_standby(&mut self, seq: i64, event: Event) {
+        let window = i64::try_from(self.settings.master.failover_window.as_micros()).unwrap_or(i64::MAX);
+        let since = now().as_micros().saturating_sub(window);
+        while self.standby.front().is_some_and(|(_, event)| event.time.as_micros() < since) {
+            self.standby.pop_front();
+        }
+        self.standby.push_back((seq, event));
+    }
+
+    /// Watches the queue and the cluster's files, where that is not done or was lost.
+    pub(super) fn watch_again(&mut self) {
+        if self.watch.is_some() || self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let (queue_dir, data_dir) =
+            (self.settings.paths.queue_dir.clone(), self.settings.paths.data_dir.clone());
+        let (inbox, queue) = (self.sender.clone(), queue_dir.clone());
+        let handler = move |hint: Hint<'_>| {
+            let message = match hint {
+                Hint::Changed(dir, name) if dir == queue => {
+                    JobId::from_file_name(name.as_bytes()).map(Message::Job)
+                }
+                Hint::Changed(_, name) => (name == MASTER_NODE).then_some(Message::Cluster),
+                Hint::Overflow => Some(Message::Overflow),
+                Hint::Lost(_) => Some(Message::WatchLost),
+            };
+            if let Some(message) = message {
+                let _ = inbox.send(message);
+            }
+        };
+        let mut dirs = vec![queue_dir];
+        if !dirs.contains(&data_dir) {
+            dirs.push(data_dir);
+        }
+        match watch(&dirs, handler) {
+            Ok(watch) => {
+                self.watch = Some(watch);
+                self.rescan = true;
+                self.problems.remove("watch");
+            }
+            Err(error) => {
+                if !self.problems.contains_key("watch") {
+                    log::error!("{error}; trying again every second");
+                }
+                self.problems.insert("watch", error.to_string());
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+}

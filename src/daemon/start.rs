@@ -1,0 +1,307 @@
+//! Starting the daemon, and ending it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, unbounded};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::deliver::Delivery;
+use super::message::Message;
+use super::report::Watchdog;
+use super::role::Role;
+use super::workers::Workers;
+use super::{Daemon, now};
+use crate::api::{self, Backend, Question};
+use crate::cluster::{Cluster, system_name};
+use crate::dispatch::Dispatch;
+use crate::job::JobId;
+use crate::journal::{Change, EventState, FILE, Filter, History, Journal, JournalError, Loaded};
+use crate::process::exits::Exits;
+use crate::queue::read::JobReader;
+use crate::regular_file;
+use crate::settings::{Findings, Settings};
+use crate::status::Counters;
+use crate::tracker::Tracker;
+
+/// The file that is locked while a daemon runs, below the state directory.
+const LOCK_FILE: &str = "lock";
+
+/// The largest configuration file, in bytes.
+const CONFIG_LIMIT: u64 = 1024 * 1024;
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The configuration says something that cannot be.
+    #[error("{path} is not a good configuration:\n{findings}")]
+    Settings {
+        /// The configuration file.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        findings: Findings,
+    },
+    /// Another daemon runs.
+    #[error("another ganeti-hookd runs with the state directory {0}; one is enough")]
+    Locked(PathBuf),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The system says no.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::Io { what: what.into(), error }
+}
+
+/// The settings in a configuration file; the defaults where the default one is missing.
+///
+/// # Errors
+/// When the file cannot be read, or says something that cannot be.
+pub fn read_settings(path: &Path) -> Result<Settings, StartError> {
+    let unreadable = |error: String| StartError::Unreadable { path: path.to_owned(), error };
+    // The administrator's own file may well be a link.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let bytes = match regular_file::read(&target, CONFIG_LIMIT) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) if path == Path::new(crate::settings::DEFAULT_PATH) => return Ok(Settings::default()),
+        Ok(None) => return Err(unreadable("there is no such file".to_owned())),
+        Err(error) => return Err(unreadable(error.to_string())),
+    };
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))?;
+    Settings::parse(&text).map_err(|findings| StartError::Settings { path: path.to_owned(), findings })
+}
+
+/// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// When it cannot start. Once it runs it does not give up.
+pub fn run(config: &Path) -> Result<(), StartError> {
+    let settings = read_settings(config)?;
+    let paths = &settings.paths;
+    make_dir(&paths.state_dir)?;
+    make_dir(&paths.run_dir)?;
+    let _lock = lock(&paths.state_dir)?;
+    let journal = open_journal(&paths.state_dir)?;
+    let (sender, inbox) = unbounded();
+    handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
+    let backend = ApiBackend { state_dir: paths.state_dir.clone(), inbox: sender.clone() };
+    let _api = api::serve(&paths.run_dir, backend)
+        .map_err(io_error(format!("the API socket in {} cannot be made", paths.run_dir.display())))?;
+    let exits = exits(sender.clone()).map_err(io_error("the ends of processes cannot be watched"))?;
+    let workers = Workers::new(sender.clone()).map_err(io_error("hooks cannot be run"))?;
+    let loaded = journal.load()?;
+    let mut daemon = Daemon {
+        node: if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() },
+        cluster: Cluster::new(&paths.data_dir),
+        role: Role::Standby,
+        master: None,
+        reader: JobReader::new(&paths.queue_dir),
+        config: config.to_owned(),
+        settings,
+        journal,
+        tracker: Tracker::default(),
+        numbers: loaded.numbers.clone(),
+        dispatch: Dispatch::default(),
+        deliveries: BTreeMap::new(),
+        standby: VecDeque::new(),
+        begun: loaded.begun,
+        inbox,
+        sender,
+        watch: None,
+        exits,
+        workers,
+        processes: BTreeMap::new(),
+        dead: BTreeMap::new(),
+        dirty: Default::default(),
+        rescan: true,
+        starting: true,
+        changes: Vec::new(),
+        numbers_changed: false,
+        effects: Vec::new(),
+        retry_at: None,
+        stalled: false,
+        prune_at: Instant::now(),
+        stopping: None,
+        started: now(),
+        counters: Counters::default(),
+        bad_files: BTreeMap::new(),
+        problems: BTreeMap::new(),
+        failures: VecDeque::new(),
+        change: 0,
+        waiters: Vec::new(),
+        watchdog: Watchdog::new(),
+    };
+    daemon.start(loaded);
+    daemon.main_loop();
+    daemon.end();
+    Ok(())
+}
+
+/// Makes a directory that only its owner may enter, and those above it.
+fn make_dir(dir: &Path) -> Result<(), StartError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(io_error(format!("the directory {} cannot be made", dir.display())))
+}
+
+/// Makes sure that no other daemon uses the state directory, until the file is closed.
+fn lock(state_dir: &Path) -> Result<File, StartError> {
+    let path = state_dir.join(LOCK_FILE);
+    let wrap = || io_error(format!("{} cannot be locked", path.display()));
+    let file = File::create(&path).map_err(wrap())?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(StartError::Locked(state_dir.to_owned())),
+        Err(errno) => Err(wrap()(errno.into())),
+    }
+}
+
+/// Opens the journal. A damaged one is set aside: it is better to start as on first
+/// start than not at all.
+fn open_journal(state_dir: &Path) -> Result<Journal, JournalError> {
+    let error = match Journal::open(state_dir) {
+        Err(error) if error.is_corrupt() => error,
+        result => return result,
+    };
+    let suffix = format!("damaged-{}", now().as_micros() / 1_000_000);
+    log::error!(
+        "{error}; it is set aside as {FILE}.{suffix}, and the daemon starts as on first start: \
+         what happened since it last ran is not delivered"
+    );
+    for part in ["", "-wal", "-shm"] {
+        let name = format!("{FILE}{part}");
+        let _ = std::fs::rename(state_dir.join(&name), state_dir.join(format!("{name}.{suffix}")));
+    }
+    Journal::open(state_dir)
+}
+
+fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let message = if signal == SIGHUP { Message::Reload } else { Message::Stop };
+            if inbox.send(message).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn exits(inbox: Sender<Message>) -> io::Result<Exits> {
+    Exits::new(move |token| {
+        let id = i64::try_from(token).ok().and_then(|id| JobId::try_from(id).ok());
+        if let Some(id) = id {
+            let _ = inbox.send(Message::Exited(id));
+        }
+    })
+}
+
+/// What the API speaks for.
+struct ApiBackend {
+    state_dir: PathBuf,
+    inbox: Sender<Message>,
+}
+
+impl Backend for ApiBackend {
+    fn ask(&self, question: Question) -> bool {
+        self.inbox.send(Message::Asked(question)).is_ok()
+    }
+
+    fn feed(&self, after: i64, limit: u32) -> io::Result<Vec<u8>> {
+        let filter = Filter { after, limit: Some(limit), ..Filter::default() };
+        let mut lines = Vec::new();
+        if let Some(history) = History::open(&self.state_dir).map_err(io::Error::other)? {
+            history
+                .events(&filter, |event| {
+                    lines.extend_from_slice(event.to_json().as_bytes());
+                    lines.push(b'\n');
+                    true
+                })
+                .map_err(io::Error::other)?;
+        }
+        Ok(lines)
+    }
+}
+
+impl Daemon {
+    /// Takes up what an earlier life left, and compares it with the queue.
+    fn start(&mut self, loaded: Loaded) {
+        self.tracker = loaded.tracker;
+        self.standby = loaded.standby.into();
+        self.update_role();
+        for mut undelivered in loaded.undelivered {
+            let seq = undelivered.seq;
+            undelivered.event.late = true;
+            if self.role == Role::Master {
+                self.changes.push(Change::Adopt(seq));
+                self.deliver_again(seq, Delivery::resumed(undelivered.event, undelivered.runs));
+            } else {
+                self.changes.push(Change::EventState(seq, EventState::Standby));
+                self.remember_in_standby(seq, undelivered.event);
+            }
+        }
+        if self.begun.is_none() {
+            log::info!("first start: jobs that have ended are history");
+        }
+        // Watch first, then look at everything.
+        self.work();
+        while !self.dirty.is_empty() {
+            self.work();
+        }
+        log::info!("ready: {}", self.summary());
+        self.watchdog.status(&self.summary());
+        self.watchdog.ready();
+    }
+
+    /// Once everything has been looked at, what is found happens now.
+    pub(super) fn finish_start(&mut self) {
+        if self.starting && !self.rescan && self.dirty.is_empty() {
+            self.starting = false;
+            if self.begun.is_none() {
+                self.begun = Some(now());
+                self.changes.push(Change::Begun(now()));
+            }
+        }
+    }
+
+    /// Waits for the last scripts, so that nothing of ours is left running.
+    fn end(&mut self) {
+        self.workers.end_scripts();
+        self.workers.join();
+        while let Ok(message) = self.inbox.try_recv() {
+            if let Message::RunEnded { run, seq, outcome } = message {
+                self.run_ended(run, seq, outcome);
+            }
+        }
+        self.commit();
+        log::info!("stopped");
+    }
+}

@@ -1,0 +1,283 @@
+//! Running one hook script: its own process group, a time limit, limited output.
+//!
+//! Promises: the script gets the given environment and nothing else, descriptors 0, 1
+//! and 2 and no others, no blocked signal; it is gone when the run is over, except for
+//! what it deliberately left behind in the background; and the run is over soon after
+//! its time limit, whatever the script does.
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+
+use super::plan::Environment;
+
+/// Between SIGTERM and SIGKILL for a script that runs too long.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// The same when the daemon stops.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a full process table, a shortage of memory or descriptors, or a script that
+/// is being written is waited out before the run fails.
+const SHORTAGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The limits of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// After this SIGTERM is sent, and [`GRACE`] later SIGKILL.
+    pub timeout: Duration,
+    /// Bytes of output that are kept; the rest is read and dropped.
+    pub output: usize,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// The exit code, if the script exited.
+    pub code: Option<i32>,
+    /// The signal that ended the script, if one did.
+    pub signal: Option<i32>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// The beginning of standard output and standard error together; what is not UTF-8
+    /// is replaced.
+    pub output: String,
+    /// Bytes of output that were dropped.
+    pub dropped: u64,
+    /// Why there is no exit code that counts: could not be started, ran too long.
+    pub error: Option<String>,
+    /// Whether it was ended because the daemon stops; it is run again after a restart.
+    pub interrupted: bool,
+}
+
+impl Outcome {
+    /// The outcome of a run that could not be.
+    pub fn not_run(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::default() }
+    }
+
+    /// Whether the script ran and exited with 0.
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(0) && self.error.is_none()
+    }
+}
+
+/// Runs a script to its end, or to the moment `stop` becomes readable: then it is ended
+/// as if its time were up, and the outcome says [`Outcome::interrupted`].
+pub fn run(script: &Path, env: &Environment, limits: Limits, stop: Option<BorrowedFd<'_>>) -> Outcome {
+    let start = Instant::now();
+    let mut outcome = match start_child(script, env, start) {
+        Ok(running) => running.wait(limits, start, stop),
+        Err(error) => Outcome::not_run(format!("cannot be started: {}", explain(&error))),
+    };
+    outcome.seconds = start.elapsed().as_secs_f64();
+    outcome
+}
+
+/// A script that runs.
+struct Running {
+    child: Child,
+    pidfd: OwnedFd,
+    output: PipeReader,
+}
+
+fn start_child(script: &Path, env: &Environment, start: Instant) -> io::Result<Running> {
+    let (output, child) = patiently(start, || spawn(script, env))?;
+    let pid = Pid::from_child(&child);
+    let pidfd = patiently(start, || Ok(pidfd_open(pid, PidfdFlags::empty())?))?;
+    Ok(Running { child, pidfd, output })
+}
+
+/// Starts the script. The standard library's spawn clears the signal mask, resets
+/// SIGPIPE and, since nothing asks for more, uses `posix_spawn`; every descriptor of
+/// ours is close-on-exec.
+fn spawn(script: &Path, env: &Environment) -> io::Result<(PipeReader, Child)> {
+    let (output, input) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&output, true)?;
+    let child = Command::new(script)
+        .env_clear()
+        .envs(env)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(input.try_clone()?)
+        .stderr(input)
+        .process_group(0)
+        .spawn()?;
+    Ok((output, child))
+}
+
+/// Repeats `attempt` while what it needs is short.
+fn patiently<T>(start: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if is_shortage(&error) && start.elapsed() < SHORTAGE_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The error, and what to do about it where that is not obvious.
+fn explain(error: &io::Error) -> String {
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    let hint = if is(Errno::NOEXEC) {
+        "; a script begins with a line such as #!/bin/sh"
+    } else if is(Errno::NOENT) {
+        "; it was removed, or the interpreter in its first line does not exist"
+    } else if is(Errno::AGAIN) {
+        "; the limit on processes is reached (ulimit -u, TasksMax=)"
+    } else if is(Errno::MFILE) || is(Errno::NFILE) {
+        "; the limit on open files is reached (ulimit -n, LimitNOFILE=)"
+    } else {
+        ""
+    };
+    format!("{error}{hint}")
+}
+
+/// Why waiting for a script ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// The script has ended.
+    Ended,
+    /// Its time is up.
+    TimeUp,
+    /// The daemon stops.
+    Stop,
+}
+
+impl Running {
+    fn wait(mut self, limits: Limits, start: Instant, stop: Option<BorrowedFd<'_>>) -> Outcome {
+        let mut capture = Capture::new(limits.output);
+        let woken = self.read_until(&mut capture, Some(start + limits.timeout), stop);
+        if woken != Woken::Ended {
+            self.end(&mut capture, if woken == Woken::Stop { STOP_GRACE } else { GRACE });
+        }
+        capture.take_all(&mut self.output);
+        let status = self.child.wait();
+        let error = (woken == Woken::TimeUp).then(|| {
+            let limit = humantime::format_duration(limits.timeout);
+            format!("ran longer than hooks.timeout ({limit}) and was ended")
+        });
+        Outcome { interrupted: woken == Woken::Stop, ..outcome(status, capture, error) }
+    }
+
+    /// Ends the script and all of its process group.
+    fn end(&self, capture: &mut Capture, grace: Duration) {
+        self.signal(Signal::TERM);
+        self.read_until(capture, Some(Instant::now() + grace), None);
+        self.signal(Signal::KILL);
+        self.read_until(capture, None, None);
+    }
+
+    /// Reads output until the script has ended, `deadline`, or `stop` is readable.
+    fn read_until(
+        &self,
+        capture: &mut Capture,
+        deadline: Option<Instant>,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> Woken {
+        let mut output = Some(&self.output);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Woken::TimeUp;
+            }
+            let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+            // A descriptor that is not watched is replaced by one that is.
+            let pidfd = self.pidfd.as_fd();
+            let mut fds = [
+                watch(pidfd),
+                watch(stop.unwrap_or(pidfd)),
+                watch(output.map_or(pidfd, |output| output.as_fd())),
+            ];
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            if poll(&mut fds, timeout.as_ref()).is_err() {
+                continue;
+            }
+            let [ended, stopped, readable] = fds.map(|fd| !fd.revents().is_empty());
+            if ended {
+                return Woken::Ended;
+            }
+            if stopped {
+                return Woken::Stop;
+            }
+            if readable {
+                output = output.filter(|pipe| capture.take(&mut &**pipe));
+            }
+        }
+    }
+
+    /// Signals the script's process group, and the script should it have left it.
+    fn signal(&self, signal: Signal) {
+        let _ = kill_process_group(Pid::from_child(&self.child), signal);
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+}
+
+fn outcome(status: io::Result<ExitStatus>, capture: Capture, error: Option<String>) -> Outcome {
+    let (code, signal, lost) = match status {
+        Ok(status) => (status.code(), status.signal(), None),
+        Err(error) => (None, None, Some(format!("its exit status is unknown: {error}"))),
+    };
+    Outcome {
+        code,
+        signal,
+        output: String::from_utf8_lossy(&capture.kept).into_owned(),
+        dropped: capture.dropped,
+        error: error.or(lost),
+        ..Outcome::default()
+    }
+}
+
+/// Output as it comes in.
+struct Capture {
+    kept: Vec<u8>,
+    limit: usize,
+    dropped: u64,
+}
+
+impl Capture {
+    fn new(limit: usize) -> Self {
+        Self { kept: Vec::new(), limit, dropped: 0 }
+    }
+
+    /// Takes what is there, at most one buffer. Returns whether more may come.
+    fn take(&mut self, output: &mut impl Read) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        match output.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(n) => {
+                let room = (self.limit - self.kept.len()).min(n);
+                self.kept.extend_from_slice(&buffer[..room]);
+                self.dropped += (n - room) as u64;
+                true
+            }
+            Err(error) => matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock),
+        }
+    }
+
+    /// Takes what the script left in the pipe when it ended: at most what a pipe holds,
+    /// since something in the background may go on writing.
+    fn take_all(&mut self, output: &mut PipeReader) {
+        const PIPE_MAX: u64 = 1024 * 1024;
+        let before = self.kept.len() as u64 + self.dropped;
+        while rustix::io::ioctl_fionread(&*output).is_ok_and(|left| left > 0)
+            && self.kept.len() as u64 + self.dropped - before < PIPE_MAX
+            && self.take(output)
+        {}
+    }
+}

@@ -1,0 +1,209 @@
+//! The scripts of a hooks directory, in the order they run.
+//!
+//! Organisation is Ganeti's (`utils.RunParts`): names match `^[a-zA-Z0-9_-]+$` and are
+//! executable, anything else is skipped; byte order. Beyond Ganeti, a directory or
+//! script that somebody else could have written is refused: it would run as root.
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+/// Why a directory or script is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Owned by somebody else.
+    #[error("{path} is owned by user {uid}; only root may own hooks: chown root {path}")]
+    Owner {
+        /// What is owned by somebody else.
+        path: String,
+        /// Its owner.
+        uid: u32,
+    },
+    /// Writable by somebody else.
+    #[error(
+        "{path} may be written by others (mode {mode:04o}); only root may write hooks: chmod go-w {path}"
+    )]
+    Writable {
+        /// What others may write.
+        path: String,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It could not be looked at.
+    #[error("{path} cannot be read: {error}")]
+    Unreadable {
+        /// What could not be looked at.
+        path: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl Refusal {
+    fn unreadable(path: &Path, error: &io::Error) -> Self {
+        Self::Unreadable { path: path.display().to_string(), error: error.to_string() }
+    }
+}
+
+/// One script of a hooks directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Its name in the directory.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it must not run, if so.
+    pub refusal: Option<Refusal>,
+}
+
+/// The scripts of a hooks directory in the order they run; none when there is no such
+/// directory, as with Ganeti.
+///
+/// # Errors
+/// When the directory itself is not trusted or cannot be read.
+pub fn list(dir: &Path) -> Result<Vec<Script>, Refusal> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(Refusal::unreadable(dir, &error)),
+    };
+    let mut names: Vec<OsString> = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(|error| Refusal::unreadable(dir, &error))?.file_name());
+    }
+    names.retain(|name| is_script_name(name.as_bytes()));
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    trust_path(dir)?;
+    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    Ok(names.into_iter().filter_map(|name| script(dir, &name.to_string_lossy())).collect())
+}
+
+/// Whether a name is one that Ganeti would run (Ganeti: `constants.EXT_PLUGIN_MASK`).
+fn is_script_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'-')
+}
+
+/// The script of this name, if it is an executable file.
+fn script(dir: &Path, name: &str) -> Option<Script> {
+    let path = dir.join(name);
+    let metadata = std::fs::metadata(&path).ok()?;
+    let executable = rustix::fs::access(&path, Access::EXEC_OK).is_ok();
+    if !metadata.is_file() || !executable {
+        return None;
+    }
+    let refusal = trust_script(&path).err();
+    Some(Script { name: name.to_owned(), path, refusal })
+}
+
+/// Trusts a script, and, where it is a link, the path to the file it names.
+fn trust_script(path: &Path) -> Result<(), Refusal> {
+    let unreadable = |error: io::Error| Refusal::unreadable(path, &error);
+    let link = std::fs::symlink_metadata(path).map_err(unreadable)?;
+    if link.is_symlink() {
+        trust_path(&path.canonicalize().map_err(unreadable)?)
+    } else {
+        trust(path, &link, false)
+    }
+}
+
+/// Trusts a path when nobody else could have put something there: every directory down
+/// to it, and itself. Directories above it may be sticky, as `/tmp` is.
+fn trust_path(path: &Path) -> Result<(), Refusal> {
+    let path = path.canonicalize().map_err(|error| Refusal::unreadable(path, &error))?;
+    for (depth, ancestor) in path.ancestors().enumerate() {
+        let metadata = std::fs::metadata(ancestor).map_err(|error| Refusal::unreadable(ancestor, &error))?;
+        trust(ancestor, &metadata, depth > 0)?;
+    }
+    Ok(())
+}
+
+fn trust(path: &Path, metadata: &Metadata, may_be_sticky: bool) -> Result<(), Refusal> {
+    const GROUP_WRITE: u32 = 0o020;
+    const OTHER_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if metadata.uid() != 0 && metadata.uid() != uid {
+        return Err(Refusal::Owner { path: path.display().to_string(), uid: metadata.uid() });
+    }
+    let mode = metadata.mode() & 0o7777;
+    let group_is_ours = metadata.gid() == 0 || metadata.gid() == gid;
+    let writable = mode & OTHER_WRITE != 0 || (mode & GROUP_WRITE != 0 && !group_is_ours);
+    if writable && !(may_be_sticky && mode & STICKY != 0) {
+        return Err(Refusal::Writable { path: path.display().to_string(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn put(dir: &Path, name: &str, mode: u32) {
+        fs::write(dir.join(name), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn names(scripts: &[Script]) -> Vec<&str> {
+        scripts.iter().map(|script| script.name.as_str()).collect()
+    }
+
+    #[test]
+    fn scripts_are_chosen_and_ordered_as_ganeti_does() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["20-b", "10-a", "Z", "a_b", "notes.txt", ".hidden", "30-c.dpkg-old", "x~"] {
+            put(dir.path(), name, 0o755);
+        }
+        put(dir.path(), "not-executable", 0o644);
+        fs::create_dir(dir.path().join("directory")).unwrap();
+        symlink("10-a", dir.path().join("40-link")).unwrap();
+        symlink("nowhere", dir.path().join("50-dangling")).unwrap();
+        let scripts = list(dir.path()).unwrap();
+        assert_eq!(names(&scripts), ["10-a", "20-b", "40-link", "Z", "a_b"]);
+        assert!(scripts.iter().all(|script| script.refusal.is_none()));
+    }
+
+    #[test]
+    fn no_directory_is_no_scripts() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(list(&dir.path().join("global-pre.d")), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_others_may_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "10-open", 0o757);
+        put(dir.path(), "20-closed", 0o755);
+        let scripts = list(dir.path()).unwrap();
+        assert!(matches!(scripts[0].refusal, Some(Refusal::Writable { mode: 0o757, .. })));
+        assert_eq!(scripts[1].refusal, None);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(list(dir.path()), Err(Refusal::Writable { .. })));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(
+            matches!(list(dir.path()), Err(Refusal::Writable { .. })),
+            "sticky does not help the directory itself"
+        );
+    }
+
+    #[test]
+    fn a_link_is_as_good_as_what_it_names() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        put(elsewhere.path(), "target", 0o755);
+        symlink(elsewhere.path().join("target"), dir.path().join("10-link")).unwrap();
+        assert_eq!(list(dir.path()).unwrap()[0].refusal, None);
+        fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(list(dir.path()).unwrap()[0].refusal, Some(Refusal::Writable { .. })));
+    }
+}

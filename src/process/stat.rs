@@ -1,0 +1,77 @@
+//! What `/proc` says of a process (Linux: proc(5)).
+
+use std::io;
+use std::sync::OnceLock;
+
+/// A process as `/proc/PID/stat` shows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessStat {
+    /// The state's letter: `R` running, `S` sleeping, `T` stopped by a signal, `Z` zombie.
+    pub state: u8,
+    /// When it started, in seconds since the epoch by the current clock.
+    pub started: f64,
+    /// When it started, in clock ticks since boot: with the ID it identifies a process.
+    pub start_ticks: u64,
+}
+
+/// Reads `/proc/PID/stat`; `None` when there is no such process to be seen.
+///
+/// # Errors
+/// When `/proc` cannot be read or understood.
+pub fn read(pid: u32) -> io::Result<Option<ProcessStat>> {
+    let text = match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let (state, start_ticks) = parse(&text).ok_or_else(|| io::Error::other("its format is unknown"))?;
+    let started = boot_time()? + start_ticks as f64 / ticks_per_second();
+    Ok(Some(ProcessStat { state, started, start_ticks }))
+}
+
+/// State and start time; the command name in parentheses may hold anything.
+fn parse(text: &[u8]) -> Option<(u8, u64)> {
+    let end_of_name = text.iter().rposition(|b| *b == b')')?;
+    let rest = std::str::from_utf8(&text[end_of_name + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// When the machine booted, in seconds since the epoch by the current clock.
+fn boot_time() -> io::Result<f64> {
+    use rustix::time::{ClockId, clock_gettime};
+    let secs = |clock: ClockId| {
+        let time = clock_gettime(clock);
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    };
+    Ok(secs(ClockId::Realtime) - secs(ClockId::Boottime))
+}
+
+fn ticks_per_second() -> f64 {
+    static TICKS: OnceLock<f64> = OnceLock::new();
+    *TICKS.get_or_init(|| rustix::param::clock_ticks_per_second() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_confuse() {
+        let text = b"42 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        assert_eq!(parse(text), Some((b'S', 4711)));
+        assert_eq!(parse(b"42 (sh"), None);
+    }
+
+    #[test]
+    fn our_own_start_is_in_the_past() {
+        let stat = read(std::process::id()).unwrap().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!(stat.started <= now + 0.1 && stat.started > now - 3600.0, "{stat:?} {now}");
+        assert_eq!(read(u32::MAX).unwrap(), None);
+    }
+}

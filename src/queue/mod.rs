@@ -1,0 +1,5 @@
+//! The queue directory: reading job files, scanning, watching.
+
+pub mod read;
+pub mod scan;
+pub mod watch;

@@ -1,0 +1,50 @@
+//! Reading job files.
+
+use std::path::{Path, PathBuf};
+
+use crate::job::JobId;
+use crate::regular_file::{ReadError, read_into};
+
+/// The largest job file that is read, in bytes.
+pub const JOB_SIZE_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// A buffer that grew beyond this for a large file is given back after it.
+const BUFFER_KEEP: usize = 1024 * 1024;
+
+/// Reads job files into one buffer.
+#[derive(Debug, Default)]
+pub struct JobReader {
+    queue_dir: PathBuf,
+    buffer: Vec<u8>,
+}
+
+impl JobReader {
+    /// A reader of the jobs of this queue.
+    pub fn new(queue_dir: &Path) -> Self {
+        Self { queue_dir: queue_dir.to_owned(), buffer: Vec::new() }
+    }
+
+    /// The content of the file of a job in the queue; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the file is not one to read.
+    pub fn queued(&mut self, id: JobId) -> Result<Option<&[u8]>, ReadError> {
+        self.read(&self.queue_dir.join(id.file_name()))
+    }
+
+    /// The content of the file of a job in the archive; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the file is not one to read.
+    pub fn archived(&mut self, id: JobId) -> Result<Option<&[u8]>, ReadError> {
+        self.read(&self.queue_dir.join(id.archive_path()))
+    }
+
+    fn read(&mut self, path: &Path) -> Result<Option<&[u8]>, ReadError> {
+        if self.buffer.capacity() > BUFFER_KEEP {
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        Ok(read_into(path, JOB_SIZE_LIMIT, &mut self.buffer)?.then_some(self.buffer.as_slice()))
+    }
+}

@@ -1,0 +1,91 @@
+//! Watching directories with inotify.
+//!
+//! inotify is a hint where to look, never the truth: what a file says is read from the
+//! file. Opens and reads are masked out in the kernel, so that reading wakes nobody.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use notify::event::{EventKind, EventKindMask, ModifyKind, RenameMode};
+use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
+
+/// What inotify hints at.
+#[derive(Debug)]
+pub enum Hint<'a> {
+    /// A file of this name was put into the directory, written or removed.
+    Changed(&'a Path, &'a OsStr),
+    /// Hints were lost (the kernel's queue overflowed): look at everything.
+    Overflow,
+    /// The directory itself was removed, renamed or unmounted: watch again.
+    Lost(&'a Path),
+}
+
+/// Directories that are being watched, until dropped.
+#[derive(Debug)]
+pub struct Watch {
+    _watcher: RecommendedWatcher,
+}
+
+/// What cannot be watched, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot watch {path}: {error}{hint}")]
+pub struct WatchError {
+    path: String,
+    error: notify::Error,
+    hint: &'static str,
+}
+
+/// Watches directories (not what is below them) and hands every hint to `handler`, on a
+/// thread of its own.
+///
+/// # Errors
+/// When inotify is not to be had, or a directory cannot be watched.
+pub fn watch(
+    dirs: &[PathBuf],
+    mut handler: impl FnMut(Hint<'_>) + Send + 'static,
+) -> Result<Watch, WatchError> {
+    let kinds = EventKindMask::CREATE | EventKindMask::REMOVE | EventKindMask::ACCESS_CLOSE;
+    let config = Config::default().with_event_kinds(kinds);
+    let watched = dirs.to_vec();
+    let dispatch = move |event: notify::Result<Event>| match event {
+        Ok(event) => hints(&watched, &event, &mut handler),
+        Err(_) => handler(Hint::Overflow),
+    };
+    let first = dirs.first().map(PathBuf::as_path).unwrap_or(Path::new("/"));
+    let mut watcher = RecommendedWatcher::new(dispatch, config).map_err(|error| explain(first, error))?;
+    for dir in dirs {
+        watcher.watch(dir, RecursiveMode::NonRecursive).map_err(|error| explain(dir, error))?;
+    }
+    Ok(Watch { _watcher: watcher })
+}
+
+/// Takes one event apart.
+fn hints(dirs: &[PathBuf], event: &Event, handler: &mut impl FnMut(Hint<'_>)) {
+    if event.need_rescan() {
+        return handler(Hint::Overflow);
+    }
+    if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+        // The rename's two ends have been hinted at one by one.
+        return;
+    }
+    for path in &event.paths {
+        if dirs.contains(path) {
+            handler(Hint::Lost(path));
+        } else if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {
+            handler(Hint::Changed(dir, name));
+        }
+    }
+}
+
+fn explain(path: &Path, error: notify::Error) -> WatchError {
+    const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
+    let hint = match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => "; raise sysctl fs.inotify.max_user_watches",
+        notify::ErrorKind::Io(io) if io.raw_os_error() == Some(EMFILE) => {
+            "; raise sysctl fs.inotify.max_user_instances, or the limit on open files (LimitNOFILE=)"
+        }
+        notify::ErrorKind::PathNotFound => "; is paths.queue-dir or paths.data-dir right?",
+        _ => "",
+    };
+    WatchError { path: path.display().to_string(), error, hint }
+}

@@ -1,0 +1,101 @@
+//! Regular files that another program writes: no link is followed, nothing but a
+//! regular file is opened, nothing is waited for, and no more is read than a limit.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A symbolic link.
+    #[error("is a symbolic link; only a regular file is read")]
+    Link,
+    /// A FIFO, a device, a directory.
+    #[error("is not a regular file")]
+    NotRegular,
+    /// Too large.
+    #[error("has {size} bytes; the limit is {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The largest size that is read.
+        limit: u64,
+    },
+    /// The system says no.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The content of a regular file of at most `limit` bytes; `None` when it is not there.
+///
+/// # Errors
+/// When the file is not one to read.
+pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut buffer = Vec::new();
+    Ok(read_into(path, limit, &mut buffer)?.then_some(buffer))
+}
+
+/// Appends the content of a regular file of at most `limit` bytes to `buffer`. Returns
+/// whether the file is there.
+///
+/// # Errors
+/// When the file is not one to read.
+pub fn read_into(path: &Path, limit: u64, buffer: &mut Vec<u8>) -> Result<bool, ReadError> {
+    let Some((file, size)) = open(path)? else { return Ok(false) };
+    if size > limit {
+        return Err(ReadError::TooLarge { size, limit });
+    }
+    buffer.reserve_exact(usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1));
+    let read = file.take(limit + 1).read_to_end(buffer)? as u64;
+    if read > limit {
+        return Err(ReadError::TooLarge { size: read, limit });
+    }
+    Ok(true)
+}
+
+/// Opens a regular file without following a link and without waiting for anybody, and
+/// tells its size; `None` when it is not there.
+///
+/// # Errors
+/// When it is something else, or cannot be opened.
+pub fn open(path: &Path) -> Result<Option<(File, u64)>, ReadError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(Errno::LOOP) => return Err(ReadError::Link),
+        Err(Errno::NXIO) => return Err(ReadError::NotRegular),
+        Err(errno) => return Err(ReadError::Io(errno.into())),
+    };
+    let stat = rustix::fs::fstat(&fd).map_err(io::Error::from)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(ReadError::NotRegular);
+    }
+    Ok(Some((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "content").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        assert_eq!(read(&path("file"), 7).unwrap().unwrap(), b"content");
+        assert!(read(&path("missing"), 7).unwrap().is_none());
+        assert!(matches!(read(&path("link"), 7), Err(ReadError::Link)));
+        assert!(matches!(read(&path("fifo"), 7), Err(ReadError::NotRegular)));
+        assert!(matches!(read(dir.path(), 7), Err(ReadError::NotRegular)));
+        assert!(matches!(read(&path("file"), 6), Err(ReadError::TooLarge { size: 7, limit: 6 })));
+        assert!(matches!(read(Path::new("/dev/zero"), 6), Err(ReadError::NotRegular)));
+    }
+}

@@ -1,0 +1,116 @@
+//! Playing a recording through the tracker, as the daemon would have seen it live.
+
+use std::collections::BTreeMap;
+
+use crate::event::Event;
+use crate::hook::plan::ClusterFacts;
+use crate::job::{self, JobId, Liveness, ParseError, Timestamp};
+use crate::machine::{self, Progress};
+use crate::recording::{Change, Line};
+use crate::tracker::Tracker;
+
+/// Where Ganeti keeps its data on the nodes that recordings are made on.
+const DATA_DIR: &str = "/var/lib/ganeti";
+
+/// A recording being played.
+#[derive(Debug)]
+pub struct Replay {
+    tracker: Tracker,
+    /// The last version of each job's file.
+    files: BTreeMap<JobId, String>,
+    cluster: ClusterFacts,
+    seq: i64,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        let cluster = ClusterFacts { data_dir: DATA_DIR.to_owned(), ..ClusterFacts::default() };
+        Self { tracker: Tracker::default(), files: BTreeMap::new(), cluster, seq: 0 }
+    }
+}
+
+impl Replay {
+    /// Plays one line and returns the events it brings, numbered.
+    ///
+    /// # Errors
+    /// When the line holds a job file that is none; nothing changes then.
+    pub fn line(&mut self, line: &Line) -> Result<Vec<(i64, Event)>, ParseError> {
+        let now = Timestamp::from_secs_f64(line.t);
+        match line.change() {
+            Change::Content(path, content) => match JobId::from_file_name(path.as_bytes()) {
+                Some(id) => self.version(id, content, line.initial, now),
+                None => {
+                    self.cluster_file(path, content);
+                    Ok(Vec::new())
+                }
+            },
+            Change::Exit(pid) => self.exit(pid, now),
+            Change::Removed(path) | Change::Moved(path, _) => {
+                if let Some(id) = JobId::from_file_name(path.as_bytes()) {
+                    self.tracker.forget(id);
+                    self.files.remove(&id);
+                }
+                Ok(Vec::new())
+            }
+            Change::Other => Ok(Vec::new()),
+        }
+    }
+
+    /// What the recorded cluster says of itself by now.
+    pub fn cluster(&self) -> &ClusterFacts {
+        &self.cluster
+    }
+
+    fn cluster_file(&mut self, path: &str, content: &str) {
+        let value = content.lines().next().map(str::to_owned);
+        match path {
+            "ssconf_master_node" => self.cluster.master = value,
+            "ssconf_cluster_name" => self.cluster.name = value,
+            _ => {}
+        }
+    }
+
+    fn version(
+        &mut self,
+        id: JobId,
+        content: &str,
+        initial: bool,
+        now: Timestamp,
+    ) -> Result<Vec<(i64, Event)>, ParseError> {
+        let events = self.look(id, content, Liveness::Unknown, initial, now)?;
+        self.files.insert(id, content.to_owned());
+        Ok(events)
+    }
+
+    /// A process has ended: of the open jobs, the one that it ran has died with it.
+    fn exit(&mut self, pid: u32, now: Timestamp) -> Result<Vec<(i64, Event)>, ParseError> {
+        let died = self.tracker.iter().find(|(_, tracked)| {
+            tracked.is_open() && tracked.process.as_ref().is_some_and(|process| process.pid == pid)
+        });
+        let Some(id) = died.map(|(id, _)| id) else { return Ok(Vec::new()) };
+        let Some(content) = self.files.get(&id).cloned() else { return Ok(Vec::new()) };
+        self.look(id, &content, Liveness::Dead, false, now)
+    }
+
+    fn look(
+        &mut self,
+        id: JobId,
+        content: &str,
+        liveness: Liveness,
+        initial: bool,
+        now: Timestamp,
+    ) -> Result<Vec<(i64, Event)>, ParseError> {
+        let job = job::parse(id, content.as_bytes())?;
+        let start = if initial { machine::adopt(&job) } else { Progress::default() };
+        let look = self.tracker.look(&job, liveness, start, initial, now);
+        self.tracker.keep(id, look.tracked);
+        Ok(look
+            .events
+            .into_iter()
+            .map(|event| {
+                self.seq += 1;
+                (self.seq, event)
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,418 @@
+//! Settings: from the text of `hookd.toml` to values that can be relied on.
+//!
+//! Every key is optional. Everything that is wrong with a file is found in one go; each
+//! finding names the key and says what is allowed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+/// Where the configuration file is looked for when none is named.
+pub const DEFAULT_PATH: &str = "/etc/ganeti-hookd/hookd.toml";
+
+/// How pre hooks relate to the opcode (`hooks.pre`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreMode {
+    /// The job process is held still until the pre hooks have ended.
+    Hold,
+    /// Pre hooks run beside the opcode.
+    Notify,
+    /// No pre hooks.
+    Off,
+}
+
+/// The words in `GANETI_POST_STATUS` (`hooks.status-words`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusWords {
+    /// `succeeded`, `failed`, `disappeared`.
+    Design,
+    /// `success`, `error`, `disappeared`.
+    Upstream,
+}
+
+/// The nodes that hooks run on (`hooks.nodes`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// The nodes that the opcode's own hooks run on.
+    Targets,
+    /// The master alone.
+    Master,
+}
+
+/// `[paths]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Ganeti's job queue.
+    pub queue_dir: PathBuf,
+    /// Ganeti's data directory: `config.data`, `ssconf_*`, certificates.
+    pub data_dir: PathBuf,
+    /// The directory of the hooks directories.
+    pub hooks_dir: PathBuf,
+    /// Ganeti's run directory: livelocks, wconfd's socket.
+    pub ganeti_run_dir: PathBuf,
+    /// The journal's directory.
+    pub state_dir: PathBuf,
+    /// The directory of the daemon's socket.
+    pub run_dir: PathBuf,
+}
+
+/// `[hooks]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// How pre hooks relate to the opcode.
+    pub pre: PreMode,
+    /// The longest a job is held, 100 ms to 1 h.
+    pub hold_limit: Duration,
+    /// The longest a script may run, 100 ms to 1 day.
+    pub timeout: Duration,
+    /// Scripts at the same time, 1 to 256.
+    pub workers: usize,
+    /// Bytes of output kept of each run, 0 to 16 MiB.
+    pub output_limit: usize,
+    /// The words in `GANETI_POST_STATUS`.
+    pub status_words: StatusWords,
+    /// The nodes that hooks run on.
+    pub nodes: Nodes,
+    /// Opcodes without scripts: names in which `*` stands for anything.
+    pub skip_opcodes: Vec<String>,
+}
+
+impl Hooks {
+    /// Whether the opcode's events run no scripts.
+    pub fn skips(&self, op_code: &str) -> bool {
+        self.skip_opcodes.iter().any(|pattern| matches(pattern.as_bytes(), op_code.as_bytes()))
+    }
+}
+
+/// `[master]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// This node's name, as in `ssconf_master_node`; empty for the system's full name.
+    pub name: String,
+    /// What finished this long before a failover is delivered again, 0 to 1 h.
+    pub failover_window: Duration,
+}
+
+/// `[history]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// How long events are kept, 1 s to 10 years.
+    pub keep: Duration,
+}
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `[paths]`.
+    pub paths: Paths,
+    /// `[hooks]`.
+    pub hooks: Hooks,
+    /// `[master]`.
+    pub master: Master,
+    /// `[history]`.
+    pub history: History,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            paths: Paths {
+                queue_dir: "/var/lib/ganeti/queue".into(),
+                data_dir: "/var/lib/ganeti".into(),
+                hooks_dir: "/etc/ganeti/hooks".into(),
+                ganeti_run_dir: "/var/run/ganeti".into(),
+                state_dir: "/var/lib/ganeti-hookd".into(),
+                run_dir: "/run/ganeti-hookd".into(),
+            },
+            hooks: Hooks {
+                pre: PreMode::Hold,
+                hold_limit: Duration::from_secs(60),
+                timeout: Duration::from_secs(5 * 60),
+                workers: 16,
+                output_limit: 64 * 1024,
+                status_words: StatusWords::Design,
+                nodes: Nodes::Targets,
+                skip_opcodes: Vec::new(),
+            },
+            master: Master { name: String::new(), failover_window: Duration::from_secs(30) },
+            history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
+        }
+    }
+}
+
+impl Settings {
+    /// The settings in the text of a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Findings> {
+        let file: Table = text.parse().map_err(|error: toml::de::Error| {
+            Findings(vec![Finding { key: String::new(), what: error.to_string().trim_end().to_owned() }])
+        })?;
+        let mut settings = Self::default();
+        let mut findings = Vec::new();
+        for (section, value) in file {
+            match value {
+                Value::Table(table) if SECTIONS.contains(&section.as_str()) => {
+                    for (key, value) in table {
+                        let key = format!("{section}.{key}");
+                        if let Err(what) = settings.set(&key, &value) {
+                            findings.push(Finding { key, what });
+                        }
+                    }
+                }
+                _ => findings.push(Finding {
+                    key: section,
+                    what: format!("unknown section; sections are [{}]", SECTIONS.join("], [")),
+                }),
+            }
+        }
+        if findings.is_empty() { Ok(settings) } else { Err(Findings(findings)) }
+    }
+
+    /// Sets one key; the error says what is allowed.
+    fn set(&mut self, key: &str, value: &Value) -> Result<(), String> {
+        let (paths, hooks) = (&mut self.paths, &mut self.hooks);
+        match key {
+            "paths.queue-dir" => paths.queue_dir = path(value)?,
+            "paths.data-dir" => paths.data_dir = path(value)?,
+            "paths.hooks-dir" => paths.hooks_dir = path(value)?,
+            "paths.ganeti-run-dir" => paths.ganeti_run_dir = path(value)?,
+            "paths.state-dir" => paths.state_dir = path(value)?,
+            "paths.run-dir" => paths.run_dir = path(value)?,
+            "hooks.pre" => hooks.pre = one_of(value, &PRE_MODES)?,
+            "hooks.hold-limit" => hooks.hold_limit = duration(value, "100ms", "1h")?,
+            "hooks.timeout" => hooks.timeout = duration(value, "100ms", "1day")?,
+            "hooks.workers" => hooks.workers = number(value, 1, 256)?,
+            "hooks.output-limit" => hooks.output_limit = size(value)?,
+            "hooks.status-words" => hooks.status_words = one_of(value, &STATUS_WORDS)?,
+            "hooks.nodes" => hooks.nodes = one_of(value, &NODES)?,
+            "hooks.skip-opcodes" => hooks.skip_opcodes = opcodes(value)?,
+            "master.name" => self.master.name = string(value)?.to_owned(),
+            "master.failover-window" => self.master.failover_window = duration(value, "0s", "1h")?,
+            "history.keep" => self.history.keep = duration(value, "1s", "3650days")?,
+            _ => return Err(unknown(key)),
+        }
+        Ok(())
+    }
+}
+
+const SECTIONS: [&str; 4] = ["paths", "hooks", "master", "history"];
+
+/// Every key there is.
+const KEYS: [&str; 17] = [
+    "paths.queue-dir",
+    "paths.data-dir",
+    "paths.hooks-dir",
+    "paths.ganeti-run-dir",
+    "paths.state-dir",
+    "paths.run-dir",
+    "hooks.pre",
+    "hooks.hold-limit",
+    "hooks.timeout",
+    "hooks.workers",
+    "hooks.output-limit",
+    "hooks.status-words",
+    "hooks.nodes",
+    "hooks.skip-opcodes",
+    "master.name",
+    "master.failover-window",
+    "history.keep",
+];
+
+const PRE_MODES: [(&str, PreMode); 3] =
+    [("hold", PreMode::Hold), ("notify", PreMode::Notify), ("off", PreMode::Off)];
+const STATUS_WORDS: [(&str, StatusWords); 2] =
+    [("design", StatusWords::Design), ("upstream", StatusWords::Upstream)];
+const NODES: [(&str, Nodes); 2] = [("targets", Nodes::Targets), ("master", Nodes::Master)];
+
+/// The largest `hooks.output-limit`, in bytes.
+const OUTPUT_LIMIT_MAX: u64 = 16 * 1024 * 1024;
+
+fn unknown(key: &str) -> String {
+    let section = key.split('.').next().unwrap_or_default();
+    let known: Vec<&str> =
+        KEYS.iter().filter_map(|known| known.strip_prefix(section)?.strip_prefix('.')).collect();
+    format!("unknown key; keys of [{section}] are {}", known.join(", "))
+}
+
+fn string(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| format!("must be a string in quotes, not {value}"))
+}
+
+fn path(value: &Value) -> Result<PathBuf, String> {
+    let path = Path::new(string(value)?);
+    if path.is_absolute() {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("must be an absolute path, not {value}"))
+    }
+}
+
+fn one_of<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
+    words.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, meaning)| *meaning).ok_or_else(
+        || {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            format!("must be one of {}, not {value}", words.join(", "))
+        },
+    )
+}
+
+fn duration(value: &Value, min: &str, max: &str) -> Result<Duration, String> {
+    let parse = |text: &str| humantime::parse_duration(text).ok();
+    value
+        .as_str()
+        .and_then(parse)
+        .filter(|duration| parse(min) <= Some(*duration) && Some(*duration) <= parse(max))
+        .ok_or_else(|| {
+            format!("must be a duration such as \"90s\", \"5m\" or \"2h\" from {min} to {max}, not {value}")
+        })
+}
+
+fn number(value: &Value, min: usize, max: usize) -> Result<usize, String> {
+    value
+        .as_integer()
+        .and_then(|number| usize::try_from(number).ok())
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| format!("must be a whole number from {min} to {max}, not {value}"))
+}
+
+fn size(value: &Value) -> Result<usize, String> {
+    let bytes = match value {
+        Value::Integer(bytes) => u64::try_from(*bytes).ok(),
+        Value::String(text) => text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64()),
+        _ => None,
+    };
+    bytes
+        .filter(|bytes| *bytes <= OUTPUT_LIMIT_MAX)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| format!("must be a size such as \"64KiB\" from 0 to 16MiB, not {value}"))
+}
+
+fn opcodes(value: &Value) -> Result<Vec<String>, String> {
+    let names = value.as_array().and_then(|list| {
+        list.iter()
+            .map(|name| name.as_str().filter(|name| is_opcode_pattern(name)).map(str::to_owned))
+            .collect()
+    });
+    names.ok_or_else(|| {
+        format!("must be a list of opcodes such as [\"OP_TEST_DELAY\", \"OP_CLUSTER_VERIFY_*\"], not {value}")
+    })
+}
+
+fn is_opcode_pattern(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_*".contains(&b))
+}
+
+/// Whether `text` is of the form of `pattern`, in which `*` stands for any text.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    match pattern {
+        [] => text.is_empty(),
+        [b'*', rest @ ..] => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
+        [first, rest @ ..] => {
+            text.split_first().is_some_and(|(head, tail)| head == first && matches(rest, tail))
+        }
+    }
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The key, e.g. `hooks.pre`; empty when the file is not TOML.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub what: String,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Findings(pub Vec<Finding>);
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Finding { key, what }) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            match key.as_str() {
+                "" => write!(f, "{separator}{what}")?,
+                key => write!(f, "{separator}{key}: {what}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The defaults, as the design states them.
+    const DEFAULTS: &str = r#"
+        [paths]
+        queue-dir = "/var/lib/ganeti/queue"
+        data-dir  = "/var/lib/ganeti"
+        hooks-dir = "/etc/ganeti/hooks"
+        ganeti-run-dir = "/var/run/ganeti"
+        state-dir = "/var/lib/ganeti-hookd"
+        run-dir   = "/run/ganeti-hookd"
+        [hooks]
+        pre = "hold"
+        hold-limit = "60s"
+        timeout = "5m"
+        workers = 16
+        output-limit = "64KiB"
+        status-words = "design"
+        nodes = "targets"
+        skip-opcodes = []
+        [master]
+        name = ""
+        failover-window = "30s"
+        [history]
+        keep = "30d"
+    "#;
+
+    #[test]
+    fn the_documented_defaults_are_the_defaults() {
+        assert_eq!(Settings::parse(DEFAULTS), Ok(Settings::default()));
+        assert_eq!(Settings::parse(""), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn every_key_can_be_set() {
+        let table: Table = DEFAULTS.parse().unwrap();
+        for key in KEYS {
+            let (section, name) = key.split_once('.').unwrap();
+            assert!(table[section].get(name).is_some(), "{key} is not in the documented defaults");
+        }
+    }
+
+    #[test]
+    fn findings_name_the_key_and_what_is_allowed() {
+        let findings = Settings::parse(
+            "[hooks]\npre = \"wait\"\nworkers = 0\ntimeout = 5\noutput-limit = \"1TiB\"\nskip-opcodes = [\"op\"]\nnodez = 1\n[paths]\nqueue-dir = \"queue\"\n[hook]\n",
+        )
+        .unwrap_err()
+        .to_string();
+        insta::assert_snapshot!(findings, @r#"
+        hook: unknown section; sections are [paths], [hooks], [master], [history]
+        hooks.nodez: unknown key; keys of [hooks] are pre, hold-limit, timeout, workers, output-limit, status-words, nodes, skip-opcodes
+        hooks.output-limit: must be a size such as "64KiB" from 0 to 16MiB, not "1TiB"
+        hooks.pre: must be one of "hold", "notify", "off", not "wait"
+        hooks.skip-opcodes: must be a list of opcodes such as ["OP_TEST_DELAY", "OP_CLUSTER_VERIFY_*"], not ["op"]
+        hooks.timeout: must be a duration such as "90s", "5m" or "2h" from 100ms to 1day, not 5
+        hooks.workers: must be a whole number from 1 to 256, not 0
+        paths.queue-dir: must be an absolute path, not "queue"
+        "#);
+    }
+
+    #[test]
+    fn stars_in_opcodes_stand_for_anything() {
+        let hooks = |pattern: &str| Hooks { skip_opcodes: vec![pattern.into()], ..Settings::default().hooks };
+        assert!(hooks("OP_CLUSTER_VERIFY_*").skips("OP_CLUSTER_VERIFY_GROUP"));
+        assert!(!hooks("OP_CLUSTER_VERIFY_*").skips("OP_CLUSTER_VERIFY"));
+        assert!(hooks("*_TEST_*").skips("OP_TEST_DELAY"));
+        assert!(hooks("OP_TEST_DELAY").skips("OP_TEST_DELAY"));
+    }
+}
