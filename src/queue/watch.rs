@@ -44,7 +44,10 @@ pub fn watch(
     dirs: &[PathBuf],
     mut handler: impl FnMut(Hint<'_>) + Send + 'static,
 ) -> Result<Watch, WatchError> {
-    let kinds = EventKindMask::CREATE | EventKindMask::REMOVE | EventKindMask::ACCESS_CLOSE;
+    let kinds = EventKindMask::CREATE
+        | EventKindMask::REMOVE
+        | EventKindMask::MODIFY_NAME
+        | EventKindMask::ACCESS_CLOSE;
     let config = Config::default().with_event_kinds(kinds);
     let watched = dirs.to_vec();
     let dispatch = move |event: notify::Result<Event>| match event {
@@ -88,4 +91,41 @@ fn explain(path: &Path, error: notify::Error) -> WatchError {
         _ => "",
     };
     WatchError { path: path.display().to_string(), error, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn next(hints: &Receiver<String>) -> String {
+        hints.recv_timeout(Duration::from_secs(10)).unwrap()
+    }
+
+    #[test]
+    fn renames_writes_and_removals_are_hinted_at_and_reads_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (sender, hints) = channel();
+        let _watch = watch(&[dir.path().to_owned()], move |hint| {
+            let _ = sender.send(match hint {
+                Hint::Changed(_, name) => name.to_string_lossy().into_owned(),
+                Hint::Overflow => "overflow".to_owned(),
+                Hint::Lost(_) => "lost".to_owned(),
+            });
+        })
+        .unwrap();
+        fs::write(path("new"), "").unwrap();
+        assert_eq!((next(&hints), next(&hints)), ("new".to_owned(), "new".to_owned()), "made, written");
+        fs::rename(path("new"), path("job-1")).unwrap();
+        assert_eq!((next(&hints), next(&hints)), ("new".to_owned(), "job-1".to_owned()), "from, to");
+        fs::read(path("job-1")).unwrap();
+        fs::remove_file(path("job-1")).unwrap();
+        assert_eq!(next(&hints), "job-1", "removed; the read was not hinted at");
+        fs::remove_dir(dir.path()).unwrap();
+        assert_eq!(next(&hints), "lost");
+    }
 }
