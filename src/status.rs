@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::JobId;
+
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -31,6 +33,9 @@ pub struct Status {
     pub undelivered: usize,
     /// The age of the oldest of them, in seconds.
     pub lag_seconds: f64,
+    /// Jobs that are held for their pre hooks.
+    #[serde(default)]
+    pub held: Vec<HeldJob>,
     /// Scripts that run now.
     pub running: Vec<RunningHook>,
     /// Runs that failed last, newest last.
@@ -39,6 +44,23 @@ pub struct Status {
     pub bad_files: BTreeMap<String, String>,
     /// Counted since the start.
     pub counters: Counters,
+}
+
+/// A job whose process stands still while its pre hooks run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldJob {
+    /// The job.
+    pub job: JobId,
+    /// The event it is held for, e.g. `42.0.pre`.
+    pub event: String,
+    /// The job process.
+    pub pid: u32,
+    /// How long it has been held.
+    pub seconds: f64,
+    /// Whether it had got further when it was stopped.
+    pub late: bool,
+    /// The script that it waits for.
+    pub hook: Option<String>,
 }
 
 /// A script that runs.
@@ -87,6 +109,14 @@ pub struct Counters {
     pub overflows: u64,
     /// Job files that could not be used.
     pub bad_files: u64,
+    /// Times that a job was stopped for its pre hooks.
+    pub holds: u64,
+    /// Of these, times that it had got further already.
+    pub holds_late: u64,
+    /// Times that a job should have been stopped but was not.
+    pub holds_missed: u64,
+    /// Times that a job went on because `hold-limit` was over.
+    pub holds_timed_out: u64,
     /// Commits that failed.
     pub journal_errors: u64,
 }
@@ -104,6 +134,7 @@ pub const METRICS: &[Metric] = &[
     ("processes_watched", "gauge", "job processes that are watched", |s| s.processes_watched as f64),
     ("events_undelivered", "gauge", "events whose scripts have not all ended", |s| s.undelivered as f64),
     ("lag_seconds", "gauge", "age of the oldest undelivered event", |s| s.lag_seconds),
+    ("jobs_held", "gauge", "jobs held for their pre hooks", |s| s.held.len() as f64),
     ("hooks_running", "gauge", "scripts that run now", |s| s.running.len() as f64),
     ("bad_files", "gauge", "job files that cannot be used now", |s| s.bad_files.len() as f64),
     ("versions_read_total", "counter", "versions of job files read", |s| s.counters.versions_read as f64),
@@ -114,6 +145,12 @@ pub const METRICS: &[Metric] = &[
     ("scans_total", "counter", "comparisons of the whole queue", |s| s.counters.scans as f64),
     ("overflows_total", "counter", "losses of inotify events", |s| s.counters.overflows as f64),
     ("bad_files_total", "counter", "unusable versions of job files", |s| s.counters.bad_files as f64),
+    ("holds_total", "counter", "jobs stopped for their pre hooks", |s| s.counters.holds as f64),
+    ("holds_late_total", "counter", "jobs stopped after they had got further", |s| {
+        s.counters.holds_late as f64
+    }),
+    ("holds_missed_total", "counter", "jobs that could not be stopped", |s| s.counters.holds_missed as f64),
+    ("holds_timed_out_total", "counter", "holds ended by hold-limit", |s| s.counters.holds_timed_out as f64),
     ("journal_errors_total", "counter", "failed commits", |s| s.counters.journal_errors as f64),
 ];
 

@@ -4,6 +4,7 @@ mod check;
 mod env;
 mod events;
 mod record;
+mod release;
 mod replay;
 mod run;
 mod stand_in;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::daemon::{StartError, read_settings};
+use crate::process::guard;
 use crate::settings::{DEFAULT_PATH, Settings};
 
 /// Global hooks for an unmodified Ganeti: scripts before and after every opcode, also
@@ -48,6 +50,11 @@ enum Command {
     Env(env::Args),
     /// Check configuration, permissions and system; say what to do about each finding
     Check(check::Args),
+    /// Let every job process go on that a daemon which is gone has left stopped
+    Release(release::Args),
+    /// Let held processes go on when the daemon is gone (the daemon starts it)
+    #[command(hide = true)]
+    Guard,
     /// Hold a livelock, as a job process does (`replay --live` uses it)
     #[command(hide = true)]
     StandIn(stand_in::Args),
@@ -102,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
+        Command::Release(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Guard => guard::run().map_err(Failure::from),
         Command::StandIn(command) => command.run(),
     };
     match result {

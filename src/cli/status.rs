@@ -107,6 +107,19 @@ fn describe(status: &Status) -> String {
             status.running.len()
         ),
     );
+    for held in &status.held {
+        let late = if held.late { ", late" } else { "" };
+        let hook = held.hook.as_deref().unwrap_or("-");
+        line(
+            "held",
+            format!(
+                "{} (process {}{late}) for {}, waits for {hook}",
+                held.event,
+                held.pid,
+                seconds(held.seconds)
+            ),
+        );
+    }
     for hook in &status.running {
         line(
             "running",

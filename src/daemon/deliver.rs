@@ -160,6 +160,9 @@ impl Daemon {
         if let Some(delivery) = self.deliveries.remove(&seq) {
             self.changes.push(Change::EventState(seq, EventState::Done));
             self.dispatch.finish(delivery.event.key.job);
+            if self.holds.holds(delivery.event.key) {
+                self.let_go(delivery.event.key.job);
+            }
         }
         false
     }

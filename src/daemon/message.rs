@@ -17,6 +17,8 @@ pub enum Message {
     Cluster,
     /// The job's process has ended.
     Exited(JobId),
+    /// The guard has ended.
+    GuardEnded,
     /// A run has ended.
     RunEnded {
         /// The run's number.

@@ -6,6 +6,7 @@
 //! later; until then no script starts.
 
 mod deliver;
+mod hold;
 mod message;
 mod observe;
 mod report;
@@ -52,7 +53,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 struct Watched {
     process: ProcessRef,
-    _pidfd: OwnedFd,
+    pidfd: OwnedFd,
 }
 
 /// The daemon's state.
@@ -83,6 +84,9 @@ struct Daemon {
     processes: BTreeMap<JobId, Watched>,
     /// Processes that have ended, whose jobs have not been read again since.
     dead: BTreeMap<JobId, ProcessRef>,
+    holds: hold::Holds,
+    /// The user whose job processes may be signalled, besides root.
+    queue_owner: u32,
 
     /// Jobs to look at.
     dirty: BTreeSet<JobId>,
@@ -145,7 +149,8 @@ impl Daemon {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.retry_at, self.watchdog.next(), self.stopping].into_iter().flatten().min()
+        let deadlines = [self.retry_at, self.watchdog.next(), self.stopping, self.holds.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn take(&mut self, message: Message) {
@@ -162,8 +167,10 @@ impl Daemon {
                 self.watch = None;
                 self.rescan = true;
             }
-            Message::Cluster => {}
+            Message::Cluster => self.update_role(),
+            Message::GuardEnded => self.guard_ended(),
             Message::Exited(id) => {
+                self.let_go(id);
                 if let Some(watched) = self.processes.remove(&id) {
                     self.dead.insert(id, watched.process);
                     self.dirty.insert(id);
@@ -178,8 +185,8 @@ impl Daemon {
 
     /// One turn: look, write, act.
     fn work(&mut self) {
+        self.end_holds_in_time();
         self.watchdog.ping();
-        self.update_role();
         self.watch_again();
         if self.rescan && self.watch.is_some() {
             self.scan();
@@ -191,7 +198,10 @@ impl Daemon {
         self.finish_start();
         self.prune();
         self.commit();
-        self.begin_deliveries();
+        if self.dispatch.is_ready() {
+            self.update_role();
+            self.begin_deliveries();
+        }
         self.commit();
         self.end_scripts_in_time();
     }
@@ -230,6 +240,7 @@ impl Daemon {
             log::error!("{error}; no hook starts until the journal can be written, nothing is lost");
         }
         self.stalled = true;
+        self.let_all_go();
         self.retry_at = Some(Instant::now() + RETRY);
         self.problems.insert("journal", error.to_owned());
     }
@@ -259,6 +270,7 @@ impl Daemon {
     fn stop(&mut self) {
         if self.stopping.is_none() {
             log::info!("stopping");
+            self.let_all_go();
             self.watchdog.stopping();
             self.stopping = Some(Instant::now() + STOP_PATIENCE);
         }

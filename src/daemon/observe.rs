@@ -1,12 +1,14 @@
 //! Looking at jobs: what changed, is the process there, what follows.
 
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use super::deliver::Delivery;
+use super::hold::{Attempt, owner_of};
 use super::role::Role;
 use super::{Daemon, RETRY, Watched, now};
 use crate::event::Event;
-use crate::job::{self, Job, JobId, Liveness, Timestamp};
+use crate::job::{self, Job, JobId, Liveness, Status, Timestamp};
 use crate::journal::{Change, EventState};
 use crate::machine::{self, Progress};
 use crate::numbers::Numbers;
@@ -32,6 +34,8 @@ impl Daemon {
             }
         };
         self.problems.remove("queue");
+        self.queue_owner = owner_of(&self.settings.paths.queue_dir);
+        self.look_for_pre_hooks();
         self.counters.scans += 1;
         self.rescan = false;
         self.read_serial();
@@ -100,6 +104,7 @@ impl Daemon {
 
     fn forget(&mut self, id: JobId) {
         self.tracker.forget(id);
+        self.let_go(id);
         self.processes.remove(&id);
         self.dead.remove(&id);
         self.changes.push(Change::Forget(id));
@@ -140,7 +145,15 @@ impl Daemon {
         self.bad_files.remove(&id);
         let liveness = if archived || job.is_final() { Liveness::Unknown } else { self.liveness(&job) };
         let start = self.start_of(&job);
-        let look = self.tracker.look(&job, liveness, start, self.starting, now());
+        let attempt = self.hold(&job);
+        let mut look = self.tracker.look(&job, liveness, start, self.starting, now());
+        if let (Attempt::TooLate, Some(event)) = (attempt, look.events.last_mut()) {
+            // What executes now is the last thing that happened.
+            event.late = true;
+        }
+        if tells_of_wait(&job) {
+            self.look_for_pre_hooks();
+        }
         self.keep(look);
     }
 
@@ -184,7 +197,7 @@ impl Daemon {
         match presence {
             Presence::Alive(pidfd) => match self.exits.add(pidfd.as_fd(), job.id.get().unsigned_abs()) {
                 Ok(()) => {
-                    self.processes.insert(job.id, Watched { process, _pidfd: pidfd });
+                    self.processes.insert(job.id, Watched { process, pidfd });
                 }
                 Err(error) => log::error!("the process of job {} cannot be watched: {error}", job.id),
             },
@@ -208,6 +221,7 @@ impl Daemon {
         }
         self.numbers_changed |= self.numbers.see(id);
         if !tracked.is_open() {
+            self.let_go(id);
             self.processes.remove(&id);
         }
         self.tracker.keep(id, tracked);
@@ -242,4 +256,7 @@ impl Daemon {
     }
 }
 
-use std::os::fd::AsFd;
+/// Whether an opcode of the job will execute soon.
+fn tells_of_wait(job: &Job<'_>) -> bool {
+    job.ops.iter().any(|op| matches!(op.status, Status::Waiting | Status::Queued))
+}

@@ -111,6 +111,7 @@ impl Daemon {
             processes_watched: self.processes.len(),
             undelivered: self.deliveries.len(),
             lag_seconds: oldest.map_or(0.0, since),
+            held: self.held_jobs(),
             running: self.running(since),
             last_failures: self.failures.iter().cloned().collect(),
             bad_files: self.bad_files.iter().map(|(id, what)| (id.file_name(), what.clone())).collect(),

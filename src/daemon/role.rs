@@ -97,6 +97,7 @@ impl Daemon {
                 self.remember_in_standby(seq, delivery.event);
             }
         }
+        self.let_all_go();
         self.processes.clear();
         self.dead.clear();
     }

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::deliver::Delivery;
+use super::hold::Holds;
 use super::message::Message;
 use super::report::Watchdog;
 use super::role::Role;
@@ -26,6 +27,7 @@ use crate::dispatch::Dispatch;
 use crate::job::JobId;
 use crate::journal::{Change, EventState, FILE, Filter, History, Journal, JournalError, Loaded};
 use crate::process::exits::Exits;
+use crate::process::held_file::{self, HeldFile};
 use crate::queue::read::JobReader;
 use crate::regular_file;
 use crate::settings::{Findings, Settings};
@@ -106,6 +108,11 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     make_dir(&paths.state_dir)?;
     make_dir(&paths.run_dir)?;
     let _lock = lock(&paths.state_dir)?;
+    release_leftovers(&paths.run_dir);
+    let held_file = HeldFile::create(&paths.run_dir).map_err(io_error(format!(
+        "the file of held processes in {} cannot be made",
+        paths.run_dir.display()
+    )))?;
     let journal = open_journal(&paths.state_dir)?;
     let (sender, inbox) = unbounded();
     handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
@@ -137,6 +144,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         workers,
         processes: BTreeMap::new(),
         dead: BTreeMap::new(),
+        holds: Holds::new(held_file),
+        queue_owner: 0,
         dirty: Default::default(),
         rescan: true,
         starting: true,
@@ -169,6 +178,15 @@ fn make_dir(dir: &Path) -> Result<(), StartError> {
         .mode(0o700)
         .create(dir)
         .map_err(io_error(format!("the directory {} cannot be made", dir.display())))
+}
+
+/// Lets go what an earlier daemon left stopped, should its guard have died with it.
+fn release_leftovers(run_dir: &Path) {
+    match held_file::release(run_dir) {
+        Ok(pids) if pids.is_empty() => {}
+        Ok(pids) => log::warn!("an earlier daemon left job processes stopped; they go on now: {pids:?}"),
+        Err(error) => log::error!("the file of held processes: {error}"),
+    }
 }
 
 /// Makes sure that no other daemon uses the state directory, until the file is closed.
@@ -218,9 +236,7 @@ fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {
 fn exits(inbox: Sender<Message>) -> io::Result<Exits> {
     Exits::new(move |token| {
         let id = i64::try_from(token).ok().and_then(|id| JobId::try_from(id).ok());
-        if let Some(id) = id {
-            let _ = inbox.send(Message::Exited(id));
-        }
+        let _ = inbox.send(id.map_or(Message::GuardEnded, Message::Exited));
     })
 }
 

@@ -5,6 +5,9 @@
 //! before its ID is in the job file until it ends.
 
 pub mod exits;
+pub mod guard;
+pub mod held_file;
+pub mod hold;
 pub mod livelock;
 pub mod stat;
 

@@ -1,0 +1,27 @@
+//! `ganeti-hookd release`
+
+use std::io::{self, Write};
+
+use super::{Failure, failed};
+use crate::process::held_file;
+use crate::settings::Settings;
+
+/// Let every job process go on that a daemon which is gone has left stopped
+///
+/// The unit runs it whenever the daemon has ended. A process that an administrator has
+/// stopped is left alone. While a daemon runs, it ends that daemon's holds.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+impl Args {
+    pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
+        let run_dir = &settings.paths.run_dir;
+        let pids =
+            held_file::release(run_dir).map_err(|error| failed(format!("{}: {error}", run_dir.display())))?;
+        let mut out = io::stdout().lock();
+        for pid in pids {
+            writeln!(out, "process {pid} goes on")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! Holding a job process still while its pre hooks run (design, section 5).
+//!
+//! [`Holds`] has what it takes to stop a process; the daemon decides when.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use super::role::Role;
+use super::{Daemon, Watched};
+use crate::event::{EventKey, Phase};
+use crate::hook::{self, scripts};
+use crate::job::{Job, JobId, Status};
+use crate::process::exits::Exits;
+use crate::process::guard::Guard;
+use crate::process::held_file::HeldFile;
+use crate::process::hold::{Landing, Verified, go_on, landing, stop, verify};
+use crate::process::livelock;
+use crate::settings::PreMode;
+use crate::status::HeldJob;
+
+/// The longest hold of a process that may be in a conversation with a node daemon.
+const LATE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What the end of the guard is told by; job numbers begin at 1.
+const GUARD_TOKEN: u64 = 0;
+
+/// A job process that stands still.
+#[derive(Debug)]
+pub struct Hold {
+    key: EventKey,
+    process: Verified,
+    since: Instant,
+    until: Instant,
+    landing: Landing,
+}
+
+/// The processes that are held, and what holding takes.
+#[derive(Debug)]
+pub struct Holds {
+    guard: Option<Guard>,
+    file: HeldFile,
+    held: BTreeMap<JobId, Hold>,
+    /// Whether there was a pre hook when last looked.
+    pub has_scripts: bool,
+}
+
+/// What came of the wish to hold a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// There is nothing to hold it for.
+    NotNeeded,
+    /// It stands still, before the opcode.
+    Held,
+    /// It stands still but had got further, or could not be stopped: the pre is late.
+    TooLate,
+}
+
+impl Holds {
+    /// Nothing is held.
+    pub fn new(file: HeldFile) -> Self {
+        Self { guard: None, file, held: BTreeMap::new(), has_scripts: false }
+    }
+
+    /// When the next hold must end.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.held.values().map(|hold| hold.until).min()
+    }
+
+    /// Whether the job is held for its next pre.
+    pub fn holds(&self, key: EventKey) -> bool {
+        self.held.get(&key.job).is_some_and(|hold| hold.key == key)
+    }
+
+    /// Has a guard alive before anything is held.
+    fn prepare(&mut self, exits: &Exits) {
+        if self.guard.is_some() {
+            return;
+        }
+        let started = Guard::start().and_then(|guard| {
+            exits.add(guard.pidfd.as_fd(), GUARD_TOKEN)?;
+            Ok(guard)
+        });
+        match started {
+            Ok(guard) => self.guard = Some(guard),
+            Err(error) => {
+                log::error!("the guard cannot be started: {error}; no job is held, pre hooks run late")
+            }
+        }
+    }
+
+    /// Stops the process: the guard and the file know of it first.
+    fn stop(
+        &mut self,
+        id: JobId,
+        watched: &Watched,
+        process: Verified,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let pidfd = watched.pidfd.as_fd();
+        let guard = self.guard.as_ref().ok_or_else(|| "there is no guard".to_owned())?;
+        guard.hold(id.get(), pidfd, limit).map_err(|error| format!("the guard does not answer: {error}"))?;
+        self.file.hold(process).map_err(|error| format!("the file of held processes: {error}"))?;
+        stop(pidfd).map_err(|errno| {
+            self.forget(id, process);
+            format!("it cannot be stopped: {errno}")
+        })
+    }
+
+    /// The process is not held any more.
+    fn forget(&mut self, id: JobId, process: Verified) {
+        self.file.let_go(process);
+        if let Some(guard) = &self.guard {
+            // A guard that is gone has let everything go already.
+            let _ = guard.let_go(id.get());
+        }
+    }
+}
+
+impl Daemon {
+    /// Stops the job's process if its next opcode has just begun to execute and there
+    /// are pre hooks to run before it. Nothing is written, planned or looked up before
+    /// the signal that could wait.
+    pub(super) fn hold(&mut self, job: &Job<'_>) -> Attempt {
+        let Some(op) = self.op_to_hold(job) else { return Attempt::NotNeeded };
+        if self.starting {
+            return Attempt::TooLate;
+        }
+        match self.try_hold(job.id, op) {
+            Ok(Landing::Early) => Attempt::Held,
+            Ok(Landing::Late) => {
+                self.counters.holds_late += 1;
+                log::warn!("job {} had got further when it was stopped; it is held for 3 s at most", job.id);
+                Attempt::TooLate
+            }
+            Err(why) => {
+                self.counters.holds_missed += 1;
+                log::warn!("job {} is not held: {why}; its pre hooks run late", job.id);
+                Attempt::TooLate
+            }
+        }
+    }
+
+    /// The opcode that executes since this version, if pre hooks are to end before it.
+    fn op_to_hold(&self, job: &Job<'_>) -> Option<u32> {
+        let hooks = &self.settings.hooks;
+        if hooks.pre != PreMode::Hold || self.role != Role::Master || self.stopping.is_some() {
+            return None;
+        }
+        let index = job.last_started()?;
+        let (op, index) = (&job.ops[index], u32::try_from(index).ok()?);
+        let told = self.tracker.known(job).is_some_and(|known| {
+            known.progress.next > index || known.progress.next == index && known.progress.pre
+        });
+        let wanted = op.status == Status::Running && op.executed.is_some() && !told;
+        (wanted && self.holds.has_scripts && !hooks.skips(&op.code)).then_some(index)
+    }
+
+    fn try_hold(&mut self, id: JobId, op: u32) -> Result<Landing, String> {
+        if self.stalled {
+            return Err("the journal cannot be written".to_owned());
+        }
+        let limit = self.settings.hooks.hold_limit;
+        let watched =
+            self.processes.get(&id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
+        let livelocks = self.settings.paths.ganeti_run_dir.join(livelock::DIRECTORY);
+        let process = verify(&watched.process, &livelocks, self.queue_owner)?;
+        self.holds.stop(id, watched, process, limit)?;
+        let since = Instant::now();
+        let landing = landing(process.pid);
+        let limit = if landing == Landing::Late { limit.min(LATE_LIMIT) } else { limit };
+        let key = EventKey { job: id, op, phase: Phase::Pre };
+        self.counters.holds += 1;
+        self.holds.held.insert(id, Hold { key, process, since, until: since + limit, landing });
+        Ok(landing)
+    }
+
+    /// Lets a job go on, if it is held.
+    pub(super) fn let_go(&mut self, id: JobId) {
+        let Some(hold) = self.holds.held.remove(&id) else { return };
+        let result = self.processes.get(&id).map_or(Ok(()), |watched| go_on(watched.pidfd.as_fd()));
+        match result {
+            Ok(()) => self.holds.forget(id, hold.process),
+            // The guard still has it, and will let it go when its time is up.
+            Err(errno) => log::error!("job {id} cannot be let go: {errno}; the guard will try"),
+        }
+        log::debug!("{} held for {:?}", hold.key, hold.since.elapsed());
+    }
+
+    /// Lets every job go on.
+    pub(super) fn let_all_go(&mut self) {
+        let held: Vec<JobId> = self.holds.held.keys().copied().collect();
+        for id in held {
+            self.let_go(id);
+        }
+    }
+
+    /// Lets those go on that have been held as long as they may.
+    pub(super) fn end_holds_in_time(&mut self) {
+        let now = Instant::now();
+        let due: Vec<(JobId, EventKey)> = self
+            .holds
+            .held
+            .iter()
+            .filter(|(_, hold)| hold.until <= now)
+            .map(|(id, hold)| (*id, hold.key))
+            .collect();
+        for (id, key) in due {
+            self.counters.holds_timed_out += 1;
+            log::warn!("{key}: held as long as it may be; the job goes on, its pre hooks too");
+            self.let_go(id);
+        }
+    }
+
+    /// Without a guard nothing stays held; the next look for pre hooks starts another.
+    pub(super) fn guard_ended(&mut self) {
+        log::warn!("the guard has ended; what was held goes on, a new guard is started");
+        self.let_all_go();
+        self.holds.guard = None;
+        self.look_for_pre_hooks();
+    }
+
+    /// Looks whether there are pre hooks, off the path on which a job is stopped.
+    pub(super) fn look_for_pre_hooks(&mut self) {
+        if self.settings.hooks.pre != PreMode::Hold {
+            return;
+        }
+        let dir = self.settings.paths.hooks_dir.join(hook::directory(Phase::Pre));
+        let runnable = |script: &scripts::Script| script.refusal.is_none();
+        self.holds.has_scripts = scripts::list(&dir).is_ok_and(|scripts| scripts.iter().any(runnable));
+        if self.holds.has_scripts {
+            self.holds.prepare(&self.exits);
+        }
+    }
+
+    /// The jobs that are held.
+    pub(super) fn held_jobs(&self) -> Vec<HeldJob> {
+        let held = self.holds.held.iter();
+        held.map(|(id, hold)| HeldJob {
+            job: *id,
+            event: hold.key.to_string(),
+            pid: hold.process.pid,
+            seconds: hold.since.elapsed().as_secs_f64(),
+            late: hold.landing == Landing::Late,
+            hook: self.running_hook(hold.key),
+        })
+        .collect()
+    }
+
+    /// The script that runs for an event.
+    fn running_hook(&self, key: EventKey) -> Option<String> {
+        let delivery = self.deliveries.values().find(|delivery| delivery.event.key == key)?;
+        Some(delivery.current.as_ref()?.script.clone())
+    }
+}
+
+/// The owner of the queue directory; root where that cannot be told.
+pub fn owner_of(queue_dir: &std::path::Path) -> u32 {
+    std::fs::metadata(queue_dir).map_or(0, |metadata| metadata.uid())
+}
