@@ -7,7 +7,7 @@ use crate::hook::plan::ClusterFacts;
 use crate::job::{self, JobId, Liveness, ParseError, Timestamp};
 use crate::machine::{self, Progress};
 use crate::recording::{Change, Line};
-use crate::tracker::Tracker;
+use crate::tracker::{Tracked, Tracker};
 
 /// Where Ganeti keeps its data on the nodes that recordings are made on.
 const DATA_DIR: &str = "/var/lib/ganeti";
@@ -82,14 +82,19 @@ impl Replay {
         Ok(events)
     }
 
-    /// A process has ended: of the open jobs, the one that it ran has died with it.
+    /// A process has ended, and with it the jobs that name it and are not over: the one
+    /// that it ran, and those of dead processes that had its number before.
     fn exit(&mut self, pid: u32, now: Timestamp) -> Result<Vec<(i64, Event)>, ParseError> {
-        let died = self.tracker.iter().find(|(_, tracked)| {
-            tracked.is_open() && tracked.process.as_ref().is_some_and(|process| process.pid == pid)
-        });
-        let Some(id) = died.map(|(id, _)| id) else { return Ok(Vec::new()) };
-        let Some(content) = self.files.get(&id).cloned() else { return Ok(Vec::new()) };
-        self.look(id, &content, Liveness::Dead, false, now)
+        let runs = |tracked: &Tracked| tracked.process.as_ref().is_some_and(|process| process.pid == pid);
+        let open = self.tracker.iter().filter(|(_, tracked)| tracked.is_open() && runs(tracked));
+        let died: Vec<JobId> = open.map(|(id, _)| id).collect();
+        let mut events = Vec::new();
+        for id in died {
+            if let Some(content) = self.files.get(&id).cloned() {
+                events.extend(self.look(id, &content, Liveness::Dead, false, now)?);
+            }
+        }
+        Ok(events)
     }
 
     fn look(

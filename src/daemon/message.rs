@@ -1,7 +1,7 @@
 //! What the other threads tell the owner of the state.
 
 use crate::api::Question;
-use crate::hook::run::Outcome;
+use crate::hook::outcome::Outcome;
 use crate::job::JobId;
 
 /// A message to the owner of the state.

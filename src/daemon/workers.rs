@@ -11,8 +11,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::message::Message;
+use crate::hook::outcome::Outcome;
 use crate::hook::plan::Environment;
-use crate::hook::run::{Limits, Outcome, run};
+use crate::hook::run::{Limits, run};
 
 /// One script to run.
 #[derive(Debug)]

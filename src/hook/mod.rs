@@ -1,5 +1,6 @@
 //! Hook scripts: what they get, which there are, and running them.
 
+pub mod outcome;
 pub mod plan;
 pub mod run;
 pub mod scripts;

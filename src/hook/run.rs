@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
+use super::outcome::Outcome;
 use super::plan::Environment;
 
 /// Between SIGTERM and SIGKILL for a script that runs too long.
@@ -35,38 +36,6 @@ pub struct Limits {
     pub timeout: Duration,
     /// Bytes of output that are kept; the rest is read and dropped.
     pub output: usize,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// The exit code, if the script exited.
-    pub code: Option<i32>,
-    /// The signal that ended the script, if one did.
-    pub signal: Option<i32>,
-    /// How long it took, in seconds.
-    pub seconds: f64,
-    /// The beginning of standard output and standard error together; what is not UTF-8
-    /// is replaced.
-    pub output: String,
-    /// Bytes of output that were dropped.
-    pub dropped: u64,
-    /// Why there is no exit code that counts: could not be started, ran too long.
-    pub error: Option<String>,
-    /// Whether it was ended because the daemon stops; it is run again after a restart.
-    pub interrupted: bool,
-}
-
-impl Outcome {
-    /// The outcome of a run that could not be.
-    pub fn not_run(error: impl Into<String>) -> Self {
-        Self { error: Some(error.into()), ..Self::default() }
-    }
-
-    /// Whether the script ran and exited with 0.
-    pub fn succeeded(&self) -> bool {
-        self.code == Some(0) && self.error.is_none()
-    }
 }
 
 /// Runs a script to its end, or to the moment `stop` becomes readable: then it is ended

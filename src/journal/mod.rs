@@ -17,7 +17,7 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, ErrorCode, params};
 
 use crate::event::Event;
-use crate::hook::run::Outcome;
+use crate::hook::outcome::Outcome;
 use crate::job::{JobId, Timestamp};
 use crate::machine::Progress;
 use crate::numbers::Numbers;

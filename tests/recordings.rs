@@ -1,0 +1,218 @@
+//! Recordings of real clusters: `fixtures/recordings/*/events.jsonl`.
+//!
+//! `expected-events.jsonl` beside each holds the events that it must give; `expect.py`,
+//! which shares nothing with the engine, made them. `native-hooks.jsonl` holds what
+//! Ganeti's own hooks saw at the same time: the second witness.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ganeti_hookd::event::{Event, Phase, PostStatus};
+use ganeti_hookd::job::{JobId, Timestamp, op_input, parse};
+use ganeti_hookd::recording::{Change, Line, parse_line};
+use ganeti_hookd::replay::Replay;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Every directory with a recording.
+fn recordings() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings");
+    let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = entries.filter(|dir| dir.join("events.jsonl").is_file()).collect();
+    found.sort();
+    assert!(found.len() >= 8, "{} recordings: some have been lost", found.len());
+    found
+}
+
+fn lines(recording: &Path) -> Vec<Line> {
+    let text = fs::read(recording.join("events.jsonl")).unwrap();
+    let lines = text.split(|byte| *byte == b'\n').enumerate();
+    lines.filter_map(|(number, line)| parse_line(number + 1, line).unwrap()).collect()
+}
+
+fn json_lines<T: DeserializeOwned>(file: &Path) -> Vec<T> {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What the engine makes of a recording.
+fn replayed(recording: &Path) -> Vec<Event> {
+    let mut replay = Replay::default();
+    let lines = lines(recording);
+    lines.iter().flat_map(|line| replay.line(line).unwrap()).map(|(_, event)| event).collect()
+}
+
+/// An event as `expected-events.jsonl` has it.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    job: JobId,
+    op: u32,
+    phase: Phase,
+    status: Option<PostStatus>,
+    executed: bool,
+}
+
+impl From<&Event> for Expected {
+    fn from(event: &Event) -> Self {
+        let Event { key, status, executed, .. } = *event;
+        Self { job: key.job, op: key.op, phase: key.phase, status, executed }
+    }
+}
+
+#[test]
+fn every_recording_gives_the_events_beside_it() {
+    let mut count = 0;
+    for recording in recordings() {
+        let expected: Vec<Expected> = json_lines(&recording.join("expected-events.jsonl"));
+        let replayed: Vec<Expected> = replayed(&recording).iter().map(Expected::from).collect();
+        let differs = expected.iter().zip(&replayed).position(|(expected, event)| expected != event);
+        if let Some(n) = differs {
+            panic!("{}, event {n}: {:?}, not {:?}", recording.display(), replayed[n], expected[n]);
+        }
+        assert_eq!(expected.len(), replayed.len(), "number of events of {}", recording.display());
+        count += expected.len();
+    }
+    println!("{count} events");
+}
+
+/// Whether each line may be missed: a version of a job that is followed by another one,
+/// with nothing in between at which the file is read again (a move, the process' end).
+fn may_be_missed(lines: &[Line]) -> Vec<bool> {
+    let (mut followed, mut ends) = (BTreeSet::new(), BTreeSet::new());
+    let mut missable = Vec::new();
+    for line in lines.iter().rev() {
+        missable.push(match line.change() {
+            Change::Content(path, content) => JobId::from_file_name(path.as_bytes()).is_some_and(|id| {
+                let job = parse(id, content.as_bytes()).unwrap();
+                let ends = job.process_id.is_some_and(|pid| ends.remove(&pid));
+                !followed.insert(path) && !ends && !line.initial
+            }),
+            Change::Moved(path, _) | Change::Removed(path) => {
+                followed.remove(path);
+                false
+            }
+            Change::Exit(pid) => {
+                ends.insert(pid);
+                false
+            }
+            Change::Other => false,
+        });
+    }
+    missable.reverse();
+    missable
+}
+
+/// The events of each job.
+fn by_job<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<(JobId, Timestamp), Vec<Expected>> {
+    let mut jobs: BTreeMap<_, Vec<Expected>> = BTreeMap::new();
+    for event in events {
+        jobs.entry((event.key.job, event.received)).or_default().push(event.into());
+    }
+    jobs
+}
+
+#[test]
+fn versions_that_were_missed_change_nothing() {
+    for recording in recordings() {
+        let (expected, lines) = (replayed(&recording), lines(&recording));
+        let missable = may_be_missed(&lines);
+        for (seen_of, name) in [(usize::MAX, "none"), (2, "every second"), (3, "every third")] {
+            let is_seen = |n: usize| !missable[n] || n % seen_of == seen_of - 1;
+            let mut replay = Replay::default();
+            let seen = lines.iter().enumerate().filter(|(n, _)| is_seen(*n));
+            let events: Vec<(i64, Event)> = seen.flat_map(|(_, line)| replay.line(line).unwrap()).collect();
+            let events = by_job(events.iter().map(|(_, event)| event));
+            assert_eq!(events, by_job(&expected), "{}, {name} of the rest seen", recording.display());
+        }
+    }
+}
+
+/// One run of Ganeti's own hooks on one node.
+#[derive(Deserialize)]
+struct NativeRun {
+    t: f64,
+    phase: Phase,
+    env: BTreeMap<String, String>,
+}
+
+/// An opcode, as the last version of its job file tells of it.
+struct Executed {
+    job: JobId,
+    op: u32,
+    code: String,
+    input: String,
+    from: Timestamp,
+    /// None while it executes, and when it never ended by itself.
+    to: Option<Timestamp>,
+}
+
+impl NativeRun {
+    /// Whether it was for this opcode: the same code and target, while it executed.
+    fn is_of(&self, op: &Executed) -> bool {
+        let t = Timestamp::from_secs_f64(self.t);
+        let target = self.env.get("GANETI_OP_TARGET");
+        self.env["GANETI_OP_CODE"] == op.code
+            && op.from <= t
+            && op.to.is_none_or(|to| t <= to)
+            // Opcodes on the cluster do not name it.
+            && (self.env["GANETI_OBJECT_TYPE"] == "CLUSTER"
+                || target.is_none_or(|target| op.input.contains(&format!("\"{target}\""))))
+    }
+}
+
+/// Every opcode of a recording that executed, with the last version before luxid's rewrite.
+fn executed(recording: &Path) -> Vec<Executed> {
+    let mut found = BTreeMap::new();
+    for line in lines(recording) {
+        let Change::Content(path, content) = line.change() else { continue };
+        let Some(id) = JobId::from_file_name(path.as_bytes()) else { continue };
+        let job = parse(id, content.as_bytes()).unwrap();
+        for (n, op) in job.ops.iter().enumerate().filter(|(_, op)| !op.death_detected) {
+            let Some(from) = op.executed else { continue };
+            let input = Value::from(op_input(content.as_bytes(), n).unwrap().unwrap()).to_string();
+            let (n, code) = (u32::try_from(n).unwrap(), op.code.to_string());
+            let known = Executed { job: id, op: n, code, input, from, to: op.ended };
+            found.insert((id, job.received, n), known);
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Whether our events tell of it too: a pre, and with a post hook a post that says
+/// `succeeded`, since Ganeti runs its own post hooks only then.
+fn is_told(run: &NativeRun, op: &Executed, events: &[Event]) -> bool {
+    events.iter().any(|event| {
+        (event.key.job, event.key.op, event.key.phase) == (op.job, op.op, run.phase)
+            && event.op_code == op.code
+            && (run.phase == Phase::Pre || event.status == Some(PostStatus::Succeeded))
+    })
+}
+
+#[test]
+fn what_ganetis_own_hooks_saw_is_told() {
+    let mut count = 0;
+    for recording in recordings() {
+        let native = recording.join("native-hooks.jsonl");
+        // No opcode with hooks of its own ran while archiving was recorded.
+        if recording.ends_with("archive") {
+            assert!(!native.exists());
+            continue;
+        }
+        let (events, ops) = (replayed(&recording), executed(&recording));
+        for run in json_lines::<NativeRun>(&native) {
+            let name = || format!("{}: {:?} of {:?} at {}", recording.display(), run.phase, run.env, run.t);
+            let candidates: Vec<&Executed> = ops.iter().filter(|op| run.is_of(op)).collect();
+            assert!(!candidates.is_empty(), "no opcode executed for {}", name());
+            for op in candidates {
+                assert!(is_told(&run, op, &events), "{}.{} lacks {}", op.job, op.op, name());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 457, "only {count} runs of Ganeti's own hooks");
+}
