@@ -85,6 +85,19 @@ struct Run {
 }
 
 impl Args {
+    /// The directory of the hooks directories, if scripts are to run.
+    fn hooks_dir(&self, settings: &Settings) -> Result<Option<PathBuf>, Failure> {
+        match &self.hooks {
+            None => Ok(None),
+            Some(None) => Ok(Some(settings.paths.hooks_dir.clone())),
+            // Scripts do not run in our working directory.
+            Some(Some(dir)) => match dir.canonicalize() {
+                Ok(dir) => Ok(Some(dir)),
+                Err(error) => Err(failed(format!("--hooks={}: {error}", dir.display()))),
+            },
+        }
+    }
+
     pub(super) fn run(&self, config: &Path) -> Result<(), Failure> {
         // A recording is played the same on every machine, unless a configuration is named.
         let settings = match config == Path::new(DEFAULT_PATH) && !matches!(self.hooks, Some(None)) {
@@ -96,10 +109,7 @@ impl Args {
             .map_err(|error| failed(format!("{}: {error}; PATH is a recording", path.display())))?;
         let size = file.metadata()?.len();
         let mut player = Player {
-            hooks_dir: self
-                .hooks
-                .as_ref()
-                .map(|dir| dir.clone().unwrap_or_else(|| settings.paths.hooks_dir.clone())),
+            hooks_dir: self.hooks_dir(&settings)?,
             env: self.env,
             settings,
             replay: Replay::default(),
