@@ -73,6 +73,10 @@ impl Numbers {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn id(id: i64) -> JobId {
@@ -101,5 +105,72 @@ mod tests {
         assert_eq!(holes(&numbers), [7, 11, 12]);
         numbers.give_up_below(11);
         assert_eq!(holes(&numbers), [11, 12]);
+    }
+
+    #[test]
+    fn of_a_wide_gap_only_the_upper_end_is_searched() {
+        let mut numbers = Numbers::new(10, []);
+        numbers.reach(10 + 3 * WIDEST_GAP);
+        assert_eq!(numbers.holes().count() as i64, WIDEST_GAP);
+        assert_eq!(numbers.holes().last(), Some(id(10 + 3 * WIDEST_GAP)));
+        numbers.reach(i64::MAX);
+        assert_eq!(numbers.highest(), i64::MAX);
+    }
+
+    /// What a daemon learns of job numbers.
+    #[derive(Clone, Debug)]
+    enum Lesson {
+        See(i64),
+        Reach(i64),
+        GiveUpBelow(i64),
+    }
+
+    fn any_lesson() -> impl Strategy<Value = Lesson> {
+        prop_oneof![
+            4 => (1..60i64).prop_map(Lesson::See),
+            1 => (0..60i64).prop_map(Lesson::Reach),
+            1 => (0..60i64).prop_map(Lesson::GiveUpBelow),
+        ]
+    }
+
+    /// The numbers up to `n` are given out; those that were before keep what became of them.
+    fn give_out(numbers: &mut BTreeMap<i64, bool>, n: i64) {
+        for n in 1..=n {
+            numbers.entry(n).or_insert(false);
+        }
+    }
+
+    proptest! {
+        /// The reference remembers every number and what became of it.
+        #[test]
+        fn what_is_neither_seen_nor_given_up_is_a_hole(
+            lessons in prop::collection::vec(any_lesson(), 0..40),
+        ) {
+            let mut numbers = Numbers::default();
+            let mut given_out: BTreeMap<i64, bool> = BTreeMap::new();
+            for lesson in lessons {
+                match lesson {
+                    Lesson::See(n) => {
+                        let is_new = given_out.get(&n) != Some(&true);
+                        give_out(&mut given_out, n);
+                        given_out.insert(n, true);
+                        prop_assert_eq!(numbers.see(id(n)), is_new);
+                    }
+                    Lesson::Reach(n) => {
+                        give_out(&mut given_out, n);
+                        numbers.reach(n);
+                    }
+                    Lesson::GiveUpBelow(n) => {
+                        given_out.range_mut(..n).for_each(|(_, done)| *done = true);
+                        numbers.give_up_below(n);
+                    }
+                }
+                let open = given_out.iter().filter(|(_, done)| !**done).map(|(n, _)| *n);
+                prop_assert_eq!(holes(&numbers), open.collect::<Vec<_>>());
+                prop_assert_eq!(numbers.highest(), given_out.keys().last().copied().unwrap_or(0));
+                prop_assert!((1..70).all(|n| numbers.contains(id(n)) == (given_out.get(&n) == Some(&true))));
+                prop_assert_eq!(&Numbers::new(numbers.highest(), holes(&numbers)), &numbers);
+            }
+        }
     }
 }

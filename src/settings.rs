@@ -82,7 +82,7 @@ pub struct Hooks {
 impl Hooks {
     /// Whether the opcode's events run no scripts.
     pub fn skips(&self, op_code: &str) -> bool {
-        self.skip_opcodes.iter().any(|pattern| matches(pattern.as_bytes(), op_code.as_bytes()))
+        self.skip_opcodes.iter().any(|pattern| matches(pattern, op_code))
     }
 }
 
@@ -308,14 +308,13 @@ fn is_opcode_pattern(name: &str) -> bool {
 }
 
 /// Whether `text` is of the form of `pattern`, in which `*` stands for any text.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    match pattern {
-        [] => text.is_empty(),
-        [b'*', rest @ ..] => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
-        [first, rest @ ..] => {
-            text.split_first().is_some_and(|(head, tail)| head == first && matches(rest, tail))
-        }
-    }
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(text) = text.strip_prefix(first).and_then(|text| text.strip_suffix(last)) else { return false };
+    // Taking each part where it comes first leaves the most for the others.
+    let mut left = text;
+    middle.split('*').all(|part| left.split_once(part).map(|(_, after)| left = after).is_some())
 }
 
 /// One thing that is wrong with a configuration.
@@ -346,6 +345,8 @@ impl fmt::Display for Findings {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The defaults, as the design states them.
@@ -414,5 +415,73 @@ mod tests {
         assert!(!hooks("OP_CLUSTER_VERIFY_*").skips("OP_CLUSTER_VERIFY"));
         assert!(hooks("*_TEST_*").skips("OP_TEST_DELAY"));
         assert!(hooks("OP_TEST_DELAY").skips("OP_TEST_DELAY"));
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_costs_no_time() {
+        // Trying every split of the text would take longer than there is time.
+        let many = format!("{}X", "*A".repeat(40));
+        assert!(!matches(&many, &"A".repeat(100)));
+        assert!(matches(&"*".repeat(1000), "OP_TEST_DELAY"));
+    }
+
+    /// The same by trying every split of the text.
+    fn matches_naively(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            [b'*', rest @ ..] => (0..=text.len()).any(|skip| matches_naively(rest, &text[skip..])),
+            [first, rest @ ..] => {
+                text.split_first().is_some_and(|(head, tail)| head == first && matches_naively(rest, tail))
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn patterns_match_what_some_split_matches(pattern in "[AB*]{0,6}", text in "[AB]{0,8}") {
+            let expected = matches_naively(pattern.as_bytes(), text.as_bytes());
+            prop_assert_eq!(matches(&pattern, &text), expected);
+        }
+    }
+
+    /// A value of any type, now and then one that some key takes.
+    fn any_value() -> impl Strategy<Value = String> {
+        let quoted =
+            prop_oneof!["[a-z0-9/]{0,8}", "[0-9]{1,20}(ms|s|m|h|d|KiB|TiB)", Just("hold".to_owned())];
+        let scalar = prop_oneof![
+            quoted.prop_map(|text| format!("\"{text}\"")),
+            any::<i64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| Value::from(n).to_string()),
+            any::<bool>().prop_map(|b| b.to_string()),
+            Just("1979-05-27".to_owned()),
+        ];
+        let list =
+            prop::collection::vec(scalar.clone(), 0..3).prop_map(|list| format!("[{}]", list.join(",")));
+        prop_oneof![4 => scalar, 1 => list, 1 => Just("{ a = 1 }".to_owned())]
+    }
+
+    proptest! {
+        #[test]
+        fn one_bad_value_is_one_finding_that_names_its_key(
+            key in prop::sample::select(KEYS.to_vec()),
+            value in any_value(),
+        ) {
+            let (section, name) = key.split_once('.').unwrap();
+            if let Err(Findings(findings)) = Settings::parse(&format!("[{section}]\n{name} = {value}\n")) {
+                prop_assert_eq!(findings.len(), 1);
+                prop_assert_eq!(&findings[0].key, key);
+                prop_assert!(findings[0].what.starts_with("must be "), "{}", findings[0].what);
+            }
+        }
+
+        #[test]
+        fn any_text_is_settings_or_findings(text in "[\\[\\]a-z.=\"\\n0-9{} -]{0,80}") {
+            if let Err(Findings(findings)) = Settings::parse(&text) {
+                prop_assert!(!findings.is_empty());
+                prop_assert!(findings.iter().all(|finding| !finding.what.is_empty()));
+            }
+        }
     }
 }
