@@ -9,5 +9,8 @@
 mod harness;
 
 mod daemon {
+    mod deaths;
+    mod environment;
+    mod order;
     mod table;
 }

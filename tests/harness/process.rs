@@ -82,9 +82,13 @@ impl<'t> Daemon<'t> {
     pub fn start(tree: &'t Tree, variables: &[(&str, &str)]) -> Self {
         let log = File::options().create(true).append(true).open(tree.path("hookd.log")).unwrap();
         let (socket, inbox) = listen(&tree.path("notify"));
-        let child = tree
-            .program()
-            .arg("run")
+        // A descriptor that somebody left open is not for hooks.
+        let child = Command::new("/bin/sh")
+            .args(["-c", "exec \"$0\" --config \"$1\" run 7</dev/null", PROGRAM])
+            .arg(tree.config())
+            .stdin(Stdio::null())
+            .env_remove("RUST_LOG")
+            .env_remove("JOURNAL_STREAM")
             .env("NOTIFY_SOCKET", &socket)
             .envs(variables.iter().copied())
             .stdout(log.try_clone().unwrap())

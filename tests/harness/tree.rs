@@ -219,9 +219,6 @@ impl Tree {
     pub fn program(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.arg("--config").arg(self.config()).stdin(Stdio::null());
-        for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "RUST_LOG"] {
-            command.env_remove(variable);
-        }
         command
     }
 
