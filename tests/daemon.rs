@@ -12,5 +12,8 @@ mod daemon {
     mod deaths;
     mod environment;
     mod order;
+    mod overload;
+    mod restart;
+    mod role;
     mod table;
 }

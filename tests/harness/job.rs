@@ -93,7 +93,7 @@ impl Job {
         self.op(op)["status"] = json!(status);
         self.op(op)["result"] = result;
         self.op(op)["end_timestamp"] = now();
-        if self.file["ops"].as_array().unwrap().iter().all(|op| !op["end_timestamp"].is_null()) {
+        if self.file["ops"].as_array().unwrap().iter().rev().all(|op| !op["end_timestamp"].is_null()) {
             self.file["end_timestamp"] = now();
         }
         self
