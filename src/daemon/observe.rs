@@ -163,11 +163,8 @@ impl Daemon {
             return Progress::default();
         }
         let Some(begun) = self.begun else { return machine::adopt(job) };
-        if !self.numbers.contains(job.id) {
-            return Progress::default();
-        }
-        // Its number has been seen: it is back after it vanished, or the number is that
-        // of an older cluster.
+        // It may have been told: it is back after it vanished, or was found in the archive
+        // of an older cluster whose numbers are given out again.
         match self.journal.progress(job.id, job.received) {
             Ok(Some(progress)) => progress,
             Ok(None) if job.is_final() && job.ops.iter().all(|op| op.ended <= Some(begun)) => {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::deliver::Delivery;
 use super::{Daemon, RETRY, now};
 use crate::cluster::MASTER_NODE;
+use crate::dispatch::Dispatch;
 use crate::event::Event;
 use crate::journal::{Change, EventState};
 use crate::queue::watch::{Hint, watch};
@@ -88,7 +89,6 @@ impl Daemon {
 
     /// What has not begun is the new master's to deliver.
     fn stand_by(&mut self) {
-        self.dispatch = crate::dispatch::Dispatch::default();
         let waiting: Vec<i64> =
             self.deliveries.iter().filter(|(_, d)| d.current.is_none()).map(|(seq, _)| *seq).collect();
         for seq in waiting {
@@ -98,8 +98,20 @@ impl Daemon {
             }
         }
         self.let_all_go();
+        self.dispatch = self.what_runs();
         self.processes.clear();
         self.dead.clear();
+    }
+
+    /// Only the events whose scripts run: should this node be master again before they
+    /// end, their jobs' next events wait for them.
+    fn what_runs(&self) -> Dispatch {
+        let mut dispatch = Dispatch::default();
+        for (seq, delivery) in self.deliveries.iter().filter(|(_, d)| d.current.is_some()) {
+            dispatch.push(delivery.event.key.job, *seq);
+        }
+        while dispatch.begin().is_some() {}
+        dispatch
     }
 
     /// Keeps an event for the case that this node becomes master within the window.

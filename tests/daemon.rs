@@ -1,0 +1,19 @@
+//! The daemon seen from outside: the real program beside a queue that is written as
+//! Ganeti writes it, real job processes, real hook scripts.
+//!
+//! Each test is a short story about a promise of the design. What they stand on is in
+//! `harness/`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+mod daemon {
+    mod deaths;
+    mod environment;
+    mod order;
+    mod overload;
+    mod restart;
+    mod role;
+    mod table;
+}

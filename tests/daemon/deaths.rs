@@ -1,0 +1,172 @@
+//! Job processes that die, that end well, and that are none.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::harness::process::JobProcess;
+use crate::harness::{Job, Tree};
+
+#[test]
+fn the_post_of_a_dead_opcode_waits_for_its_pre() {
+    let tree = Tree::with_log();
+    tree.log_hook("pre", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    let process = tree.process_of(&mut job);
+    tree.put(job.runs(0));
+    daemon.wait_hooks(1);
+    process.kill();
+    daemon.wait("the death", |events| events.len() == 2);
+    assert_eq!(tree.hook_log().len(), 1, "the pre hook still runs");
+    fs::write(tree.path("gate"), "").unwrap();
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(
+        tree.hook_log(),
+        [
+            "10-log 1.0.pre - late=no attempt=1",
+            "end 10-log 1.0.pre",
+            "10-log 1.0.post disappeared late=no attempt=1",
+        ]
+    );
+}
+
+#[test]
+fn a_process_that_writes_its_last_version_and_ends_has_succeeded() {
+    const JOBS: i64 = 30;
+    let tree = Tree::new();
+    let daemon = tree.start();
+    for id in 1..=JOBS {
+        let mut job = Job::delay(id);
+        let process = tree.process_of(&mut job);
+        tree.put(job.waits(0));
+        tree.put(job.runs(0));
+        if id % 3 == 0 {
+            daemon.wait_done(&[&format!("{id}.0.pre")]);
+        }
+        tree.put(job.succeeds(0));
+        // Whatever ends it then.
+        if id % 2 == 0 { process.exit() } else { process.kill() }
+    }
+    daemon.wait_done(&[&format!("{JOBS}.0.post")]);
+    let events = tree.events();
+    let succeeded = events.iter().filter(|event| event["status"] == "succeeded").count();
+    assert_eq!((events.len(), succeeded), (2 * JOBS as usize, JOBS as usize), "{:#?}", tree.told());
+}
+
+#[test]
+fn luxids_rewrite_of_a_dead_job_is_not_a_second_post() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    let mut job = Job::new(1, &["OP_TEST_DELAY", "OP_TEST_DELAY", "OP_TEST_DELAY"]);
+    let process = tree.process_of(&mut job);
+    tree.put(job.succeeds(0));
+    daemon.wait_done(&["1.0.post"]);
+    tree.put(job.runs(1));
+    daemon.wait_done(&["1.1.pre"]);
+    process.kill();
+    daemon.wait_done(&["1.1.post"]);
+    tree.put(job.death_is_detected());
+    daemon.fence();
+    assert_eq!(tree.event("1.1.post")["status"], "disappeared");
+    assert_eq!(tree.events().iter().filter(|event| event["job"] == 1).count(), 4, "{:#?}", tree.told());
+}
+
+#[test]
+fn a_death_that_only_ganeti_saw_is_believed() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    let mut job = Job::new(1, &["OP_TEST_DELAY", "OP_TEST_DELAY"]);
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    tree.put(job.death_is_detected());
+    daemon.wait_done(&["1.0.post"]);
+    daemon.fence();
+    assert_eq!(tree.told(), ["1.0.pre", "1.0.post disappeared"]);
+}
+
+#[test]
+fn the_livelock_of_luxid_is_not_a_job_process() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    let livelock = tree.livelock("luxi-daemon_1795366000");
+    let luxid = JobProcess::start(&livelock);
+    let mut job = Job::delay(1);
+    job.process(livelock.display(), Some(luxid.pid()));
+    tree.put(job.waits(0));
+    daemon.fence();
+    luxid.kill();
+    daemon.fence();
+    assert_eq!(tree.told(), [""; 0]);
+    assert_eq!(daemon.status()["processes_watched"], 0);
+}
+
+/// What a job file may say of its process, and why that proves nothing.
+fn forgeries(tree: &Tree, victim: &JobProcess, held: &Path) -> Vec<(&'static str, String, u32)> {
+    fs::create_dir(tree.path("elsewhere")).unwrap();
+    fs::write(tree.path("elsewhere/job_1"), "").unwrap();
+    fs::create_dir(tree.livelock("job_directory")).unwrap();
+    symlink("/etc/shadow", tree.livelock("job_link")).unwrap();
+    mknodat(CWD, tree.livelock("job_fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let path = |path: &Path| path.display().to_string();
+    let pid = victim.pid();
+    vec![
+        ("outside the directory", path(&tree.path("elsewhere/job_1")), pid),
+        ("outside by way of the directory", path(&tree.livelock("../../elsewhere/job_1")), pid),
+        ("a file of the system", "/etc/shadow".to_owned(), pid),
+        ("a device", "/dev/zero".to_owned(), pid),
+        ("no path", String::new(), pid),
+        ("a relative path", "job_1".to_owned(), pid),
+        ("a directory", path(&tree.livelock("job_directory")), pid),
+        ("a link", path(&tree.livelock("job_link")), pid),
+        ("a FIFO", path(&tree.livelock("job_fifo")), pid),
+        ("held by another process", path(held), pid),
+        ("the machine's first process", path(&tree.livelock("job_missing")), 1),
+        ("no process ID", path(&tree.livelock("job_missing")), u32::MAX),
+    ]
+}
+
+#[test]
+fn a_forged_process_is_neither_dead_nor_signalled_nor_waited_for() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    let held = tree.livelock("job_held");
+    let holder = JobProcess::start(&held);
+    let victim = JobProcess::start(&tree.path("victim"));
+    let mut jobs = Vec::new();
+    for (number, (what, livelock, pid)) in (1..).zip(forgeries(&tree, &victim, &held)) {
+        let mut job = Job::delay(number);
+        tree.put(job.process(livelock, Some(pid)).runs(0));
+        jobs.push((what, job));
+    }
+    daemon.fence();
+    let told = tree.told();
+    for (what, job) in &jobs {
+        assert!(told.contains(&format!("{}.0.pre", job.id)), "{what}");
+    }
+    assert_eq!(told.len(), jobs.len(), "{told:?}");
+    assert_eq!((victim.state(), holder.state()), ('S', 'S'));
+    // Nor is the job lost for it.
+    for (what, mut job) in jobs {
+        tree.put(job.succeeds(0));
+        let post = format!("{}.0.post", job.id);
+        daemon.wait_done(&[&post]);
+        assert_eq!(tree.event(&post)["status"], "succeeded", "{what}");
+    }
+}
+
+#[test]
+fn a_process_id_that_went_to_another_process_is_a_death() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    // The livelock is free, as a killed process leaves it.
+    fs::write(tree.livelock("job_free"), "").unwrap();
+    let other = JobProcess::start(&tree.path("other"));
+    tree.put(job.process(tree.livelock("job_free").display(), Some(other.pid())).runs(0));
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.event("1.0.post")["status"], "disappeared");
+    assert_eq!(other.state(), 'S');
+}

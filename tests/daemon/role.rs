@@ -1,0 +1,182 @@
+//! Only the master acts, and only one daemon.
+
+use std::fs;
+
+use crate::harness::{Job, NODE, OTHER_NODE, Tree};
+
+const MASTER: &str = "ssconf_master_node";
+
+#[test]
+fn a_second_daemon_says_so_and_fails() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    let second = tree.cli(&["run"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.err.contains("another ganeti-hookd runs with the state directory"), "{}", second.err);
+    assert!(second.err.contains(&tree.path("state").display().to_string()), "{}", second.err);
+    // The first one has lost nothing by it, its socket neither.
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.cli(&["status"]).code, Some(0));
+}
+
+#[test]
+fn in_standby_nothing_runs_and_no_process_is_dead() {
+    let tree = Tree::with_log();
+    tree.put_data(MASTER, OTHER_NODE);
+    let daemon = tree.start();
+    tree.run_through(&mut Job::delay(1));
+    // On the master this process lives; here there is none of that number.
+    let mut elsewhere = Job::delay(2);
+    elsewhere.process(tree.livelock("job_000002_1795366000").display(), Some(4_194_304));
+    tree.put(elsewhere.runs(0));
+    daemon.wait_done(&["1.0.post", "2.0.pre"]);
+    daemon.fence();
+    let told: Vec<String> = tree.told().into_iter().filter(|event| event.starts_with("2.")).collect();
+    assert_eq!(told, ["2.0.pre"]);
+    assert_eq!(tree.event("1.0.post")["state"], "standby");
+    assert_eq!(tree.hook_log(), [""; 0]);
+    let status = daemon.status();
+    assert_eq!((status["role"].as_str(), status["master"].as_str()), (Some("standby"), Some(OTHER_NODE)));
+    daemon.wait_message("STATUS=standby");
+}
+
+#[test]
+fn a_new_master_takes_over_and_delivers_what_had_just_finished() {
+    let tree = Tree::with_log();
+    tree.put_data(MASTER, OTHER_NODE);
+    let daemon = tree.start();
+    tree.put(&Job::ended(1));
+    let mut elsewhere = Job::delay(2);
+    elsewhere.process(tree.livelock("job_000002_1795366000").display(), Some(4_194_304));
+    tree.put(elsewhere.runs(0));
+    daemon.wait_done(&["1.0.post", "2.0.pre"]);
+    tree.put_data(MASTER, NODE);
+    daemon.wait_hooks(4);
+    let log = tree.hook_log();
+    for line in [
+        "10-log 1.0.pre - late=yes attempt=1",
+        "10-log 1.0.post succeeded late=yes attempt=1",
+        "10-log 2.0.pre - late=yes attempt=1",
+    ] {
+        assert!(log.iter().any(|logged| logged == line), "{line} in {log:#?}");
+    }
+    // Its process went down with the old master.
+    assert!(log.iter().any(|line| line.starts_with("10-log 2.0.post disappeared")), "{log:#?}");
+    tree.run_through(&mut Job::delay(3));
+    daemon.wait_done(&["3.0.post"]);
+    assert_eq!(tree.event("3.0.post")["late"], false);
+}
+
+#[test]
+fn what_finished_before_the_window_was_the_old_masters_to_deliver() {
+    let tree = Tree::with_log();
+    tree.set("master.failover-window", "\"0s\"");
+    tree.put_data(MASTER, OTHER_NODE);
+    let daemon = tree.start();
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+    tree.put_data(MASTER, NODE);
+    daemon.wait_log("is master now", 1);
+    tree.put(&Job::ended(2));
+    daemon.wait_done(&["2.0.post"]);
+    let log = tree.hook_log();
+    assert!(log.len() == 2 && log[0].starts_with("10-log 2.0.pre"), "{log:#?}");
+    assert_eq!(tree.event("1.0.post")["state"], "standby");
+}
+
+#[test]
+fn a_master_that_is_one_no_more_stops_delivering() {
+    let tree = Tree::new();
+    tree.log_hook("pre", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");
+    tree.log_hook("post", "10-log", "");
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    tree.put(job.runs(0));
+    daemon.wait_hooks(1);
+    tree.put(job.succeeds(0));
+    daemon.wait("its end", |events| events.len() == 2);
+    tree.put_data(MASTER, OTHER_NODE);
+    daemon.wait_log("is standby now", 1);
+    fs::write(tree.path("gate"), "").unwrap();
+    daemon.wait_done(&["1.0.pre", "1.0.post"]);
+    tree.put(&Job::ended(2));
+    daemon.wait_done(&["2.0.post"]);
+    assert_eq!(tree.event("1.0.post")["state"], "standby");
+    assert_eq!(tree.hook_log(), ["10-log 1.0.pre - late=no attempt=1", "end 10-log 1.0.pre"]);
+    // And back again: what waited is delivered after all, in order.
+    tree.put_data(MASTER, NODE);
+    daemon.wait("all", |events| events.iter().all(|event| event["state"] == "done"));
+    let line = "10-log 1.0.post succeeded late=yes attempt=1";
+    assert!(tree.hook_log().iter().any(|logged| logged == line), "{:#?}", tree.hook_log());
+}
+
+#[test]
+fn back_and_forth_within_a_hook_keeps_the_order() {
+    let tree = Tree::new();
+    tree.log_hook("pre", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");
+    tree.log_hook("post", "10-log", "");
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    tree.put(job.runs(0));
+    daemon.wait_hooks(1);
+    tree.put(job.succeeds(0));
+    daemon.wait("its end", |events| events.len() == 2);
+    tree.put_data(MASTER, OTHER_NODE);
+    daemon.wait_log("is standby now", 1);
+    tree.put_data(MASTER, NODE);
+    daemon.wait_log("is master now", 2);
+    let of_job_1 =
+        || -> Vec<String> { tree.hook_log().into_iter().filter(|line| line.contains(" 1.")).collect() };
+    daemon.wait("the post that waits", |events| events.iter().all(|event| event["state"] == "pending"));
+    tree.put(Job::delay(2).waits(0).fails(0));
+    daemon.wait_done(&["2.0.post"]);
+    assert_eq!(of_job_1().len(), 1, "the pre hook still runs: {:#?}", tree.hook_log());
+    fs::write(tree.path("gate"), "").unwrap();
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(
+        of_job_1(),
+        [
+            "10-log 1.0.pre - late=no attempt=1",
+            "end 10-log 1.0.pre",
+            "10-log 1.0.post succeeded late=yes attempt=1"
+        ]
+    );
+}
+
+#[test]
+fn a_restart_in_standby_keeps_what_a_failover_needs() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    tree.log_hook("post", "10-log", "sleep 600");
+    tree.put(&Job::ended(1));
+    daemon.wait_hooks(2);
+    daemon.kill();
+    tree.log_hook("post", "10-log", "");
+    // What the master left undone when it died is another's to do now, unless this node
+    // is master again soon.
+    tree.put_data(MASTER, OTHER_NODE);
+    let daemon = tree.start();
+    daemon.fence();
+    assert_eq!(tree.event("1.0.post")["state"], "standby");
+    drop(daemon);
+    tree.put_data(MASTER, NODE);
+    let daemon = tree.start();
+    daemon.wait_done(&["1.0.post"]);
+    let log = tree.hook_log();
+    assert_eq!(log.len(), 3, "{log:#?}");
+    assert!(log[2].starts_with("10-log 1.0.post succeeded late=yes"), "{log:#?}");
+}
+
+#[test]
+fn without_a_cluster_there_is_no_master() {
+    let tree = Tree::with_log();
+    fs::remove_file(tree.path("data/ssconf_master_node")).unwrap();
+    let daemon = tree.start();
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.event("1.0.post")["state"], "standby");
+    // `gnt-cluster init` writes it.
+    tree.put_data(MASTER, NODE);
+    daemon.wait_hooks(2);
+}
