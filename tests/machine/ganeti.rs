@@ -5,6 +5,7 @@
 //! about jobs that it cancels, cannot start or finds dead).
 
 use std::borrow::Cow;
+use std::fmt;
 
 use ganeti_hookd::job::{Job, JobId, Opcode, Status, Timestamp};
 
@@ -12,7 +13,7 @@ use ganeti_hookd::job::{Job, JobId, Opcode, Status, Timestamp};
 pub const PID: u32 = 4711;
 
 /// What happens to a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Moment {
     /// A version of its file appears.
     Written(Job<'static>),
@@ -27,6 +28,28 @@ impl Moment {
             Self::Written(job) => Some(job),
             Self::Died => None,
         }
+    }
+}
+
+/// As the cases in `fixtures/cases` write it.
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Written(job) = self else { return f.write_str("died") };
+        for (n, op) in job.ops.iter().enumerate() {
+            let separator = if n == 0 { "" } else { " | " };
+            write!(f, "{separator}{}", format!("{:?}", op.status).to_lowercase())?;
+            for (is_set, mark) in [
+                (op.started.is_some(), "started"),
+                (op.executed.is_some(), "executed"),
+                (op.ended.is_some(), "ended"),
+                (op.death_detected, "death"),
+            ] {
+                if is_set {
+                    write!(f, " {mark}")?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

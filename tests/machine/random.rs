@@ -1,8 +1,10 @@
 //! Any part of a job's versions that holds the last one (and the death, where luxid does
 //! not tell of it) gives the same events in the same order.
 
+use std::fmt;
+
 use ganeti_hookd::event::Phase;
-use ganeti_hookd::job;
+use ganeti_hookd::job::{self, Liveness};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -16,29 +18,35 @@ fn cases() -> ProptestConfig {
     ProptestConfig { cases, ..ProptestConfig::default() }
 }
 
-/// What the daemon does about one moment.
-#[derive(Clone, Debug)]
+/// A look at the job.
+#[derive(Clone, Copy, Debug)]
 struct Look {
-    /// Whether it looks at all.
-    looks: bool,
-    /// Which of the possible livenesses it finds.
-    liveness: Index,
-    /// Whether it reads a file that Python wrote, or Haskell.
+    liveness: Liveness,
+    /// Whether Python has written the file, or Haskell.
     python: bool,
 }
 
-fn any_look() -> impl Strategy<Value = Look> {
-    (any::<bool>(), any::<Index>(), any::<bool>()).prop_map(|(looks, liveness, python)| Look {
-        looks,
-        liveness,
-        python,
-    })
+/// A life, and at which of its moments the daemon looks.
+#[derive(Clone)]
+struct Scenario {
+    life: Vec<Moment>,
+    looks: Vec<Option<Look>>,
+}
+
+impl fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut moments = self.life.iter().zip(&self.looks);
+        moments.try_for_each(|(moment, look)| match look {
+            Some(look) => write!(f, "\n    {moment:?}: {look:?}"),
+            None => write!(f, "\n    {moment:?}: missed"),
+        })
+    }
 }
 
 /// The life of a job of 1 to 4 opcodes. Usually the usual happens; it ends where the
 /// choices end, wherever the job is then.
 fn any_life() -> impl Strategy<Value = Vec<Moment>> {
-    (1..=4usize, prop::collection::vec(0..12usize, 0..30)).prop_map(|(ops, choices)| {
+    (prop::collection::vec(0..12usize, 0..30), 1..=4usize).prop_map(|(choices, ops)| {
         let mut life = Life::submitted(ops, 3, 3);
         for choice in choices {
             let mut next = life.next();
@@ -52,41 +60,49 @@ fn any_life() -> impl Strategy<Value = Vec<Moment>> {
     })
 }
 
+fn any_scenario() -> impl Strategy<Value = Scenario> {
+    let look = (any::<bool>(), any::<Index>(), any::<bool>());
+    (any_life(), prop::collection::vec(look, 40)).prop_map(|(life, mut looks)| {
+        // The last look is never missed.
+        looks[life.len() - 1].0 = true;
+        let looks = life.iter().zip(looks).map(|(moment, (looks, liveness, python))| {
+            looks.then(|| Look { liveness: *liveness.get(livenesses(moment)), python })
+        });
+        let looks = looks.collect();
+        Scenario { life, looks }
+    })
+}
+
 proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn any_part_of_the_versions_gives_the_same_events(
-        life in any_life(),
-        looks in prop::collection::vec(any_look(), 40),
-    ) {
+    fn any_part_of_the_versions_gives_the_same_events(scenario in any_scenario()) {
         let mut daemon = Knowledge::default();
-        for (at, (moment, look)) in life.iter().zip(&looks).enumerate() {
-            // Every look compares what has been told with what has happened.
-            if look.looks || at + 1 == life.len() {
-                let text = file(file_at(&life, at), look.python);
-                let job = job::parse(file_at(&life, at).id, text.as_bytes()).unwrap();
-                daemon.look(&life, at, &job, *look.liveness.get(livenesses(moment)));
-            }
-        }
+        see(&mut daemon, &scenario, 0);
         well_formed(&daemon.told)?;
     }
 
     #[test]
-    fn a_first_start_tells_only_what_comes_after_it(
-        life in any_life(),
-        start in any::<Index>(),
-        looks in prop::collection::vec(any_look(), 40),
-    ) {
-        let start = start.index(life.len());
-        prop_assume!(life[start].version().is_some());
-        let mut daemon = Knowledge::adopted(&life, start);
-        for (at, look) in looks.iter().enumerate().take(life.len()).skip(start) {
-            if look.looks || at + 1 == life.len() {
-                daemon.look(&life, at, file_at(&life, at), *look.liveness.get(livenesses(&life[at])));
-            }
-        }
+    fn a_first_start_tells_only_what_comes_after_it(scenario in any_scenario(), start in any::<Index>()) {
+        let versions: Vec<usize> =
+            (0..scenario.life.len()).filter(|at| scenario.life[*at].version().is_some()).collect();
+        let start = *start.get(&versions);
+        let mut daemon = Knowledge::adopted(&scenario.life, start);
+        see(&mut daemon, &scenario, start);
         well_formed(&daemon.told)?;
+    }
+}
+
+/// Looks where the scenario says, from moment `from` on; every look compares what has been
+/// told with what has happened.
+fn see(daemon: &mut Knowledge, scenario: &Scenario, from: usize) {
+    let Scenario { life, looks } = scenario;
+    for (at, look) in looks.iter().enumerate().skip(from) {
+        let Some(Look { liveness, python }) = *look else { continue };
+        let job = file_at(life, at);
+        let text = file(job, python);
+        daemon.look(life, at, &job::parse(job.id, text.as_bytes()).unwrap(), liveness);
     }
 }
 
