@@ -1,0 +1,71 @@
+/* The limit that ganeti-hookd is measured against: nothing but the kernel's work.
+ *
+ *   limit watch DIR PROGRAM   spawns PROGRAM for each file renamed into DIR
+ *   limit death PROGRAM       reads process IDs from standard input, one a line, and
+ *                             spawns PROGRAM when such a process ends
+ */
+#define _GNU_SOURCE
+#include <limits.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void spawn(char *program)
+{
+	char *argv[] = { program, NULL }, *envp[] = { NULL };
+	pid_t pid;
+
+	if (posix_spawn(&pid, program, NULL, NULL, argv, envp) == 0)
+		waitpid(pid, NULL, 0);
+}
+
+static int watch(const char *dir, char *program)
+{
+	char buffer[64 * 1024] __attribute__((aligned(8)));
+	int fd = inotify_init1(IN_CLOEXEC);
+
+	if (fd < 0 || inotify_add_watch(fd, dir, IN_MOVED_TO) < 0)
+		return 1;
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		ssize_t got = read(fd, buffer, sizeof buffer);
+		for (char *at = buffer; at < buffer + got;) {
+			struct inotify_event *event = (void *)at;
+			spawn(program);
+			at += sizeof *event + event->len;
+		}
+	}
+}
+
+static int death(char *program)
+{
+	char line[32];
+
+	puts("ready");
+	fflush(stdout);
+	while (fgets(line, sizeof line, stdin)) {
+		struct pollfd fd = { .fd = syscall(SYS_pidfd_open, atoi(line), 0), .events = POLLIN };
+		puts("watching");
+		fflush(stdout);
+		poll(&fd, 1, -1);
+		spawn(program);
+		close(fd.fd);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 4 && strcmp(argv[1], "watch") == 0)
+		return watch(argv[2], argv[3]);
+	if (argc == 3 && strcmp(argv[1], "death") == 0)
+		return death(argv[2]);
+	return 2;
+}
