@@ -133,7 +133,7 @@ impl Daemon {
 
     /// Waits for the next message or the next thing that is due, and takes all messages.
     fn wait(&mut self) {
-        let more_to_do = !self.dirty.is_empty() || self.rescan && self.watch.is_some();
+        let more_to_do = !self.dirty.is_empty() || self.may_scan();
         if !more_to_do {
             let message = match self.next_deadline() {
                 Some(deadline) => self.inbox.recv_deadline(deadline),
@@ -146,6 +146,10 @@ impl Daemon {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message);
         }
+    }
+
+    fn may_scan(&self) -> bool {
+        self.rescan && self.watch.is_some() && self.retry_at.is_none()
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -187,8 +191,10 @@ impl Daemon {
     fn work(&mut self) {
         self.end_holds_in_time();
         self.watchdog.ping();
+        // What failed is tried again in this turn, and sets a new time if it fails again.
+        self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
         self.watch_again();
-        if self.rescan && self.watch.is_some() {
+        if self.may_scan() {
             self.scan();
         }
         for _ in 0..LOOKS_PER_TURN {
@@ -208,7 +214,7 @@ impl Daemon {
 
     /// Writes what came to light, and then has done what follows from it.
     fn commit(&mut self) {
-        if self.stalled && self.retry_at.is_some_and(|at| Instant::now() < at) {
+        if self.stalled && self.retry_at.is_some() {
             return;
         }
         if self.numbers_changed {
