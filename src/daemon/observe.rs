@@ -23,6 +23,8 @@ const FIRST_START_GAP: i64 = 100;
 impl Daemon {
     /// Compares the whole queue, and looks for jobs that came and were archived unseen.
     pub(super) fn scan(&mut self) {
+        // The hint that the master changed may be among what was missed.
+        self.update_role();
         let queue_dir = &self.settings.paths.queue_dir;
         let jobs = match scan::jobs(queue_dir) {
             Ok(jobs) => jobs,
