@@ -14,7 +14,7 @@ mod role;
 mod start;
 mod workers;
 
-pub use start::{StartError, read_settings, run};
+pub use start::{StartError, node_name, read_settings, run};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -304,6 +304,8 @@ impl Daemon {
                 self.settings = Settings { paths: self.settings.paths.clone(), ..settings };
                 self.problems.remove("configuration");
                 log::info!("configuration read again");
+                self.node = start::node_name(&self.settings);
+                self.update_role();
             }
             Err(error) => {
                 log::error!("the configuration stays as it was: {error}");
