@@ -278,7 +278,18 @@ impl Daemon {
             log::info!("stopping");
             self.let_all_go();
             self.watchdog.stopping();
+            self.give_up_unstarted();
             self.stopping = Some(Instant::now() + STOP_PATIENCE);
+        }
+    }
+
+    /// Scripts that wait for the journal will not begin any more; the next start runs them.
+    fn give_up_unstarted(&mut self) {
+        for work in self.effects.drain(..) {
+            self.changes.retain(|change| !matches!(change, Change::RunStart(run) if run.id == work.run));
+            if let Some(delivery) = self.deliveries.get_mut(&work.seq) {
+                delivery.current = None;
+            }
         }
     }
 

@@ -322,6 +322,7 @@ impl Daemon {
                 self.run_ended(run, seq, outcome);
             }
         }
+        self.retry_at = None;
         self.commit();
         log::info!("stopped");
     }
