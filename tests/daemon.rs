@@ -9,11 +9,14 @@
 mod harness;
 
 mod daemon {
+    mod bad_files;
     mod deaths;
+    mod directories;
     mod environment;
     mod order;
     mod overload;
     mod restart;
     mod role;
+    mod signals;
     mod table;
 }
