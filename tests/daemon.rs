@@ -10,6 +10,7 @@ mod harness;
 
 mod daemon {
     mod bad_files;
+    mod commands;
     mod deaths;
     mod directories;
     mod environment;
