@@ -107,3 +107,20 @@ fn a_daemon_with_nothing_to_do_does_nothing() {
     daemon.wait_done(&["1.0.pre"]);
     assert_idle(&daemon);
 }
+
+#[test]
+fn one_directory_may_be_queue_and_data_directory() {
+    let tree = Tree::new();
+    let one = tree.path("queue");
+    tree.set("paths.data-dir", &format!("{one:?}"));
+    let put_master = |name: &str| {
+        fs::write(one.join("ssconf_master_node.new"), name).unwrap();
+        fs::rename(one.join("ssconf_master_node.new"), one.join("ssconf_master_node")).unwrap();
+    };
+    put_master(OTHER_NODE);
+    let daemon = tree.start();
+    put_master(NODE);
+    daemon.wait_log("is master now", 1);
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+}
