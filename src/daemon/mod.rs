@@ -70,6 +70,8 @@ struct Daemon {
     numbers: Numbers,
     dispatch: Dispatch,
     deliveries: BTreeMap<i64, Delivery>,
+    /// There are events that may begin, and workers for them.
+    more_to_begin: bool,
     /// Events noticed in standby, oldest first.
     standby: VecDeque<(i64, Event)>,
     /// When the first start was; `None` until it is over.
@@ -133,7 +135,7 @@ impl Daemon {
 
     /// Waits for the next message or the next thing that is due, and takes all messages.
     fn wait(&mut self) {
-        let more_to_do = !self.dirty.is_empty() || self.may_scan();
+        let more_to_do = !self.dirty.is_empty() || self.may_scan() || self.more_to_begin;
         if !more_to_do {
             let message = match self.next_deadline() {
                 Some(deadline) => self.inbox.recv_deadline(deadline),
@@ -204,6 +206,7 @@ impl Daemon {
         self.finish_start();
         self.prune();
         self.commit();
+        self.more_to_begin = false;
         if self.dispatch.is_ready() {
             self.update_role();
             self.begin_deliveries();

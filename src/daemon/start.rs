@@ -140,6 +140,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         numbers: loaded.numbers.clone(),
         dispatch: Dispatch::default(),
         deliveries: BTreeMap::new(),
+        more_to_begin: false,
         standby: VecDeque::new(),
         begun: loaded.begun,
         inbox,
