@@ -9,11 +9,15 @@
 mod harness;
 
 mod daemon {
+    mod bad_files;
+    mod commands;
     mod deaths;
+    mod directories;
     mod environment;
     mod order;
     mod overload;
     mod restart;
     mod role;
+    mod signals;
     mod table;
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Failure, failed};
 use crate::api;
-use crate::cluster::{Cluster, system_name};
-use crate::daemon::read_settings;
+use crate::cluster::Cluster;
+use crate::daemon::{node_name, read_settings};
 use crate::event::Phase;
 use crate::hook::{self, scripts};
 use crate::process::livelock;
@@ -114,7 +114,7 @@ fn inotify(settings: &Settings) -> Finding {
 }
 
 fn data(settings: &Settings) -> Finding {
-    let node = if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() };
+    let node = node_name(settings);
     let file = settings.paths.data_dir.join(crate::cluster::MASTER_NODE);
     match Cluster::new(&settings.paths.data_dir).master() {
         Ok(Some(master)) if master == node => ok("master", format!("this node, {node}")),

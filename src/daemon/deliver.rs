@@ -15,6 +15,10 @@ use crate::journal::{Change, EventState, RunStart};
 use crate::settings::PreMode;
 use crate::status::FailedHook;
 
+/// Events that are begun before the queue and the messages have their turn: an event
+/// without scripts is over at once, and a job may have twenty thousand of them.
+const BEGINS_PER_TURN: usize = 256;
+
 /// Failures that `status` shows.
 const FAILURES_KEPT: usize = 10;
 
@@ -52,10 +56,14 @@ impl Daemon {
             return;
         }
         let mut running = self.deliveries.values().filter(|delivery| delivery.current.is_some()).count();
-        while running < self.settings.hooks.workers {
+        for _ in 0..BEGINS_PER_TURN {
+            if running >= self.settings.hooks.workers {
+                return;
+            }
             let Some(seq) = self.dispatch.begin() else { return };
             running += usize::from(self.begin(seq));
         }
+        self.more_to_begin = self.dispatch.is_ready();
     }
 
     /// Begins to deliver an event. Returns whether a script of it runs.

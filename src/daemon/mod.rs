@@ -14,7 +14,7 @@ mod role;
 mod start;
 mod workers;
 
-pub use start::{StartError, read_settings, run};
+pub use start::{StartError, node_name, read_settings, run};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -70,6 +70,8 @@ struct Daemon {
     numbers: Numbers,
     dispatch: Dispatch,
     deliveries: BTreeMap<i64, Delivery>,
+    /// There are events that may begin, and workers for them.
+    more_to_begin: bool,
     /// Events noticed in standby, oldest first.
     standby: VecDeque<(i64, Event)>,
     /// When the first start was; `None` until it is over.
@@ -133,7 +135,7 @@ impl Daemon {
 
     /// Waits for the next message or the next thing that is due, and takes all messages.
     fn wait(&mut self) {
-        let more_to_do = !self.dirty.is_empty() || self.rescan && self.watch.is_some();
+        let more_to_do = !self.dirty.is_empty() || self.may_scan() || self.more_to_begin;
         if !more_to_do {
             let message = match self.next_deadline() {
                 Some(deadline) => self.inbox.recv_deadline(deadline),
@@ -146,6 +148,10 @@ impl Daemon {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message);
         }
+    }
+
+    fn may_scan(&self) -> bool {
+        self.rescan && self.watch.is_some() && self.retry_at.is_none()
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -187,8 +193,10 @@ impl Daemon {
     fn work(&mut self) {
         self.end_holds_in_time();
         self.watchdog.ping();
+        // What failed is tried again in this turn, and sets a new time if it fails again.
+        self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
         self.watch_again();
-        if self.rescan && self.watch.is_some() {
+        if self.may_scan() {
             self.scan();
         }
         for _ in 0..LOOKS_PER_TURN {
@@ -198,6 +206,7 @@ impl Daemon {
         self.finish_start();
         self.prune();
         self.commit();
+        self.more_to_begin = false;
         if self.dispatch.is_ready() {
             self.update_role();
             self.begin_deliveries();
@@ -208,7 +217,7 @@ impl Daemon {
 
     /// Writes what came to light, and then has done what follows from it.
     fn commit(&mut self) {
-        if self.stalled && self.retry_at.is_some_and(|at| Instant::now() < at) {
+        if self.stalled && self.retry_at.is_some() {
             return;
         }
         if self.numbers_changed {
@@ -272,7 +281,18 @@ impl Daemon {
             log::info!("stopping");
             self.let_all_go();
             self.watchdog.stopping();
+            self.give_up_unstarted();
             self.stopping = Some(Instant::now() + STOP_PATIENCE);
+        }
+    }
+
+    /// Scripts that wait for the journal will not begin any more; the next start runs them.
+    fn give_up_unstarted(&mut self) {
+        for work in self.effects.drain(..) {
+            self.changes.retain(|change| !matches!(change, Change::RunStart(run) if run.id == work.run));
+            if let Some(delivery) = self.deliveries.get_mut(&work.seq) {
+                delivery.current = None;
+            }
         }
     }
 
@@ -298,6 +318,8 @@ impl Daemon {
                 self.settings = Settings { paths: self.settings.paths.clone(), ..settings };
                 self.problems.remove("configuration");
                 log::info!("configuration read again");
+                self.node = start::node_name(&self.settings);
+                self.update_role();
             }
             Err(error) => {
                 log::error!("the configuration stays as it was: {error}");

@@ -23,6 +23,8 @@ const FIRST_START_GAP: i64 = 100;
 impl Daemon {
     /// Compares the whole queue, and looks for jobs that came and were archived unseen.
     pub(super) fn scan(&mut self) {
+        // The hint that the master changed may be among what was missed.
+        self.update_role();
         let queue_dir = &self.settings.paths.queue_dir;
         let jobs = match scan::jobs(queue_dir) {
             Ok(jobs) => jobs,
@@ -165,9 +167,10 @@ impl Daemon {
         let Some(begun) = self.begun else { return machine::adopt(job) };
         // It may have been told: it is back after it vanished, or was found in the archive
         // of an older cluster whose numbers are given out again.
+        let number_seen = self.numbers.contains(job.id);
         match self.journal.progress(job.id, job.received) {
             Ok(Some(progress)) => progress,
-            Ok(None) if job.is_final() && job.ops.iter().all(|op| op.ended <= Some(begun)) => {
+            Ok(None) if number_seen && job.is_final() && job.ops.iter().all(|op| op.ended <= Some(begun)) => {
                 machine::adopt(job)
             }
             Ok(None) => Progress::default(),

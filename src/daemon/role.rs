@@ -1,6 +1,9 @@
 //! Master or standby (design, section 7): only the master runs hooks.
 
+use std::path::PathBuf;
 use std::time::Instant;
+
+use crossbeam_channel::Sender;
 
 use super::deliver::Delivery;
 use super::{Daemon, RETRY, now};
@@ -126,25 +129,12 @@ impl Daemon {
 
     /// Watches the queue and the cluster's files, where that is not done or was lost.
     pub(super) fn watch_again(&mut self) {
-        if self.watch.is_some() || self.retry_at.is_some_and(|at| Instant::now() < at) {
+        if self.watch.is_some() || self.retry_at.is_some() {
             return;
         }
         let (queue_dir, data_dir) =
             (self.settings.paths.queue_dir.clone(), self.settings.paths.data_dir.clone());
-        let (inbox, queue) = (self.sender.clone(), queue_dir.clone());
-        let handler = move |hint: Hint<'_>| {
-            let message = match hint {
-                Hint::Changed(dir, name) if dir == queue => {
-                    JobId::from_file_name(name.as_bytes()).map(Message::Job)
-                }
-                Hint::Changed(_, name) => (name == MASTER_NODE).then_some(Message::Cluster),
-                Hint::Overflow => Some(Message::Overflow),
-                Hint::Lost(_) => Some(Message::WatchLost),
-            };
-            if let Some(message) = message {
-                let _ = inbox.send(message);
-            }
-        };
+        let handler = tell(self.sender.clone(), queue_dir.clone(), data_dir.clone());
         let mut dirs = vec![queue_dir];
         if !dirs.contains(&data_dir) {
             dirs.push(data_dir);
@@ -162,6 +152,24 @@ impl Daemon {
                 self.problems.insert("watch", error.to_string());
                 self.retry_at = Some(Instant::now() + RETRY);
             }
+        }
+    }
+}
+
+/// Tells the daemon what it has to look at.
+fn tell(inbox: Sender<Message>, queue_dir: PathBuf, data_dir: PathBuf) -> impl FnMut(Hint<'_>) + Send {
+    move |hint| {
+        let message = match hint {
+            Hint::Changed(dir, name) if dir == data_dir && name == MASTER_NODE => Some(Message::Cluster),
+            Hint::Changed(dir, name) if dir == queue_dir => {
+                JobId::from_file_name(name.as_bytes()).map(Message::Job)
+            }
+            Hint::Changed(..) => None,
+            Hint::Overflow => Some(Message::Overflow),
+            Hint::Lost(_) => Some(Message::WatchLost),
+        };
+        if let Some(message) = message {
+            let _ = inbox.send(message);
         }
     }
 }

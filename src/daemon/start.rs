@@ -98,6 +98,11 @@ pub fn read_settings(path: &Path) -> Result<Settings, StartError> {
     Settings::parse(&text).map_err(|findings| StartError::Settings { path: path.to_owned(), findings })
 }
 
+/// This node's name, as in `ssconf_master_node`.
+pub fn node_name(settings: &Settings) -> String {
+    if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() }
+}
+
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
@@ -123,7 +128,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let workers = Workers::new(sender.clone()).map_err(io_error("hooks cannot be run"))?;
     let loaded = journal.load()?;
     let mut daemon = Daemon {
-        node: if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() },
+        node: node_name(&settings),
         cluster: Cluster::new(&paths.data_dir),
         role: Role::Standby,
         master: None,
@@ -135,6 +140,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         numbers: loaded.numbers.clone(),
         dispatch: Dispatch::default(),
         deliveries: BTreeMap::new(),
+        more_to_begin: false,
         standby: VecDeque::new(),
         begun: loaded.begun,
         inbox,
@@ -317,6 +323,7 @@ impl Daemon {
                 self.run_ended(run, seq, outcome);
             }
         }
+        self.retry_at = None;
         self.commit();
         log::info!("stopped");
     }

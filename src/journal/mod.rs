@@ -26,6 +26,9 @@ use crate::tracker::Tracked;
 /// The journal's file, below the state directory.
 pub const FILE: &str = "journal.db";
 
+/// How long a commit waits for another writer.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -152,6 +155,8 @@ impl Journal {
         let next_seq = number(&format!("{last} 'events'")).map_err(wrap)? + 1;
         let next_run = number(&format!("{last} 'runs'")).map_err(wrap)? + 1;
         let numbers = load::numbers(&db).map_err(wrap)?;
+        // From here on somebody waits for each commit, and tries again.
+        db.busy_timeout(COMMIT_PATIENCE).map_err(wrap)?;
         Ok(Self { db, path, numbers, next_seq, next_run })
     }
 

@@ -6,7 +6,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{FENCE, Job, Tree};
+use crate::harness::{FENCE, Job, NODE, OTHER_NODE, Tree};
 
 const FIVE: [&str; 5] =
     ["OP_TEST_DELAY", "OP_TAGS_SET", "OP_TEST_DELAY", "OP_CLUSTER_VERIFY", "OP_TEST_DELAY"];
@@ -149,4 +149,19 @@ fn a_job_of_ten_thousand_opcodes_is_a_job() {
         status["undelivered"] == 0 && status["counters"]["events"] == 2 * OPS
     });
     assert_eq!(by_job(&tree.events())[&1], all_of(OPS));
+}
+
+#[test]
+fn an_overflow_does_not_hide_a_failover() {
+    let tree = Tree::new();
+    tree.put_data("ssconf_master_node", OTHER_NODE);
+    let daemon = tree.start();
+    daemon.signal(Signal::STOP);
+    let job = Job::delay(1);
+    for _ in 0..inotify_queue() / 4 + 100 {
+        tree.put(&job);
+    }
+    tree.put_data("ssconf_master_node", NODE);
+    daemon.signal(Signal::CONT);
+    daemon.wait_log("is master now", 1);
 }

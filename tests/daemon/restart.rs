@@ -103,6 +103,19 @@ fn jobs_that_were_archived_before_anybody_looked_are_found() {
 }
 
 #[test]
+fn a_clock_that_was_set_does_not_make_a_new_job_history() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    // Seen only when it is over, and by its own times that was long before the daemon.
+    let job = Job::ended(1);
+    let text = job.text().replace("[17", "[16");
+    assert_ne!(text, job.text());
+    tree.put_bytes(1, text.as_bytes());
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.event("1.0.post")["status"], "succeeded");
+}
+
+#[test]
 fn a_hook_that_was_under_way_runs_again_and_those_before_it_do_not() {
     let tree = Tree::new();
     tree.log_hook("pre", "10-before", "");
