@@ -202,7 +202,7 @@ impl Settings {
 const SECTIONS: [&str; 4] = ["paths", "hooks", "master", "history"];
 
 /// Every key there is.
-const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 17] = [
     "paths.queue-dir",
     "paths.data-dir",
     "paths.hooks-dir",

@@ -36,21 +36,15 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon in the foreground
+    // What a command does is said where its arguments are, and not again here: it would
+    // hide the longer text that --help shows.
     Run(run::Args),
-    /// Play a recording and print the events it holds
     Replay(replay::Args),
-    /// Record the live queue, to replay it elsewhere
     Record(record::Args),
-    /// Show how the daemon is doing
     Status(status::Args),
-    /// Show the history of events and hook runs
     Events(events::Args),
-    /// Show the environment that a hook would get
     Env(env::Args),
-    /// Check configuration, permissions and system; say what to do about each finding
     Check(check::Args),
-    /// Let every job process go on that a daemon which is gone has left stopped
     Release(release::Args),
     /// Let held processes go on when the daemon is gone (the daemon starts it)
     #[command(hide = true)]
@@ -111,7 +105,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
-        Command::Release(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Release(command) => command.run(&args.config),
         Command::Guard => guard::run().map_err(Failure::from),
         Command::StandIn(command) => command.run(),
     };

@@ -1,8 +1,10 @@
 //! `ganeti-hookd release`
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::{Failure, failed};
+use crate::daemon::read_settings;
 use crate::process::held_file;
 use crate::settings::Settings;
 
@@ -14,7 +16,12 @@ use crate::settings::Settings;
 pub struct Args {}
 
 impl Args {
-    pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
+    pub(super) fn run(&self, config: &Path) -> Result<(), Failure> {
+        let settings = read_settings(config).unwrap_or_else(|error| {
+            // A daemon that ran may have died since the file went bad.
+            let _ = writeln!(io::stderr(), "ganeti-hookd: {error}\nthe defaults are used");
+            Settings::default()
+        });
         let run_dir = &settings.paths.run_dir;
         let pids =
             held_file::release(run_dir).map_err(|error| failed(format!("{}: {error}", run_dir.display())))?;

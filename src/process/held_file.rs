@@ -83,8 +83,8 @@ fn still_held(text: &str) -> Vec<Verified> {
     held.into_values().collect()
 }
 
-/// Lets every process go on that the file says we hold, and that is still that process
-/// and stopped. Returns their IDs.
+/// Lets every process go on that the file says we hold, and that is still that process.
+/// Returns their IDs.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -98,8 +98,10 @@ pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
 fn release_one(process: Verified) -> bool {
     let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
     let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return false };
-    // The descriptor came first: if the process fits now, it is the one.
-    let is_ours = matches!(stat::read(process.pid), Ok(Some(stat)) if stat.start_ticks == process.start_ticks && stat.state == b'T');
+    // The descriptor came first: if the process fits now, it is the one. It may still be
+    // about to stop; to one that runs this does nothing.
+    let is_ours =
+        matches!(stat::read(process.pid), Ok(Some(stat)) if stat.start_ticks == process.start_ticks);
     is_ours && go_on(std::os::fd::AsFd::as_fd(&pidfd)).is_ok()
 }
 

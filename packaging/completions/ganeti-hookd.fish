@@ -1,0 +1,87 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_ganeti_hookd_global_optspecs
+    string join \n config= h/help V/version
+end
+
+function __fish_ganeti_hookd_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_ganeti_hookd_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_ganeti_hookd_using_subcommand
+    set -l cmd (__fish_ganeti_hookd_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -s h -l help -d 'Print help'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -s V -l version -d 'Print version'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "run" -d 'Run the daemon in the foreground'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "replay" -d 'Play a recording and print the events it holds'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "status" -d 'Show how the daemon is doing'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "events" -d 'Show the history of events and hook runs'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "env" -d 'Show the environment that a hook would get'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "guard" -d 'Let held processes go on when the daemon is gone (the daemon starts it)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "stand-in" -d 'Hold a livelock, as a job process does (`replay --live` uses it)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand run" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l hooks -d 'Run the hook scripts in DIR/global-pre.d and DIR/global-post.d (default: the configured hooks-dir) and add what became of them (`runs`) to each event' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l speed -d 'Play as fast as it happened (1), twice as fast (2), ...; default: as fast as it goes' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l live -d 'Play the files into this directory, for a daemon whose queue-dir, data-dir and ganeti-run-dir it is, with a process for each job process; at speed 1 unless told otherwise' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l env -d 'Add the hooks\' environment (`env`) and nodes (`nodes`, master first) to each event'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -l out -d 'The file to write; it must not exist yet' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l json -d 'Print JSON'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l metrics -d 'Print metrics in Prometheus\' text format'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l job -d 'Only events of this job' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s o -l output -d 'Fields to show, separated by commas; +FIELD adds to the usual ones' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l separator -d 'Separate columns by this text instead of lining them up' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l failed -d 'Only events with a hook run that failed'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s f -l follow -d 'Go on: print each event when its hooks have ended'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l json -d 'Print JSON Lines, with all runs and their output'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l no-headers -d 'Print no line of column titles'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l json -d 'Print a JSON object'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l json -d 'Print JSON Lines'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand guard" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand guard" -s h -l help -d 'Print help'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand stand-in" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand stand-in" -s h -l help -d 'Print help'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "run" -d 'Run the daemon in the foreground'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "replay" -d 'Play a recording and print the events it holds'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "status" -d 'Show how the daemon is doing'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "events" -d 'Show the history of events and hook runs'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "env" -d 'Show the environment that a hook would get'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "guard" -d 'Let held processes go on when the daemon is gone (the daemon starts it)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "stand-in" -d 'Hold a livelock, as a job process does (`replay --live` uses it)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release guard stand-in help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
