@@ -276,8 +276,6 @@ fn epoch() -> u64 {
 
 /// A job file of one opcode. One that has a process has begun just now.
 fn job(id: u32, started: u64, status: &str, pid: u32, livelock: &str) -> String {
-    let started =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = |set: bool| if set { format!("[{started}, 0]") } else { "null".to_owned() };
     let process = if pid == 0 { "null".to_owned() } else { pid.to_string() };
     format!(

@@ -3,6 +3,8 @@
 //! `cargo bench --bench parts`. Times on shared machines mean little; the throughput of
 //! one shape against another, and of `memchr` over the same bytes in the same run, does.
 
+#![expect(clippy::expect_used, reason = "a benchmark whose ground gives way is to stop")]
+
 use std::fmt::Write;
 use std::hint::black_box;
 

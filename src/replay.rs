@@ -7,7 +7,7 @@ use crate::hook::plan::ClusterFacts;
 use crate::job::{self, JobId, Liveness, ParseError, Timestamp};
 use crate::machine::{self, Progress};
 use crate::recording::{Change, Line};
-use crate::tracker::{Tracked, Tracker};
+use crate::tracker::{Lateness, Tracked, Tracker};
 
 /// Where Ganeti keeps its data on the nodes that recordings are made on.
 const DATA_DIR: &str = "/var/lib/ganeti";
@@ -107,7 +107,8 @@ impl Replay {
     ) -> Result<Vec<(i64, Event)>, ParseError> {
         let job = job::parse(id, content.as_bytes())?;
         let start = if initial { machine::adopt(&job) } else { Progress::default() };
-        let look = self.tracker.look(&job, liveness, start, initial, now);
+        let lateness = if initial { Lateness::Everything } else { Lateness::PassedPres };
+        let look = self.tracker.look(&job, liveness, start, lateness, now);
         self.tracker.keep(id, look.tracked);
         Ok(look
             .events

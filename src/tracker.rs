@@ -11,6 +11,17 @@ use crate::event::{Event, EventKey};
 use crate::job::{Job, JobId, Liveness, Timestamp};
 use crate::machine::{self, Progress};
 
+/// What of that which a look brings to light counts as late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lateness {
+    /// Its moment had passed: a start, a takeover.
+    Everything,
+    /// A pre that should have come before its opcode, which has ended already.
+    PassedPres,
+    /// Nobody was promised that a pre comes before its opcode.
+    Nothing,
+}
+
 /// The job process that a job file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessRef {
@@ -74,7 +85,7 @@ impl Tracker {
         job: &Job<'_>,
         liveness: Liveness,
         start: Progress,
-        late: bool,
+        lateness: Lateness,
         now: Timestamp,
     ) -> Look {
         let known = self.known(job);
@@ -88,7 +99,11 @@ impl Tracker {
             op_code: job.ops[transition.op as usize].code.clone().into_owned(),
             status: transition.status,
             executed: transition.executed,
-            late: late || transition.passed,
+            late: match lateness {
+                Lateness::Everything => true,
+                Lateness::PassedPres => transition.passed,
+                Lateness::Nothing => false,
+            },
             time: now,
         });
         let tracked = Tracked {

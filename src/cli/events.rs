@@ -112,7 +112,7 @@ impl Args {
         let find = |name: &str| {
             FIELDS.iter().find(|field| field.0 == name).copied().ok_or_else(|| {
                 let names: Vec<&str> = FIELDS.iter().map(|field| field.0).collect();
-                failed(format!("there is no field \"{name}\"; fields are {}", names.join(", ")))
+                Failure::Usage(format!("there is no field \"{name}\"; fields are {}", names.join(", ")))
             })
         };
         wanted.split(',').map(|name| find(name.trim())).collect()

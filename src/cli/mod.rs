@@ -59,6 +59,8 @@ enum Command {
 pub enum Failure {
     /// The configuration is bad: exit code 78 (sysexits.h, `EX_CONFIG`).
     Config(String),
+    /// It was called wrongly: exit code 2, as for a wrong option.
+    Usage(String),
     /// It failed: exit code 1.
     Failed(String),
     /// It failed, and has said so already.
@@ -113,6 +115,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Silent) => ExitCode::FAILURE,
         Err(Failure::Failed(what)) => complain(&what, 1),
+        Err(Failure::Usage(what)) => complain(&what, 2),
         Err(Failure::Config(what)) => complain(&what, 78),
     }
 }

@@ -14,7 +14,8 @@ use crate::machine::{self, Progress};
 use crate::numbers::Numbers;
 use crate::process::{self, Presence, livelock};
 use crate::queue::scan;
-use crate::tracker::{Look, process_of};
+use crate::settings::PreMode;
+use crate::tracker::{Lateness, Look, process_of};
 
 /// How many of the last numbers are searched on a first start for jobs whose number was
 /// given out but which had not been written yet.
@@ -148,7 +149,7 @@ impl Daemon {
         let liveness = if archived || job.is_final() { Liveness::Unknown } else { self.liveness(&job) };
         let start = self.start_of(&job);
         let attempt = self.hold(&job);
-        let mut look = self.tracker.look(&job, liveness, start, self.starting, now());
+        let mut look = self.tracker.look(&job, liveness, start, self.lateness(), now());
         if let (Attempt::TooLate, Some(event)) = (attempt, look.events.last_mut()) {
             // What executes now is the last thing that happened.
             event.late = true;
@@ -157,6 +158,15 @@ impl Daemon {
             self.look_for_pre_hooks();
         }
         self.keep(look);
+    }
+
+    /// What counts as late now.
+    fn lateness(&self) -> Lateness {
+        match self.settings.hooks.pre {
+            _ if self.starting => Lateness::Everything,
+            PreMode::Hold => Lateness::PassedPres,
+            PreMode::Notify | PreMode::Off => Lateness::Nothing,
+        }
     }
 
     /// Where a job begins that is not tracked yet.

@@ -81,6 +81,8 @@ impl Daemon {
                 self.deliver_again(seq, Delivery::new(event));
             }
         }
+        // What is found now, a death for instance, happened before.
+        self.starting = true;
         self.rescan = true;
     }
 

@@ -111,7 +111,7 @@ fn events_says_what_it_does_not_know() {
     assert!(said.err.contains("there is no history in ") && said.err.contains("has `ganeti-hookd run` been"));
     let said = tree.cli(&["events", "-o", "event,colour"]);
     assert!(said.err.contains("there is no field \"colour\"; fields are seq, time, event"), "{}", said.err);
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(2));
     let said = tree.cli(&["events", "--job", "zero"]);
     assert!(said.err.contains("job numbers are whole numbers from 1"), "{}", said.err);
     assert_eq!(said.code, Some(2));

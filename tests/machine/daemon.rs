@@ -3,7 +3,7 @@
 use ganeti_hookd::event::{Event, Phase, PostStatus};
 use ganeti_hookd::job::{Job, Liveness, Timestamp};
 use ganeti_hookd::machine::{self, Progress};
-use ganeti_hookd::tracker::{Tracked, Tracker};
+use ganeti_hookd::tracker::{Lateness, Tracked, Tracker};
 
 use crate::ganeti::Moment;
 use crate::model::{self, Told};
@@ -54,7 +54,7 @@ impl Knowledge {
         if let Some(tracked) = self.tracked.take() {
             tracker.keep(job.id, tracked);
         }
-        let look = tracker.look(job, liveness, start, false, Timestamp::default());
+        let look = tracker.look(job, liveness, start, Lateness::Nothing, Timestamp::default());
         self.told.extend(look.events.iter().map(told));
         self.tracked = Some(look.tracked);
     }

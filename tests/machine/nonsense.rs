@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ganeti_hookd::event::EventKey;
 use ganeti_hookd::job::{Job, JobId, Liveness, Opcode, Status, Timestamp};
 use ganeti_hookd::machine::Progress;
-use ganeti_hookd::tracker::Tracker;
+use ganeti_hookd::tracker::{Lateness, Tracker};
 use proptest::prelude::*;
 
 fn any_time() -> impl Strategy<Value = Option<Timestamp>> {
@@ -57,7 +57,7 @@ proptest! {
         let mut tracker = Tracker::default();
         let mut told: Vec<EventKey> = Vec::new();
         for (job, liveness) in &versions {
-            let look = tracker.look(job, *liveness, Progress::default(), false, Timestamp::default());
+            let look = tracker.look(job, *liveness, Progress::default(), Lateness::Nothing, Timestamp::default());
             told.extend(look.events.iter().map(|event| event.key));
             tracker.keep(look.id, look.tracked);
         }
@@ -68,9 +68,9 @@ proptest! {
     #[test]
     fn a_second_look_at_the_same_brings_nothing(job in any_version(), liveness in any_liveness()) {
         let mut tracker = Tracker::default();
-        let look = tracker.look(&job, liveness, Progress::default(), false, Timestamp::default());
+        let look = tracker.look(&job, liveness, Progress::default(), Lateness::Nothing, Timestamp::default());
         tracker.keep(look.id, look.tracked);
-        let again = tracker.look(&job, liveness, Progress::default(), false, Timestamp::default());
+        let again = tracker.look(&job, liveness, Progress::default(), Lateness::Nothing, Timestamp::default());
         prop_assert!(again.events.is_empty() && !again.changed, "{:?}", again);
     }
 }
