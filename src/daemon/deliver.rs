@@ -26,7 +26,7 @@ pub struct Delivery {
     /// Its runs in an earlier life of the daemon: the last attempt and whether it ended.
     earlier: BTreeMap<(String, String), (u32, bool)>,
     /// What all its scripts get.
-    common: Environment,
+    pub common: Environment,
     /// Scripts that have not begun.
     scripts: VecDeque<Script>,
     /// The script that runs.
@@ -53,7 +53,7 @@ impl Daemon {
         }
         let mut running = self.deliveries.values().filter(|delivery| delivery.current.is_some()).count();
         while running < self.settings.hooks.workers {
-            let Some(seq) = self.dispatch.begin() else { return };
+            let Some(seq) = self.dispatch.begin(self.holds.jobs()) else { return };
             running += usize::from(self.begin(seq));
         }
     }
@@ -95,12 +95,14 @@ impl Daemon {
                 Some((attempt, false)) => attempt + 1,
                 None => 1,
             };
-            let env = plan::for_run(&delivery.common, true, attempt);
             let run = self.run_start(seq, script.name, attempt);
             if let Some(refusal) = script.refusal {
                 self.refuse(run, &refusal);
                 continue;
             }
+            self.tell_of_lateness(seq);
+            let Some(delivery) = self.deliveries.get(&seq) else { return false };
+            let env = plan::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let limits = Limits { timeout: hooks.timeout, output: hooks.output_limit };
             self.effects.push(Work { run: run.id, seq, script: script.path, env, limits });

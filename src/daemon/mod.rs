@@ -19,6 +19,7 @@ pub use start::{StartError, read_settings, run};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -53,7 +54,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 struct Watched {
     process: ProcessRef,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
 }
 
 /// The daemon's state.
@@ -298,6 +299,7 @@ impl Daemon {
                 self.settings = Settings { paths: self.settings.paths.clone(), ..settings };
                 self.problems.remove("configuration");
                 log::info!("configuration read again");
+                self.look_for_pre_hooks();
             }
             Err(error) => {
                 log::error!("the configuration stays as it was: {error}");
