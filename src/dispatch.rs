@@ -27,9 +27,14 @@ impl Dispatch {
         queue.push_back(seq);
     }
 
-    /// Takes the oldest event that may begin; it runs until [`Dispatch::finish`].
-    pub fn begin(&mut self) -> Option<i64> {
-        self.ready.pop_first()
+    /// Takes the oldest event that may begin; it runs until [`Dispatch::finish`]. Events
+    /// of `urgent` jobs come first.
+    pub fn begin(&mut self, urgent: impl IntoIterator<Item = JobId>) -> Option<i64> {
+        let firsts = urgent.into_iter().filter_map(|job| self.jobs.get(&job)?.front());
+        match firsts.filter(|seq| self.ready.contains(*seq)).min().copied() {
+            Some(seq) => self.ready.take(&seq),
+            None => self.ready.pop_first(),
+        }
     }
 
     /// Whether some event may begin.
@@ -73,11 +78,25 @@ mod tests {
         dispatch.push(a, 1);
         dispatch.push(a, 2);
         dispatch.push(b, 3);
-        assert_eq!((dispatch.begin(), dispatch.begin(), dispatch.begin()), (Some(1), Some(3), None));
+        let begun: Vec<_> = std::iter::from_fn(|| dispatch.begin([])).collect();
+        assert_eq!(begun, [1, 3]);
         dispatch.finish(a);
-        assert_eq!(dispatch.begin(), Some(2));
+        assert_eq!(dispatch.begin([]), Some(2));
         dispatch.finish(b);
         dispatch.finish(a);
-        assert!(dispatch.is_empty() && dispatch.begin().is_none());
+        assert!(dispatch.is_empty() && dispatch.begin([]).is_none());
+    }
+
+    #[test]
+    fn urgent_jobs_come_first_and_in_order() {
+        let jobs = [1, 2, 3, 4].map(|id| JobId::try_from(id).unwrap());
+        let mut dispatch = Dispatch::default();
+        for (job, seq) in jobs.into_iter().zip(1..) {
+            dispatch.push(job, seq);
+        }
+        dispatch.push(jobs[3], 5);
+        let urgent = [jobs[3], jobs[2]];
+        let begun: Vec<_> = std::iter::from_fn(|| dispatch.begin(urgent)).collect();
+        assert_eq!(begun, [3, 4, 1, 2], "and event 5 waits for event 4");
     }
 }

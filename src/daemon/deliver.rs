@@ -30,7 +30,7 @@ pub struct Delivery {
     /// Its runs in an earlier life of the daemon: the last attempt and whether it ended.
     earlier: BTreeMap<(String, String), (u32, bool)>,
     /// What all its scripts get.
-    common: Environment,
+    pub common: Environment,
     /// Scripts that have not begun.
     scripts: VecDeque<Script>,
     /// The script that runs.
@@ -60,7 +60,7 @@ impl Daemon {
             if running >= self.settings.hooks.workers {
                 return;
             }
-            let Some(seq) = self.dispatch.begin() else { return };
+            let Some(seq) = self.dispatch.begin(self.holds.jobs()) else { return };
             running += usize::from(self.begin(seq));
         }
         self.more_to_begin = self.dispatch.is_ready();
@@ -103,12 +103,14 @@ impl Daemon {
                 Some((attempt, false)) => attempt + 1,
                 None => 1,
             };
-            let env = plan::for_run(&delivery.common, true, attempt);
             let run = self.run_start(seq, script.name, attempt);
             if let Some(refusal) = script.refusal {
                 self.refuse(run, &refusal);
                 continue;
             }
+            self.tell_of_lateness(seq);
+            let Some(delivery) = self.deliveries.get(&seq) else { return false };
+            let env = plan::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let limits = Limits { timeout: hooks.timeout, output: hooks.output_limit };
             self.effects.push(Work { run: run.id, seq, script: script.path, env, limits });

@@ -3,15 +3,18 @@
 //! [`Holds`] has what it takes to stop a process; the daemon decides when.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::role::Role;
-use super::{Daemon, Watched};
+use super::{Daemon, RETRY, Watched, now};
 use crate::event::{EventKey, Phase};
-use crate::hook::{self, scripts};
-use crate::job::{Job, JobId, Status};
+use crate::hook::{self, plan, scripts};
+use crate::job::{Job, JobId, Status, Timestamp};
+use crate::journal::Change;
 use crate::process::exits::Exits;
 use crate::process::guard::Guard;
 use crate::process::held_file::HeldFile;
@@ -19,9 +22,13 @@ use crate::process::hold::{Landing, Verified, go_on, landing, stop, verify};
 use crate::process::livelock;
 use crate::settings::PreMode;
 use crate::status::HeldJob;
+use crate::tracker::Look;
 
 /// The longest hold of a process that may be in a conversation with a node daemon.
 const LATE_LIMIT: Duration = Duration::from_secs(3);
+
+/// An opcode that began to execute longer ago than this is not stopped any more.
+const AGE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the end of the guard is told by; job numbers begin at 1.
 const GUARD_TOKEN: u64 = 0;
@@ -31,6 +38,8 @@ const GUARD_TOKEN: u64 = 0;
 pub struct Hold {
     key: EventKey,
     process: Verified,
+    /// Its own, whatever becomes of the job file meanwhile.
+    pidfd: Arc<OwnedFd>,
     since: Instant,
     until: Instant,
     landing: Landing,
@@ -40,6 +49,8 @@ pub struct Hold {
 #[derive(Debug)]
 pub struct Holds {
     guard: Option<Guard>,
+    /// When the guard was started.
+    guard_started: Instant,
     file: HeldFile,
     held: BTreeMap<JobId, Hold>,
     /// Whether there was a pre hook when last looked.
@@ -51,16 +62,17 @@ pub struct Holds {
 pub enum Attempt {
     /// There is nothing to hold it for.
     NotNeeded,
-    /// It stands still, before the opcode.
-    Held,
-    /// It stands still but had got further, or could not be stopped: the pre is late.
-    TooLate,
+    /// It stands still, before this opcode.
+    Held(u32),
+    /// It stands still but had got further, or could not be stopped: the pre of this
+    /// opcode is late.
+    TooLate(u32),
 }
 
 impl Holds {
     /// Nothing is held.
     pub fn new(file: HeldFile) -> Self {
-        Self { guard: None, file, held: BTreeMap::new(), has_scripts: false }
+        Self { guard: None, guard_started: Instant::now(), file, held: BTreeMap::new(), has_scripts: false }
     }
 
     /// When the next hold must end.
@@ -73,21 +85,21 @@ impl Holds {
         self.held.get(&key.job).is_some_and(|hold| hold.key == key)
     }
 
+    /// The jobs that are held.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.held.keys().copied()
+    }
+
     /// Has a guard alive before anything is held.
-    fn prepare(&mut self, exits: &Exits) {
+    fn prepare(&mut self, exits: &Exits) -> io::Result<()> {
         if self.guard.is_some() {
-            return;
+            return Ok(());
         }
-        let started = Guard::start().and_then(|guard| {
-            exits.add(guard.pidfd.as_fd(), GUARD_TOKEN)?;
-            Ok(guard)
-        });
-        match started {
-            Ok(guard) => self.guard = Some(guard),
-            Err(error) => {
-                log::error!("the guard cannot be started: {error}; no job is held, pre hooks run late")
-            }
-        }
+        self.guard_started = Instant::now();
+        let guard = Guard::start()?;
+        exits.add(guard.pidfd.as_fd(), GUARD_TOKEN)?;
+        self.guard = Some(guard);
+        Ok(())
     }
 
     /// Stops the process: the guard and the file know of it first.
@@ -101,11 +113,21 @@ impl Holds {
         let pidfd = watched.pidfd.as_fd();
         let guard = self.guard.as_ref().ok_or_else(|| "there is no guard".to_owned())?;
         guard.hold(id.get(), pidfd, limit).map_err(|error| format!("the guard does not answer: {error}"))?;
-        self.file.hold(process).map_err(|error| format!("the file of held processes: {error}"))?;
+        self.file.hold(process).map_err(|error| {
+            let _ = guard.let_go(id.get());
+            format!("the file of held processes: {error}")
+        })?;
         stop(pidfd).map_err(|errno| {
             self.forget(id, process);
             format!("it cannot be stopped: {errno}")
         })
+    }
+
+    /// The guard need not wait as long as it was told first.
+    fn shorten(&self, id: JobId, watched: &Watched, limit: Duration) {
+        if let Some(guard) = &self.guard {
+            let _ = guard.hold(id.get(), watched.pidfd.as_fd(), limit);
+        }
     }
 
     /// The process is not held any more.
@@ -123,44 +145,78 @@ impl Daemon {
     /// are pre hooks to run before it. Nothing is written, planned or looked up before
     /// the signal that could wait.
     pub(super) fn hold(&mut self, job: &Job<'_>) -> Attempt {
-        let Some(op) = self.op_to_hold(job) else { return Attempt::NotNeeded };
+        let Some((op, executed)) = self.op_to_hold(job) else { return Attempt::NotNeeded };
         if self.starting {
-            return Attempt::TooLate;
+            return Attempt::TooLate(op);
         }
-        match self.try_hold(job.id, op) {
-            Ok(Landing::Early) => Attempt::Held,
+        match self.try_hold(job.id, op, executed) {
+            Ok(Landing::Early) => Attempt::Held(op),
             Ok(Landing::Late) => {
                 self.counters.holds_late += 1;
                 log::warn!("job {} had got further when it was stopped; it is held for 3 s at most", job.id);
-                Attempt::TooLate
+                Attempt::TooLate(op)
             }
             Err(why) => {
                 self.counters.holds_missed += 1;
                 log::warn!("job {} is not held: {why}; its pre hooks run late", job.id);
-                Attempt::TooLate
+                Attempt::TooLate(op)
             }
         }
     }
 
-    /// The opcode that executes since this version, if pre hooks are to end before it.
-    fn op_to_hold(&self, job: &Job<'_>) -> Option<u32> {
-        let hooks = &self.settings.hooks;
-        if hooks.pre != PreMode::Hold || self.role != Role::Master || self.stopping.is_some() {
-            return None;
+    /// Takes into account, in what a version told, what came of the wish to hold the job.
+    pub(super) fn judge(&mut self, attempt: Attempt, look: &mut Look) {
+        let is_pre = |key: EventKey, op: u32| key.phase == Phase::Pre && key.op == op;
+        let passed = look.events.iter().filter(|event| {
+            event.key.phase == Phase::Pre && event.late && !self.starting && self.may_hold(&event.op_code)
+        });
+        self.counters.holds_missed += passed.count() as u64;
+        match attempt {
+            Attempt::NotNeeded => {}
+            Attempt::TooLate(op) => {
+                look.events.iter_mut().filter(|e| is_pre(e.key, op)).for_each(|e| e.late = true);
+            }
+            Attempt::Held(op) => {
+                if !look.events.iter().any(|event| is_pre(event.key, op)) {
+                    log::warn!("job {}: the pre of opcode {op} was told before; the job goes on", look.id);
+                    self.let_go(look.id);
+                }
+            }
         }
+    }
+
+    /// Whether jobs are held before opcodes of this kind.
+    fn may_hold(&self, op_code: &str) -> bool {
+        let hooks = &self.settings.hooks;
+        hooks.pre == PreMode::Hold
+            && self.role == Role::Master
+            && self.stopping.is_none()
+            && self.holds.has_scripts
+            && !hooks.skips(op_code)
+    }
+
+    /// The opcode that executes since this version, and since when, if pre hooks are to
+    /// end before it.
+    fn op_to_hold(&self, job: &Job<'_>) -> Option<(u32, Timestamp)> {
         let index = job.last_started()?;
         let (op, index) = (&job.ops[index], u32::try_from(index).ok()?);
         let told = self.tracker.known(job).is_some_and(|known| {
             known.progress.next > index || known.progress.next == index && known.progress.pre
         });
-        let wanted = op.status == Status::Running && op.executed.is_some() && !told;
-        (wanted && self.holds.has_scripts && !hooks.skips(&op.code)).then_some(index)
+        let wanted = op.status == Status::Running && !told && self.may_hold(&op.code);
+        op.executed.filter(|_| wanted).map(|executed| (index, executed))
     }
 
-    fn try_hold(&mut self, id: JobId, op: u32) -> Result<Landing, String> {
+    fn try_hold(&mut self, id: JobId, op: u32, executed: Timestamp) -> Result<Landing, String> {
         if self.stalled {
             return Err("the journal cannot be written".to_owned());
         }
+        let age = now().as_secs_f64() - executed.as_secs_f64();
+        if age > AGE_LIMIT.as_secs_f64() {
+            return Err(format!("its opcode began {age:.1} s ago"));
+        }
+        // Should somebody have let it go on behind our back.
+        self.let_go(id);
         let limit = self.settings.hooks.hold_limit;
         let watched =
             self.processes.get(&id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
@@ -170,17 +226,21 @@ impl Daemon {
         let since = Instant::now();
         let landing = landing(process.pid);
         let limit = if landing == Landing::Late { limit.min(LATE_LIMIT) } else { limit };
+        if landing == Landing::Late {
+            self.holds.shorten(id, watched, limit);
+        }
+        let pidfd = Arc::clone(&watched.pidfd);
         let key = EventKey { job: id, op, phase: Phase::Pre };
         self.counters.holds += 1;
-        self.holds.held.insert(id, Hold { key, process, since, until: since + limit, landing });
+        let hold = Hold { key, process, pidfd, since, until: since + limit, landing };
+        self.holds.held.insert(id, hold);
         Ok(landing)
     }
 
     /// Lets a job go on, if it is held.
     pub(super) fn let_go(&mut self, id: JobId) {
         let Some(hold) = self.holds.held.remove(&id) else { return };
-        let result = self.processes.get(&id).map_or(Ok(()), |watched| go_on(watched.pidfd.as_fd()));
-        match result {
+        match go_on(hold.pidfd.as_fd()) {
             Ok(()) => self.holds.forget(id, hold.process),
             // The guard still has it, and will let it go when its time is up.
             Err(errno) => log::error!("job {id} cannot be let go: {errno}; the guard will try"),
@@ -190,7 +250,7 @@ impl Daemon {
 
     /// Lets every job go on.
     pub(super) fn let_all_go(&mut self) {
-        let held: Vec<JobId> = self.holds.held.keys().copied().collect();
+        let held: Vec<JobId> = self.holds.jobs().collect();
         for id in held {
             self.let_go(id);
         }
@@ -213,12 +273,15 @@ impl Daemon {
         }
     }
 
-    /// Without a guard nothing stays held; the next look for pre hooks starts another.
+    /// Without a guard nothing stays held. Another is started at once, or, where guards
+    /// do not live, for the next job.
     pub(super) fn guard_ended(&mut self) {
         log::warn!("the guard has ended; what was held goes on, a new guard is started");
         self.let_all_go();
         self.holds.guard = None;
-        self.look_for_pre_hooks();
+        if self.holds.guard_started.elapsed() > RETRY {
+            self.look_for_pre_hooks();
+        }
     }
 
     /// Looks whether there are pre hooks, off the path on which a job is stopped.
@@ -229,8 +292,31 @@ impl Daemon {
         let dir = self.settings.paths.hooks_dir.join(hook::directory(Phase::Pre));
         let runnable = |script: &scripts::Script| script.refusal.is_none();
         self.holds.has_scripts = scripts::list(&dir).is_ok_and(|scripts| scripts.iter().any(runnable));
-        if self.holds.has_scripts {
-            self.holds.prepare(&self.exits);
+        if !self.holds.has_scripts {
+            return;
+        }
+        match self.holds.prepare(&self.exits) {
+            Ok(()) => drop(self.problems.remove("guard")),
+            Err(error) => {
+                let what = format!("it cannot be started: {error}; no job is held, pre hooks run late");
+                log::error!("the guard: {what}");
+                self.problems.insert("guard", what);
+            }
+        }
+    }
+
+    /// A pre is late for the scripts to come when its job is not held, or not any more.
+    pub(super) fn tell_of_lateness(&mut self, seq: i64) {
+        let Some(delivery) = self.deliveries.get_mut(&seq) else { return };
+        let event = &mut delivery.event;
+        let in_time = event.key.phase == Phase::Post
+            || self.settings.hooks.pre != PreMode::Hold
+            || self.holds.holds(event.key);
+        if !in_time && !event.late {
+            event.late = true;
+            plan::set_late(&mut delivery.common);
+            self.counters.events_late += 1;
+            self.changes.push(Change::Late(seq));
         }
     }
 

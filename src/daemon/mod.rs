@@ -19,6 +19,7 @@ pub use start::{StartError, node_name, read_settings, run};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -53,7 +54,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 struct Watched {
     process: ProcessRef,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
 }
 
 /// The daemon's state.
@@ -320,6 +321,7 @@ impl Daemon {
                 log::info!("configuration read again");
                 self.node = start::node_name(&self.settings);
                 self.update_role();
+                self.look_for_pre_hooks();
             }
             Err(error) => {
                 log::error!("the configuration stays as it was: {error}");

@@ -1,10 +1,11 @@
 //! Looking at jobs: what changed, is the process there, what follows.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::deliver::Delivery;
-use super::hold::{Attempt, owner_of};
+use super::hold::owner_of;
 use super::role::Role;
 use super::{Daemon, RETRY, Watched, now};
 use crate::event::Event;
@@ -147,13 +148,11 @@ impl Daemon {
         };
         self.bad_files.remove(&id);
         let liveness = if archived || job.is_final() { Liveness::Unknown } else { self.liveness(&job) };
-        let start = self.start_of(&job);
+        // Before everything that takes time.
         let attempt = self.hold(&job);
+        let start = self.start_of(&job);
         let mut look = self.tracker.look(&job, liveness, start, self.lateness(), now());
-        if let (Attempt::TooLate, Some(event)) = (attempt, look.events.last_mut()) {
-            // What executes now is the last thing that happened.
-            event.late = true;
-        }
+        self.judge(attempt, &mut look);
         if tells_of_wait(&job) {
             self.look_for_pre_hooks();
         }
@@ -207,7 +206,7 @@ impl Daemon {
         match presence {
             Presence::Alive(pidfd) => match self.exits.add(pidfd.as_fd(), job.id.get().unsigned_abs()) {
                 Ok(()) => {
-                    self.processes.insert(job.id, Watched { process, pidfd });
+                    self.processes.insert(job.id, Watched { process, pidfd: Arc::new(pidfd) });
                 }
                 Err(error) => log::error!("the process of job {} cannot be watched: {error}", job.id),
             },

@@ -115,7 +115,7 @@ impl Daemon {
         for (seq, delivery) in self.deliveries.iter().filter(|(_, d)| d.current.is_some()) {
             dispatch.push(delivery.event.key.job, *seq);
         }
-        while dispatch.begin().is_some() {}
+        while dispatch.begin([]).is_some() {}
         dispatch
     }
 

@@ -82,6 +82,11 @@ pub fn for_run(common: &Environment, on_master: bool, attempt: u32) -> Environme
     env
 }
 
+/// From now on the moment has passed.
+pub fn set_late(common: &mut Environment) {
+    common.insert("GANETI_HOOKD_LATE".to_owned(), yes_no(true));
+}
+
 fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }

@@ -114,6 +114,8 @@ pub enum Change {
     EventState(i64, EventState),
     /// A standby event becomes ours: deliver it, late.
     Adopt(i64),
+    /// An event turned out to be late.
+    Late(i64),
     /// A run begins.
     RunStart(RunStart),
     /// A run has ended.
@@ -253,6 +255,9 @@ fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
         }
         Change::Adopt(seq) => {
             statement(db, "UPDATE events SET state = 'pending', late = 1 WHERE seq = ?1")?.execute([seq])?;
+        }
+        Change::Late(seq) => {
+            statement(db, "UPDATE events SET late = 1 WHERE seq = ?1")?.execute([seq])?;
         }
         Change::RunStart(run) => {
             statement(

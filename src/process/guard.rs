@@ -29,6 +29,9 @@ use super::hold::go_on;
 /// The hidden command that runs the guard.
 pub const COMMAND: &str = "guard";
 
+/// How long the guard may take to end when it is not needed any more.
+const END_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// How much longer than the daemon the guard lets a hold last.
 const SLACK: Duration = Duration::from_millis(500);
 
@@ -64,7 +67,7 @@ impl Guard {
         Ok(Self { child, pidfd, socket: ours })
     }
 
-    /// The job's process is about to be stopped, for at most `limit`.
+    /// The job's process is about to be stopped, or has been, for at most `limit`.
     ///
     /// # Errors
     /// When the guard does not take it; it must not be stopped then.
@@ -98,9 +101,11 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // The guard ends when the socket does.
+        // The guard ends when the socket does, unless somebody has stopped it: that must
+        // not keep us.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        let _ = self.child.wait();
+        let _ = poll(&mut [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)], Some(&END_PATIENCE));
+        let _ = self.child.try_wait();
     }
 }
 
@@ -123,15 +128,23 @@ pub fn run() -> io::Result<()> {
             Ok(Some((job, limit, Some(pidfd)))) => {
                 held.insert(job, Held { pidfd, until: Instant::now() + limit + SLACK });
             }
-            Ok(Some((job, _, None))) => {
+            Ok(Some((job, Duration::ZERO, None))) => {
                 held.remove(&job);
             }
+            // There was no room for the descriptor.
+            Ok(Some(_)) => break Err(Errno::MFILE.into()),
             Ok(None) => break Ok(()),
             Err(Errno::INTR | Errno::TIMEDOUT) => {}
             Err(errno) => break Err(errno.into()),
         }
         let now = Instant::now();
-        held.retain(|_, held| held.until > now || go_on(held.pidfd.as_fd()).is_err());
+        held.retain(|_, held| {
+            let goes_on = held.until <= now;
+            if goes_on {
+                let _ = go_on(held.pidfd.as_fd());
+            }
+            !goes_on
+        });
     };
     for held in held.values() {
         let _ = go_on(held.pidfd.as_fd());

@@ -84,15 +84,20 @@ fn still_held(text: &str) -> Vec<Verified> {
 }
 
 /// Lets every process go on that the file says we hold, and that is still that process.
-/// Returns their IDs.
+/// Returns their IDs. Whoever stops one of them from then on is not us.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the file cannot be read, or not written.
 pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
     let text =
         regular_file::read(&run_dir.join(FILE), SIZE_LIMIT).map_err(io::Error::other)?.unwrap_or_default();
     let held = still_held(&String::from_utf8_lossy(&text));
-    Ok(held.into_iter().filter(|process| release_one(*process)).map(|process| process.pid).collect())
+    let released = held.iter().filter(|process| release_one(**process)).map(|process| process.pid).collect();
+    if !held.is_empty() {
+        let mut file = HeldFile { file: OpenOptions::new().append(true).open(run_dir.join(FILE))?, held: 0 };
+        held.into_iter().try_for_each(|process| file.write('-', process))?;
+    }
+    Ok(released)
 }
 
 fn release_one(process: Verified) -> bool {
@@ -141,6 +146,12 @@ mod tests {
             [children[0].id()],
             "not another process of the same ID, not an administrator's"
         );
+        let pidfd = pidfd_open(Pid::from_child(&children[0]), PidfdFlags::empty()).unwrap();
+        super::super::hold::stop(&pidfd).unwrap();
+        while state(children[0].id()).state != b'T' {
+            std::thread::yield_now();
+        }
+        assert!(release(dir.path()).unwrap().is_empty(), "an administrator stopped it afterwards");
         for child in &mut children {
             child.kill().unwrap();
             child.wait().unwrap();

@@ -2,10 +2,9 @@
 //!
 //! Only a process that is verified at this very moment is signalled, and only through a
 //! pidfd: it holds the job's livelock, its start fits the job, and it belongs to the
-//! owner of the queue or to root.
+//! owner of the queue or to root. One that somebody else has stopped is left to them.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -51,13 +50,15 @@ pub fn verify(process: &ProcessRef, livelock_dir: &Path, queue_owner: u32) -> Re
         Holder::Unknown(why) => return Err(why),
     }
     let pid = process.pid;
-    let owner =
-        std::fs::metadata(format!("/proc/{pid}")).map_err(|error| format!("/proc/{pid}: {error}"))?.uid();
-    if owner != 0 && owner != queue_owner {
-        return Err(format!("it belongs to user {owner}, the queue to user {queue_owner}"));
+    let users = stat::users(pid).map_err(|error| format!("/proc/{pid}/status: {error}"))?;
+    if let Some(other) = users.into_iter().find(|user| *user != 0 && *user != queue_owner) {
+        return Err(format!("it belongs to user {other}, the queue to user {queue_owner}"));
     }
     let stat = stat::read(pid).map_err(|error| format!("/proc/{pid}/stat: {error}"))?;
     let stat = stat.ok_or_else(|| "it has ended".to_owned())?;
+    if stat.state == b'T' {
+        return Err("somebody else has stopped it".to_owned());
+    }
     match process.started {
         Some(started) if fits(&stat, started.as_secs_f64()) => {
             Ok(Verified { pid, start_ticks: stat.start_ticks })

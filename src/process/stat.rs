@@ -32,6 +32,21 @@ pub fn read(pid: u32) -> io::Result<Option<ProcessStat>> {
     Ok(Some(ProcessStat { state, started, start_ticks }))
 }
 
+/// The users that a process acts for: real, effective, saved and file system's
+/// (`/proc/PID/status`). The owner of `/proc/PID` is no proof: it is root for every
+/// process that may not be dumped.
+///
+/// # Errors
+/// When it has ended, or `/proc` cannot be read or understood.
+pub fn users(pid: u32) -> io::Result<[u32; 4]> {
+    let text = std::fs::read(format!("/proc/{pid}/status"))?;
+    let unknown = || io::Error::other("its format is unknown");
+    let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Uid:")).ok_or_else(unknown)?;
+    let users = std::str::from_utf8(line).map_err(|_| unknown())?.split_ascii_whitespace();
+    let users: Vec<u32> = users.map_while(|user| user.parse().ok()).collect();
+    users.try_into().map_err(|_| unknown())
+}
+
 /// State and start time; the command name in parentheses may hold anything.
 fn parse(text: &[u8]) -> Option<(u8, u64)> {
     let end_of_name = text.iter().rposition(|b| *b == b')')?;
@@ -65,6 +80,12 @@ mod tests {
         let text = b"42 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         assert_eq!(parse(text), Some((b'S', 4711)));
         assert_eq!(parse(b"42 (sh"), None);
+    }
+
+    #[test]
+    fn we_act_for_ourselves() {
+        assert_eq!(users(std::process::id()).unwrap(), [rustix::process::getuid().as_raw(); 4]);
+        assert!(users(u32::MAX).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ganeti_hookd::api;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 
 use super::job::Job;
@@ -25,13 +25,13 @@ pub struct JobProcess {
 impl JobProcess {
     /// Starts it; when this returns it holds the lock.
     pub fn start(livelock: &Path) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .arg("stand-in")
-            .arg(livelock)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_by(&mut Command::new(PROGRAM), livelock)
+    }
+
+    /// Starts it by a command that runs the program.
+    pub fn start_by(program: &mut Command, livelock: &Path) -> Self {
+        let command = program.arg("stand-in").arg(livelock);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "locked\n");
@@ -40,6 +40,10 @@ impl JobProcess {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Ends it as a job process ends: it removes its livelock and exits.
@@ -58,6 +62,23 @@ impl JobProcess {
     pub fn state(&self) -> char {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         stat[stat.rfind(") ").unwrap() + 2..].chars().next().unwrap()
+    }
+
+    /// Waits until it stands still.
+    pub fn wait_stopped(&self) {
+        wait_for(|| (self.state() == 'T').then_some(()), || "the process stands still".to_owned());
+    }
+
+    /// Waits until it goes on.
+    pub fn wait_going(&self) {
+        wait_for(|| (self.state() != 'T').then_some(()), || "the process goes on".to_owned());
+    }
+
+    /// Whether it has been stopped, or goes on again, since this was asked last. The
+    /// kernel tells a parent also of a stop that is over.
+    pub fn has_been_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), options).unwrap().is_some()
     }
 }
 

@@ -1,0 +1,184 @@
+//! The daemon, its guard, or both are gone.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::json;
+
+use super::{counters, guard, held, master, open_gate, wait_begun, waiting};
+use crate::harness::process::Daemon;
+use crate::harness::{Tree, wait_for};
+
+/// How often the daemon is killed, unless `HOLD_KILLS` says otherwise.
+const KILLS: i64 = 20;
+
+/// Kills the daemon and its guard as one. (A guard that stands still would go on when the
+/// daemon ends: the kernel sees to that in a process group that nobody is left to mind.)
+fn kill_both(daemon: Daemon<'_>) {
+    let guard = guard(&daemon);
+    daemon.signal(Signal::STOP);
+    kill_process(guard, Signal::KILL).unwrap();
+    daemon.kill();
+    wait_gone(guard);
+}
+
+fn wait_gone(pid: Pid) {
+    let is_gone = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+        stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    };
+    wait_for(is_gone, || format!("the end of {pid:?}"));
+}
+
+#[test]
+fn whenever_the_daemon_is_killed_every_job_goes_on() {
+    let kills = std::env::var("HOLD_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let tree = master();
+    let mut longest = Duration::ZERO;
+    let mut held = 0;
+    for id in 1..=kills {
+        let daemon = tree.start();
+        let (mut job, process) = waiting(&tree, id);
+        tree.put(job.runs(0));
+        if id % 2 == 0 {
+            process.wait_stopped();
+        } else {
+            // At any moment, also in the middle of it.
+            let moment = Instant::now() + Duration::from_micros(u64::try_from(id).unwrap() * 97 % 2500);
+            while Instant::now() < moment {
+                std::hint::spin_loop();
+            }
+        }
+        let guard = guard(&daemon);
+        daemon.kill();
+        let begin = Instant::now();
+        // With the guard the last one is gone that could have stopped it.
+        wait_gone(guard);
+        process.wait_going();
+        longest = longest.max(begin.elapsed());
+        held += i32::from(process.has_been_stopped());
+        process.exit();
+        open_gate(&tree, id);
+    }
+    println!("{kills} daemons killed, {held} jobs were held, the longest went on {longest:?} afterwards");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    assert!(i64::from(held) >= kills / 2);
+}
+
+#[test]
+fn a_daemon_that_aborts_leaves_no_job_held() {
+    let tree = master();
+    let daemon = tree.start();
+    let (_, process) = held(&tree, &daemon, 1);
+    daemon.signal(Signal::ABORT);
+    process.wait_going();
+}
+
+#[test]
+fn release_lets_go_what_daemon_and_guard_have_left() {
+    let tree = master();
+    let daemon = tree.start();
+    let (_, first) = held(&tree, &daemon, 1);
+    let (_, second) = held(&tree, &daemon, 2);
+    open_gate(&tree, 2);
+    second.wait_going();
+    kill_both(daemon);
+    second.signal(Signal::STOP);
+    second.wait_stopped();
+    assert_eq!(first.state(), 'T');
+    let said = tree.cli(&["release"]);
+    assert_eq!(said.out, format!("process {} goes on\n", first.pid()));
+    first.wait_going();
+    assert_eq!(second.state(), 'T', "an administrator stopped it");
+    assert_eq!((tree.cli(&["release"]).out, said.code), (String::new(), Some(0)));
+}
+
+#[test]
+fn the_next_start_lets_go_what_daemon_and_guard_have_left() {
+    let tree = master();
+    let daemon = tree.start();
+    let (_, process) = held(&tree, &daemon, 1);
+    kill_both(daemon);
+    assert_eq!(process.state(), 'T');
+    let daemon = tree.start();
+    process.wait_going();
+    assert_eq!(daemon.logged("an earlier daemon left job processes stopped"), 1);
+    open_gate(&tree, 1);
+}
+
+#[test]
+fn release_ends_the_holds_of_a_daemon_that_runs() {
+    let tree = master();
+    let daemon = tree.start();
+    let (mut job, process) = held(&tree, &daemon, 1);
+    assert_eq!(tree.cli(&["release"]).out, format!("process {} goes on\n", process.pid()));
+    process.wait_going();
+    tree.put(job.succeeds(0));
+    process.exit();
+    open_gate(&tree, 1);
+    daemon.wait_done(&["1.0.post"]);
+    let (_, process) = held(&tree, &daemon, 2);
+    open_gate(&tree, 2);
+    process.wait_going();
+}
+
+#[test]
+fn without_its_guard_the_daemon_lets_go_and_starts_another() {
+    let tree = master();
+    tree.log_hook("pre", "20-after", "");
+    let daemon = tree.start();
+    let (_, process) = held(&tree, &daemon, 1);
+    let first = guard(&daemon);
+    kill_process(first, Signal::KILL).unwrap();
+    process.wait_going();
+    assert!(test_kill_process(first).is_err(), "it is waited for");
+    open_gate(&tree, 1);
+    daemon.wait_done(&["1.0.pre"]);
+    assert_eq!(tree.hook_log()[2], "20-after 1.0.pre - late=yes attempt=1");
+    let (_, process) = held(&tree, &daemon, 2);
+    assert_ne!(guard(&daemon), first);
+    open_gate(&tree, 2);
+    process.wait_going();
+}
+
+#[test]
+fn after_a_restart_no_job_is_stopped_again_for_the_same_opcode() {
+    let tree = master();
+    let daemon = tree.start();
+    let (mut job, process) = held(&tree, &daemon, 1);
+    daemon.kill();
+    process.wait_going();
+    assert!(process.has_been_stopped());
+    let daemon = tree.start();
+    wait_begun(&tree, "10-log 1.0.pre - late=yes attempt=2");
+    tree.put(job.logs(0, "goes on"));
+    daemon.fence();
+    assert!(!process.has_been_stopped());
+    assert_eq!(counters(&daemon)[0], json!(0));
+    assert_eq!(tree.told(), ["1.0.pre late"]);
+    open_gate(&tree, 1);
+    // For the next opcode it is.
+    daemon.wait_done(&["1.0.pre"]);
+}
+
+#[test]
+fn what_began_while_the_daemon_was_down_is_not_stopped() {
+    let tree = master();
+    open_gate(&tree, 1);
+    tree.start().stop();
+    let (mut job, process) = waiting(&tree, 1);
+    tree.put(job.runs(0));
+    let daemon = tree.start();
+    daemon.wait_done(&["1.0.pre"]);
+    assert!(!process.has_been_stopped());
+    assert_eq!(tree.hook_log(), ["10-log 1.0.pre - late=yes attempt=1", "end 10-log 1.0.pre"]);
+}
+
+#[test]
+fn the_guard_ends_with_the_daemon() {
+    let tree: Tree = master();
+    let daemon = tree.start();
+    let guard = guard(&daemon);
+    assert!(daemon.stop().0.success());
+    wait_gone(guard);
+}

@@ -1,0 +1,192 @@
+//! No hold lasts longer than it may.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::{counters, guard, held, master, open_gate, wait_begun, waiting};
+use crate::harness::process::JobProcess;
+use crate::harness::{Job, PROGRAM, Tree};
+
+/// How much longer than it may a hold may last, on a busy machine.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// How long the process goes on standing still.
+fn time_to_go_on(process: &JobProcess) -> Duration {
+    let begin = Instant::now();
+    process.wait_going();
+    begin.elapsed()
+}
+
+#[test]
+fn a_hook_that_hangs_and_ignores_signals_holds_no_longer_than_the_limit() {
+    let tree = Tree::new();
+    tree.set("hooks.pre", "\"hold\"");
+    tree.set("hooks.hold-limit", "\"700ms\"");
+    tree.log_hook("pre", "10-deaf", "trap '' TERM HUP INT; until [ -e DIR/gate-1 ]; do sleep 0.01; done");
+    tree.log_hook("pre", "20-after", "");
+    let daemon = tree.start();
+    let (mut job, process) = waiting(&tree, 1);
+    tree.put(job.runs(0));
+    process.wait_stopped();
+    let held = time_to_go_on(&process);
+    assert!(held < Duration::from_millis(700) + SLACK, "{held:?}");
+    assert_eq!(counters(&daemon), [1, 0, 0, 1].map(|n| json!(n)));
+    assert_eq!(daemon.status()["held"], json!([]));
+    open_gate(&tree, 1);
+    daemon.wait_done(&["1.0.pre"]);
+    let log = tree.hook_log();
+    assert_eq!(log[0], "10-deaf 1.0.pre - late=no attempt=1");
+    assert_eq!(log[2], "20-after 1.0.pre - late=yes attempt=1", "its moment had passed");
+    assert_eq!(tree.told(), ["1.0.pre late"]);
+    // A log line of the opcode is no reason to stop it again.
+    assert!(process.has_been_stopped());
+    tree.put(job.logs(0, "goes on"));
+    daemon.fence();
+    assert!(!process.has_been_stopped());
+}
+
+#[test]
+fn the_guard_ends_a_hold_when_the_daemon_stands_still() {
+    let tree = master();
+    tree.set("hooks.hold-limit", "\"500ms\"");
+    let daemon = tree.start();
+    let (mut job, process) = waiting(&tree, 1);
+    tree.put(job.runs(0));
+    process.wait_stopped();
+    daemon.signal(Signal::STOP);
+    let held = time_to_go_on(&process);
+    assert!(held < Duration::from_millis(500) + SLACK, "{held:?}");
+    daemon.signal(Signal::CONT);
+    open_gate(&tree, 1);
+    tree.put(job.succeeds(0));
+    daemon.wait_done(&["1.0.post"]);
+    process.exit();
+}
+
+#[test]
+fn pre_hooks_of_held_jobs_begin_before_others_that_wait() {
+    let tree = master();
+    tree.set("hooks.workers", "2");
+    tree.log_hook("post", "10-log", super::GATE);
+    let daemon = tree.start();
+    for id in 1..=6 {
+        tree.put(Job::delay(id).waits(0).fails(0));
+    }
+    wait_begun(&tree, "10-log 1.0.post");
+    wait_begun(&tree, "10-log 2.0.post");
+    daemon.wait_status("all are noticed", |status| status["counters"]["events"] == 6);
+    let (mut job, process) = waiting(&tree, 50);
+    tree.put(job.runs(0));
+    process.wait_stopped();
+    open_gate(&tree, 1);
+    wait_begun(&tree, "10-log 50.0.pre");
+    assert!(!tree.hook_log().iter().any(|line| line.contains("3.0.post")), "{:#?}", tree.hook_log());
+    open_gate(&tree, 50);
+    process.wait_going();
+}
+
+#[test]
+fn a_hold_ends_in_time_though_all_workers_are_busy() {
+    let tree = master();
+    tree.set("hooks.workers", "2");
+    tree.set("hooks.hold-limit", "\"500ms\"");
+    tree.log_hook("post", "10-log", super::GATE);
+    let daemon = tree.start();
+    for id in 1..=2 {
+        tree.put(Job::delay(id).waits(0).fails(0));
+        wait_begun(&tree, &format!("10-log {id}.0.post"));
+    }
+    let (mut job, process) = waiting(&tree, 3);
+    tree.put(job.runs(0));
+    process.wait_stopped();
+    let held = time_to_go_on(&process);
+    assert!(held < Duration::from_millis(500) + SLACK, "{held:?}");
+    for id in 1..=3 {
+        open_gate(&tree, id);
+    }
+    daemon.wait_done(&["3.0.pre"]);
+    assert!(tree.hook_log().contains(&"10-log 3.0.pre - late=yes attempt=1".to_owned()));
+}
+
+/// A connection to the port of the node daemons. Should a node daemon, or this test in
+/// another process, have every address, then that one is connected to.
+fn node_daemon_connection() -> (Option<TcpListener>, TcpStream) {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = (std::net::Ipv4Addr::new(127, 18, high, low), 1811);
+    let listener = TcpListener::bind(address).ok();
+    (listener, TcpStream::connect(address).unwrap())
+}
+
+/// A job whose process is in a conversation with a node daemon.
+fn talking(tree: &Tree, id: i64, connection: TcpStream) -> (Job, JobProcess) {
+    let mut job = Job::delay(id);
+    let livelock = tree.livelock(&format!("job_{id:06}_1795366000"));
+    let process = JobProcess::start_by(Command::new(PROGRAM).stderr(OwnedFd::from(connection)), &livelock);
+    tree.put(job.process(livelock.display(), Some(process.pid())).waits(0));
+    (job, process)
+}
+
+#[test]
+fn a_process_that_talks_to_a_node_daemon_is_held_for_three_seconds_at_most() {
+    const LATE_LIMIT: Duration = Duration::from_secs(3);
+    let tree = master();
+    let daemon = tree.start();
+    let (_listener, connection) = node_daemon_connection();
+    let (mut job, process) = talking(&tree, 1, connection.try_clone().unwrap());
+    tree.put(job.runs(0));
+    process.wait_stopped();
+    let begin = Instant::now();
+    daemon.wait_log("job 1 had got further", 1);
+    assert_eq!(daemon.status()["held"][0]["late"], json!(true));
+    assert!(tree.cli(&["status"]).out.contains(&format!("(process {}, late)", process.pid())));
+    process.wait_going();
+    let held = begin.elapsed();
+    assert!(held > LATE_LIMIT - SLACK && held < LATE_LIMIT + SLACK, "{held:?}");
+    assert_eq!(counters(&daemon), [1, 1, 0, 1].map(|n| json!(n)));
+    assert_eq!(tree.told(), ["1.0.pre late"]);
+    assert_eq!(tree.hook_log(), ["10-log 1.0.pre - late=yes attempt=1"]);
+
+    // The guard knows of the shorter time as well.
+    let (mut job, process) = talking(&tree, 2, connection);
+    tree.put(job.runs(0));
+    process.wait_stopped();
+    wait_begun(&tree, "10-log 2.0.pre");
+    daemon.signal(Signal::STOP);
+    let held = time_to_go_on(&process);
+    assert!(held < LATE_LIMIT + SLACK, "{held:?}");
+}
+
+#[test]
+fn an_opcode_that_began_long_ago_is_not_stopped() {
+    let tree = master();
+    open_gate(&tree, 1);
+    let daemon = tree.start();
+    let (mut job, process) = waiting(&tree, 1);
+    job.runs(0);
+    let began = job.op(0)["exec_timestamp"][0].as_i64().unwrap();
+    job.op(0)["exec_timestamp"][0] = json!(began - 10);
+    tree.put(&job);
+    daemon.wait_done(&["1.0.pre"]);
+    assert!(!process.has_been_stopped());
+    assert_eq!(counters(&daemon), [0, 0, 1, 0].map(|n| json!(n)));
+    assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=yes attempt=1");
+}
+
+#[test]
+fn a_guard_that_stands_still_does_not_keep_the_daemon_from_ending() {
+    let tree = master();
+    let daemon = tree.start();
+    let guard = guard(&daemon);
+    let (_, process) = held(&tree, &daemon, 1);
+    rustix::process::kill_process(guard, Signal::STOP).unwrap();
+    open_gate(&tree, 1);
+    let (status, _) = daemon.stop();
+    assert!(status.success());
+    process.wait_going();
+    rustix::process::kill_process(guard, Signal::KILL).unwrap();
+}
