@@ -1,9 +1,7 @@
 //! Master or standby (design, section 7): only the master runs hooks.
 
-use std::time::Instant;
-
 use super::deliver::Delivery;
-use super::{Daemon, RETRY, now};
+use super::{Daemon, now};
 use crate::cluster::MASTER_NODE;
 use crate::dispatch::Dispatch;
 use crate::event::Event;
@@ -126,7 +124,7 @@ impl Daemon {
 
     /// Watches the queue and the cluster's files, where that is not done or was lost.
     pub(super) fn watch_again(&mut self) {
-        if self.watch.is_some() || self.retry_at.is_some_and(|at| Instant::now() < at) {
+        if self.watch.is_some() || !self.retry {
             return;
         }
         let (queue_dir, data_dir) =
@@ -160,7 +158,7 @@ impl Daemon {
                     log::error!("{error}; trying again every second");
                 }
                 self.problems.insert("watch", error.to_string());
-                self.retry_at = Some(Instant::now() + RETRY);
+                self.retry_later();
             }
         }
     }
