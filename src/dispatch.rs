@@ -37,6 +37,11 @@ impl Dispatch {
         }
     }
 
+    /// What was taken could not begin yet; it may again.
+    pub fn postpone(&mut self, seq: i64) {
+        self.ready.insert(seq);
+    }
+
     /// Whether some event may begin.
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()

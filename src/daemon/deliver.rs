@@ -6,6 +6,7 @@ use super::role::Role;
 use super::workers::Work;
 use super::{Daemon, now};
 use crate::event::{Event, Phase};
+use crate::fault;
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::{self, Environment};
 use crate::hook::run::Limits;
@@ -13,6 +14,7 @@ use crate::hook::scripts::{self, Refusal, Script};
 use crate::hook::{self};
 use crate::journal::{Change, EventState, RunStart};
 use crate::settings::PreMode;
+use crate::shortage::explain;
 use crate::status::FailedHook;
 
 /// Events that are begun before the queue and the messages have their turn: an event
@@ -52,12 +54,13 @@ impl Delivery {
 impl Daemon {
     /// Begins deliveries while there are workers for them.
     pub(super) fn begin_deliveries(&mut self) {
-        if self.stalled || self.stopping.is_some() || self.role != Role::Master {
+        let wait = self.stalled || self.short && !self.retry;
+        if wait || self.stopping.is_some() || self.role != Role::Master {
             return;
         }
         let mut running = self.deliveries.values().filter(|delivery| delivery.current.is_some()).count();
         for _ in 0..BEGINS_PER_TURN {
-            if running >= self.settings.hooks.workers {
+            if running >= self.settings.hooks.workers || self.short && !self.retry {
                 return;
             }
             let Some(seq) = self.dispatch.begin(self.holds.jobs()) else { return };
@@ -84,6 +87,11 @@ impl Daemon {
                     delivery.scripts = scripts.into();
                 }
                 self.advance(seq)
+            }
+            Err(Refusal::Shortage { path, error }) => {
+                self.dispatch.postpone(seq);
+                self.fall_short(format!("{path} cannot be read: {error}"));
+                false
             }
             Err(refusal) => {
                 let run = self.run_start(seq, hook::directory(phase).to_owned(), 1);
@@ -138,6 +146,7 @@ impl Daemon {
     pub(super) fn run_ended(&mut self, run: i64, seq: i64, outcome: Outcome) {
         let Some(delivery) = self.deliveries.get_mut(&seq) else { return };
         let Some(current) = delivery.current.take_if(|current| current.id == run) else { return };
+        fault::point("run.ended");
         if outcome.interrupted {
             // Left without an end in the journal: the next start runs it again.
             return;
@@ -145,6 +154,41 @@ impl Daemon {
         self.record(&current, outcome);
         if self.stopping.is_none() || self.deliveries.get(&seq).is_some_and(|d| d.scripts.is_empty()) {
             self.advance(seq);
+        }
+    }
+
+    /// A script could not begin: it is tried again, however long that takes.
+    pub(super) fn postponed(&mut self, work: Work, error: String) {
+        let Some(delivery) = self.deliveries.get_mut(&work.seq) else { return };
+        if self.stopping.is_some() {
+            // As a run that was cut short: the next start runs it.
+            delivery.current = None;
+            return;
+        }
+        self.fall_short(format!("{} {error}", work.script.display()));
+        self.shelved.push(work);
+    }
+
+    /// Something that scripts need is short.
+    fn fall_short(&mut self, what: String) {
+        if !self.problems.contains_key("hooks") {
+            log::error!("{what}; trying again every second, nothing is lost");
+        }
+        self.problems.insert("hooks", what);
+        self.short = true;
+        self.retry_later();
+    }
+
+    /// Has the scripts run that may.
+    pub(super) fn submit_effects(&mut self) {
+        for work in std::mem::take(&mut self.effects) {
+            fault::point("run.before-submit");
+            if let Err((work, error)) = self.workers.submit(work) {
+                self.postponed(work, format!("has no thread to run it: {}", explain(&error)));
+            }
+        }
+        if self.retry && !self.short && self.shelved.is_empty() {
+            self.problems.remove("hooks");
         }
     }
 

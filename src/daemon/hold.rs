@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::role::Role;
 use super::{Daemon, RETRY, Watched, now};
 use crate::event::{EventKey, Phase};
+use crate::fault;
 use crate::hook::{self, plan, scripts};
 use crate::job::{Job, JobId, Status, Timestamp};
 use crate::journal::Change;
@@ -112,15 +113,20 @@ impl Holds {
     ) -> Result<(), String> {
         let pidfd = watched.pidfd.as_fd();
         let guard = self.guard.as_ref().ok_or_else(|| "there is no guard".to_owned())?;
+        fault::point("hold.before-guard");
         guard.hold(id.get(), pidfd, limit).map_err(|error| format!("the guard does not answer: {error}"))?;
+        fault::point("hold.guard-knows");
         self.file.hold(process).map_err(|error| {
             let _ = guard.let_go(id.get());
             format!("the file of held processes: {error}")
         })?;
+        fault::point("hold.file-knows");
         stop(pidfd).map_err(|errno| {
             self.forget(id, process);
             format!("it cannot be stopped: {errno}")
-        })
+        })?;
+        fault::point("hold.stopped");
+        Ok(())
     }
 
     /// The guard need not wait as long as it was told first.
@@ -240,7 +246,10 @@ impl Daemon {
     /// Lets a job go on, if it is held.
     pub(super) fn let_go(&mut self, id: JobId) {
         let Some(hold) = self.holds.held.remove(&id) else { return };
-        match go_on(hold.pidfd.as_fd()) {
+        fault::point("hold.before-go-on");
+        let result = go_on(hold.pidfd.as_fd());
+        fault::point("hold.gone-on");
+        match result {
             Ok(()) => self.holds.forget(id, hold.process),
             // The guard still has it, and will let it go when its time is up.
             Err(errno) => log::error!("job {id} cannot be let go: {errno}; the guard will try"),

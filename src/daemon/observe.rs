@@ -2,12 +2,11 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::deliver::Delivery;
 use super::hold::owner_of;
 use super::role::Role;
-use super::{Daemon, RETRY, Watched, now};
+use super::{Daemon, Watched, now};
 use crate::event::Event;
 use crate::job::{self, Job, JobId, Liveness, Status, Timestamp};
 use crate::journal::{Change, EventState};
@@ -15,7 +14,9 @@ use crate::machine::{self, Progress};
 use crate::numbers::Numbers;
 use crate::process::{self, Presence, livelock};
 use crate::queue::scan;
+use crate::regular_file::ReadError;
 use crate::settings::PreMode;
+use crate::shortage::explain;
 use crate::tracker::{Lateness, Look, process_of};
 
 /// How many of the last numbers are searched on a first start for jobs whose number was
@@ -31,10 +32,17 @@ impl Daemon {
         let jobs = match scan::jobs(queue_dir) {
             Ok(jobs) => jobs,
             Err(error) => {
-                log::error!("the queue cannot be read: {error}; trying again");
-                self.problems.insert("queue", error.to_string());
-                self.retry_at = Some(Instant::now() + RETRY);
-                return;
+                return self.cannot_scan(&format!("the queue cannot be read: {error}"));
+            }
+        };
+        let serial = match scan::serial(queue_dir) {
+            Ok(serial) => serial,
+            Err(ReadError::Io(error)) => {
+                return self.cannot_scan(&format!("the queue's serial file: {}", explain(&error)));
+            }
+            Err(error) => {
+                log::warn!("the queue's serial file {error}");
+                None
             }
         };
         self.problems.remove("queue");
@@ -42,18 +50,24 @@ impl Daemon {
         self.look_for_pre_hooks();
         self.counters.scans += 1;
         self.rescan = false;
-        self.read_serial();
+        if let Some(serial) = serial {
+            self.reach(serial);
+        }
         self.dirty.extend(jobs);
         self.dirty.extend(self.tracker.iter().map(|(id, _)| id));
         self.dirty.extend(self.numbers.holes());
     }
 
-    fn read_serial(&mut self) {
-        let serial = match scan::serial(&self.settings.paths.queue_dir) {
-            Ok(Some(serial)) => serial,
-            Ok(None) => return,
-            Err(error) => return log::warn!("the queue's serial file {error}"),
-        };
+    fn cannot_scan(&mut self, what: &str) {
+        if !self.problems.contains_key("queue") {
+            log::error!("{what}; trying again every second");
+        }
+        self.problems.insert("queue", what.to_owned());
+        self.retry_later();
+    }
+
+    /// Job numbers up to this one have been given out.
+    fn reach(&mut self, serial: i64) {
         if self.begun.is_none() {
             self.numbers = Numbers::new((serial - FIRST_START_GAP).max(0), []);
         } else if serial < self.numbers.highest() {
@@ -73,9 +87,24 @@ impl Daemon {
                 self.bad_files.remove(&id);
                 self.gone(id, &mut reader);
             }
+            Err(ReadError::Io(error)) => self.look_again(id, format!("cannot be read: {}", explain(&error))),
             Err(error) => self.bad_file(id, error.to_string()),
         }
         self.reader = reader;
+    }
+
+    /// A job that cannot be read or judged now, but may be in a while.
+    fn look_again(&mut self, id: JobId, what: String) {
+        if self.bad_files.get(&id) != Some(&what) {
+            log::error!("{}: {what}; trying again every second", id.file_name());
+        }
+        self.bad_files.insert(id, what);
+        if self.begun.is_none() {
+            // It was there before us; should it prove to be over, it is history.
+            self.numbers_changed |= self.numbers.see(id);
+        }
+        self.again.insert(id);
+        self.retry_later();
     }
 
     /// A job that is not in the queue: archived, removed, or not written yet.
@@ -88,6 +117,9 @@ impl Daemon {
             match reader.archived(id) {
                 Ok(Some(bytes)) => self.version(id, bytes, true),
                 Ok(None) => {}
+                Err(ReadError::Io(error)) => {
+                    return self.look_again(id, format!("(archived) cannot be read: {}", explain(&error)));
+                }
                 Err(error) => self.bad_file(id, format!("(archived) {error}")),
             }
         }
@@ -150,7 +182,7 @@ impl Daemon {
         let liveness = if archived || job.is_final() { Liveness::Unknown } else { self.liveness(&job) };
         // Before everything that takes time.
         let attempt = self.hold(&job);
-        let start = self.start_of(&job);
+        let start = self.start_of(&job, archived);
         let mut look = self.tracker.look(&job, liveness, start, self.lateness(), now());
         self.judge(attempt, &mut look);
         if tells_of_wait(&job) {
@@ -169,17 +201,18 @@ impl Daemon {
     }
 
     /// Where a job begins that is not tracked yet.
-    fn start_of(&self, job: &Job<'_>) -> Progress {
+    fn start_of(&self, job: &Job<'_>, archived: bool) -> Progress {
         if self.tracker.known(job).is_some() {
             return Progress::default();
         }
         let Some(begun) = self.begun else { return machine::adopt(job) };
         // It may have been told: it is back after it vanished, or was found in the archive
         // of an older cluster whose numbers are given out again.
-        let number_seen = self.numbers.contains(job.id);
         match self.journal.progress(job.id, job.received) {
             Ok(Some(progress)) => progress,
-            Ok(None) if number_seen && job.is_final() && job.ops.iter().all(|op| op.ended <= Some(begun)) => {
+            // Times alone prove nothing, since the clock may have been set back: a number
+            // in the queue that is new to us is a new job, whenever it says that it ended.
+            Ok(None) if (archived || self.numbers.contains(job.id)) && is_over_by(job, begun) => {
                 machine::adopt(job)
             }
             Ok(None) => Progress::default(),
@@ -208,7 +241,13 @@ impl Daemon {
                 Ok(()) => {
                     self.processes.insert(job.id, Watched { process, pidfd: Arc::new(pidfd) });
                 }
-                Err(error) => log::error!("the process of job {} cannot be watched: {error}", job.id),
+                Err(error) => {
+                    let hint = "fs.epoll.max_user_watches, or a limit below";
+                    self.look_again(
+                        job.id,
+                        format!("its process cannot be watched: {} ({hint})", explain(&error)),
+                    );
+                }
             },
             Presence::Dead => {
                 // The process writes its last version and then ends: what has been read
@@ -218,6 +257,7 @@ impl Daemon {
                 return Liveness::Unknown;
             }
             Presence::Unknown(why) => log::debug!("job {}: {why}", job.id),
+            Presence::Shortage(why) => self.look_again(job.id, why),
         }
         liveness
     }
@@ -263,6 +303,11 @@ impl Daemon {
             Role::Standby => self.remember_in_standby(seq, event),
         }
     }
+}
+
+/// Whether a job had ended by then.
+fn is_over_by(job: &Job<'_>, time: Timestamp) -> bool {
+    job.is_final() && job.ops.iter().all(|op| op.ended <= Some(time))
 }
 
 /// Whether an opcode of the job will execute soon.

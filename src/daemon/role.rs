@@ -1,15 +1,15 @@
 //! Master or standby (design, section 7): only the master runs hooks.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::deliver::Delivery;
-use super::{Daemon, RETRY, now};
+use super::{Daemon, now};
 use crate::cluster::MASTER_NODE;
 use crate::dispatch::Dispatch;
 use crate::event::Event;
+use crate::fault;
 use crate::journal::{Change, EventState};
 use crate::queue::watch::{Hint, watch};
 
@@ -72,6 +72,7 @@ impl Daemon {
     /// The events of the last moments before the failover may not have been delivered
     /// by the old master; and whose process has ended can be told only now.
     fn take_over(&mut self) {
+        fault::point("role.take-over");
         let window = i64::try_from(self.settings.master.failover_window.as_micros()).unwrap_or(i64::MAX);
         let since = now().as_micros().saturating_sub(window);
         for (seq, mut event) in std::mem::take(&mut self.standby) {
@@ -131,7 +132,7 @@ impl Daemon {
 
     /// Watches the queue and the cluster's files, where that is not done or was lost.
     pub(super) fn watch_again(&mut self) {
-        if self.watch.is_some() || self.retry_at.is_some() {
+        if self.watch.is_some() || !self.retry {
             return;
         }
         let (queue_dir, data_dir) =
@@ -152,7 +153,7 @@ impl Daemon {
                     log::error!("{error}; trying again every second");
                 }
                 self.problems.insert("watch", error.to_string());
-                self.retry_at = Some(Instant::now() + RETRY);
+                self.retry_later();
             }
         }
     }
