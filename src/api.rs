@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::http::{Request, exchange, read_request, write_response};
+use crate::shortage::explain;
 use crate::status::Status;
 
 /// The socket, below the run directory.
@@ -94,7 +95,7 @@ fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // A shortage of descriptors passes; do not spin until it has.
-                log::warn!("cannot accept a connection to the API: {error}");
+                log::warn!("cannot accept a connection to the API: {}", explain(&error));
                 thread::sleep(Duration::from_millis(200));
                 continue;
             }
@@ -111,7 +112,8 @@ fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
             }
             count.fetch_sub(1, Ordering::Relaxed);
         });
-        if serving.is_err() {
+        if let Err(error) = serving {
+            log::warn!("a connection to the API cannot be served: {}", explain(&error));
             connections.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -32,6 +32,11 @@ impl Dispatch {
         self.ready.pop_first()
     }
 
+    /// What was taken could not begin yet; it may again.
+    pub fn postpone(&mut self, seq: i64) {
+        self.ready.insert(seq);
+    }
+
     /// Whether some event may begin.
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()

@@ -6,10 +6,12 @@
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod cluster;
 pub mod daemon;
 pub mod dispatch;
 pub mod event;
+pub mod fault;
 pub mod hook;
 pub mod http;
 pub mod job;
@@ -22,5 +24,6 @@ pub mod recording;
 pub mod regular_file;
 pub mod replay;
 pub mod settings;
+pub mod shortage;
 pub mod status;
 pub mod tracker;

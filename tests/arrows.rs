@@ -35,7 +35,7 @@ impl Layer {
     fn may_use(self) -> &'static [Self] {
         match self {
             Core => &[Core],
-            Base => &[Core],
+            Base => &[Core, Base],
             Edge => &[Core, Base],
             Daemon => &[Core, Base, Edge],
             Cli => &[Core, Base, Edge, Daemon],
@@ -63,8 +63,11 @@ const PARTS: &[(&str, Layer)] = &[
     ("settings", Core),
     ("status", Core),
     ("tracker", Core),
+    ("clock", Base),
+    ("fault", Base),
     ("http", Base),
     ("regular_file", Base),
+    ("shortage", Base),
     ("api", Edge),
     ("cluster", Edge),
     ("journal", Edge),

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::daemon::{StartError, read_settings};
-use crate::process::{descriptors, guard};
+use crate::process::{guard, inherited};
 use crate::settings::{DEFAULT_PATH, Settings};
 
 /// Global hooks for an unmodified Ganeti: scripts before and after every opcode, also
@@ -98,7 +98,7 @@ pub fn failed(what: impl ToString) -> Failure {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     // Without /proc there is nothing to be done about it, and hooks can still run.
-    let _ = descriptors::keep_from_children();
+    let _ = inherited::keep_from_children();
     let result = match args.command {
         Command::Run(command) => command.run(&args.config),
         Command::Replay(command) => command.run(&args.config),

@@ -6,6 +6,7 @@ use super::role::Role;
 use super::workers::Work;
 use super::{Daemon, now};
 use crate::event::{Event, Phase};
+use crate::fault;
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::{self, Environment};
 use crate::hook::run::Limits;
@@ -13,6 +14,7 @@ use crate::hook::scripts::{self, Refusal, Script};
 use crate::hook::{self};
 use crate::journal::{Change, EventState, RunStart};
 use crate::settings::PreMode;
+use crate::shortage::explain;
 use crate::status::FailedHook;
 
 /// Events that are begun before the queue and the messages have their turn: an event
@@ -52,18 +54,23 @@ impl Delivery {
 impl Daemon {
     /// Begins deliveries while there are workers for them.
     pub(super) fn begin_deliveries(&mut self) {
-        if self.stalled || self.stopping.is_some() || self.role != Role::Master {
+        if self.must_wait() || self.stopping.is_some() || self.role != Role::Master {
             return;
         }
         let mut running = self.deliveries.values().filter(|delivery| delivery.current.is_some()).count();
         for _ in 0..BEGINS_PER_TURN {
-            if running >= self.settings.hooks.workers {
+            if running >= self.settings.hooks.workers || self.must_wait() {
                 return;
             }
             let Some(seq) = self.dispatch.begin() else { return };
             running += usize::from(self.begin(seq));
         }
         self.more_to_begin = self.dispatch.is_ready();
+    }
+
+    /// Whether something is short that scripts need, or the journal cannot be written.
+    fn must_wait(&self) -> bool {
+        self.stalled || self.short
     }
 
     /// Begins to deliver an event. Returns whether a script of it runs.
@@ -79,11 +86,17 @@ impl Daemon {
         let common = plan::common(seq, event, plan::NOT_APPLICABLE, &facts, hooks.status_words);
         match scripts::list(&dir) {
             Ok(scripts) => {
+                self.problems.remove("hooks directory");
                 if let Some(delivery) = self.deliveries.get_mut(&seq) {
                     delivery.common = common;
                     delivery.scripts = scripts.into();
                 }
                 self.advance(seq)
+            }
+            Err(Refusal::Shortage { path, error }) => {
+                self.dispatch.postpone(seq);
+                self.fall_short("hooks directory", format!("{path} cannot be read: {error}"));
+                false
             }
             Err(refusal) => {
                 let run = self.run_start(seq, hook::directory(phase).to_owned(), 1);
@@ -136,6 +149,8 @@ impl Daemon {
     pub(super) fn run_ended(&mut self, run: i64, seq: i64, outcome: Outcome) {
         let Some(delivery) = self.deliveries.get_mut(&seq) else { return };
         let Some(current) = delivery.current.take_if(|current| current.id == run) else { return };
+        fault::point("run.ended");
+        self.problems.remove("hooks");
         if outcome.interrupted {
             // Left without an end in the journal: the next start runs it again.
             return;
@@ -143,6 +158,38 @@ impl Daemon {
         self.record(&current, outcome);
         if self.stopping.is_none() || self.deliveries.get(&seq).is_some_and(|d| d.scripts.is_empty()) {
             self.advance(seq);
+        }
+    }
+
+    /// A script could not begin: it is tried again, however long that takes.
+    pub(super) fn postponed(&mut self, work: Work, error: String) {
+        let Some(delivery) = self.deliveries.get_mut(&work.seq) else { return };
+        if self.stopping.is_some() {
+            // As a run that was cut short: the next start runs it.
+            delivery.current = None;
+            return;
+        }
+        self.fall_short("hooks", format!("{} {error}", work.script.display()));
+        self.shelved.push(work);
+    }
+
+    /// Something that scripts need is short.
+    fn fall_short(&mut self, key: &'static str, what: String) {
+        if !self.problems.contains_key(key) {
+            log::error!("{what}; trying again every second, nothing is lost");
+        }
+        self.problems.insert(key, what);
+        self.short = true;
+        self.retry_later();
+    }
+
+    /// Has the scripts run that may.
+    pub(super) fn submit_effects(&mut self) {
+        for work in std::mem::take(&mut self.effects) {
+            fault::point("run.before-submit");
+            if let Err((work, error)) = self.workers.submit(work) {
+                self.postponed(work, format!("has no thread to run it: {}", explain(&error)));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::role::Role;
 use super::{Daemon, Watched};
 use crate::event::{EventKey, Phase};
+use crate::fault;
 use crate::hook::{self, scripts};
 use crate::job::{Job, JobId, Status};
 use crate::process::exits::Exits;
@@ -100,12 +101,20 @@ impl Holds {
     ) -> Result<(), String> {
         let pidfd = watched.pidfd.as_fd();
         let guard = self.guard.as_ref().ok_or_else(|| "there is no guard".to_owned())?;
+        fault::point("hold.before-guard");
         guard.hold(id.get(), pidfd, limit).map_err(|error| format!("the guard does not answer: {error}"))?;
-        self.file.hold(process).map_err(|error| format!("the file of held processes: {error}"))?;
+        fault::point("hold.guard-knows");
+        self.file.hold(process).map_err(|error| {
+            let _ = guard.let_go(id.get());
+            format!("the file of held processes: {error}")
+        })?;
+        fault::point("hold.file-knows");
         stop(pidfd).map_err(|errno| {
             self.forget(id, process);
             format!("it cannot be stopped: {errno}")
-        })
+        })?;
+        fault::point("hold.stopped");
+        Ok(())
     }
 
     /// The process is not held any more.
@@ -179,7 +188,9 @@ impl Daemon {
     /// Lets a job go on, if it is held.
     pub(super) fn let_go(&mut self, id: JobId) {
         let Some(hold) = self.holds.held.remove(&id) else { return };
+        fault::point("hold.before-go-on");
         let result = self.processes.get(&id).map_or(Ok(()), |watched| go_on(watched.pidfd.as_fd()));
+        fault::point("hold.gone-on");
         match result {
             Ok(()) => self.holds.forget(id, hold.process),
             // The guard still has it, and will let it go when its time is up.

@@ -1,5 +1,6 @@
 //! What the other threads tell the owner of the state.
 
+use super::workers::Work;
 use crate::api::Question;
 use crate::hook::outcome::Outcome;
 use crate::job::JobId;
@@ -28,6 +29,8 @@ pub enum Message {
         /// How it ended.
         outcome: Outcome,
     },
+    /// A run could not begin, and why: for want of something that may come back.
+    Postponed(Work, String),
     /// Somebody asks something.
     Asked(Question),
     /// Read the configuration again.

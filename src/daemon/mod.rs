@@ -19,13 +19,15 @@ pub use start::{StartError, node_name, read_settings, run};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+pub use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::dispatch::Dispatch;
 use crate::event::Event;
+use crate::fault;
 use crate::job::{JobId, Timestamp};
 use crate::journal::{Change, Journal};
 use crate::numbers::Numbers;
@@ -101,8 +103,15 @@ struct Daemon {
     numbers_changed: bool,
     /// What may be done once it does.
     effects: Vec<Work>,
-    /// The journal, or the watch, failed; when to try again.
+    /// Scripts that could not begin.
+    shelved: Vec<Work>,
+    /// Something that scripts need is short.
+    short: bool,
+    /// Jobs that could not be read or judged for want of something that may come back.
+    again: BTreeSet<JobId>,
+    /// Something failed; when to try again.
     retry_at: Option<Instant>,
+    /// The journal cannot be written.
     stalled: bool,
     prune_at: Instant,
     stopping: Option<Instant>,
@@ -116,12 +125,6 @@ struct Daemon {
     change: u64,
     waiters: Vec<(u64, Sender<u64>)>,
     watchdog: report::Watchdog,
-}
-
-/// The time by the system's clock.
-pub fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
 impl Daemon {
@@ -176,6 +179,7 @@ impl Daemon {
             Message::Cluster => self.update_role(),
             Message::GuardEnded => self.guard_ended(),
             Message::Exited(id) => {
+                fault::point("exit.noticed");
                 self.let_go(id);
                 if let Some(watched) = self.processes.remove(&id) {
                     self.dead.insert(id, watched.process);
@@ -183,6 +187,7 @@ impl Daemon {
                 }
             }
             Message::RunEnded { run, seq, outcome } => self.run_ended(run, seq, outcome),
+            Message::Postponed(work, error) => self.postponed(work, error),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
             Message::Stop => self.stop(),
@@ -194,7 +199,7 @@ impl Daemon {
         self.end_holds_in_time();
         self.watchdog.ping();
         // What failed is tried again in this turn, and sets a new time if it fails again.
-        self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
+        self.take_retries();
         self.watch_again();
         if self.may_scan() {
             self.scan();
@@ -213,6 +218,21 @@ impl Daemon {
         }
         self.commit();
         self.end_scripts_in_time();
+    }
+
+    /// Takes up what failed, when it is time.
+    fn take_retries(&mut self) {
+        self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
+        if self.retry_at.is_none() {
+            self.short = false;
+            self.dirty.append(&mut self.again);
+            self.effects.append(&mut self.shelved);
+        }
+    }
+
+    /// Something failed that is to be tried again.
+    fn retry_later(&mut self) {
+        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
     }
 
     /// Writes what came to light, and then has done what follows from it.
@@ -234,12 +254,9 @@ impl Daemon {
         if self.stalled {
             log::warn!("the journal can be written again; going on");
             self.stalled = false;
-            self.retry_at = None;
             self.problems.remove("journal");
         }
-        for work in self.effects.drain(..) {
-            self.workers.submit(work);
-        }
+        self.submit_effects();
     }
 
     /// The journal cannot be written: keep everything, start nothing, try again.
@@ -250,7 +267,7 @@ impl Daemon {
         }
         self.stalled = true;
         self.let_all_go();
-        self.retry_at = Some(Instant::now() + RETRY);
+        self.retry_later();
         self.problems.insert("journal", error.to_owned());
     }
 

@@ -1,12 +1,11 @@
 //! Looking at jobs: what changed, is the process there, what follows.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use super::deliver::Delivery;
 use super::hold::{Attempt, owner_of};
 use super::role::Role;
-use super::{Daemon, RETRY, Watched, now};
+use super::{Daemon, Watched, now};
 use crate::event::Event;
 use crate::job::{self, Job, JobId, Liveness, Status, Timestamp};
 use crate::journal::{Change, EventState};
@@ -14,7 +13,9 @@ use crate::machine::{self, Progress};
 use crate::numbers::Numbers;
 use crate::process::{self, Presence, livelock};
 use crate::queue::scan;
+use crate::regular_file::ReadError;
 use crate::settings::PreMode;
+use crate::shortage::explain;
 use crate::tracker::{Lateness, Look, process_of};
 
 /// How many of the last numbers are searched on a first start for jobs whose number was
@@ -30,10 +31,17 @@ impl Daemon {
         let jobs = match scan::jobs(queue_dir) {
             Ok(jobs) => jobs,
             Err(error) => {
-                log::error!("the queue cannot be read: {error}; trying again");
-                self.problems.insert("queue", error.to_string());
-                self.retry_at = Some(Instant::now() + RETRY);
-                return;
+                return self.cannot_scan(&format!("the queue cannot be read: {error}"));
+            }
+        };
+        let serial = match scan::serial(queue_dir) {
+            Ok(serial) => serial,
+            Err(ReadError::Io(error)) => {
+                return self.cannot_scan(&format!("the queue's serial file: {}", explain(&error)));
+            }
+            Err(error) => {
+                log::warn!("the queue's serial file {error}");
+                None
             }
         };
         self.problems.remove("queue");
@@ -41,18 +49,24 @@ impl Daemon {
         self.look_for_pre_hooks();
         self.counters.scans += 1;
         self.rescan = false;
-        self.read_serial();
+        if let Some(serial) = serial {
+            self.reach(serial);
+        }
         self.dirty.extend(jobs);
         self.dirty.extend(self.tracker.iter().map(|(id, _)| id));
         self.dirty.extend(self.numbers.holes());
     }
 
-    fn read_serial(&mut self) {
-        let serial = match scan::serial(&self.settings.paths.queue_dir) {
-            Ok(Some(serial)) => serial,
-            Ok(None) => return,
-            Err(error) => return log::warn!("the queue's serial file {error}"),
-        };
+    fn cannot_scan(&mut self, what: &str) {
+        if !self.problems.contains_key("queue") {
+            log::error!("{what}; trying again every second");
+        }
+        self.problems.insert("queue", what.to_owned());
+        self.retry_later();
+    }
+
+    /// Job numbers up to this one have been given out.
+    fn reach(&mut self, serial: i64) {
         if self.begun.is_none() {
             self.numbers = Numbers::new((serial - FIRST_START_GAP).max(0), []);
         } else if serial < self.numbers.highest() {
@@ -72,9 +86,24 @@ impl Daemon {
                 self.bad_files.remove(&id);
                 self.gone(id, &mut reader);
             }
+            Err(ReadError::Io(error)) => self.look_again(id, format!("cannot be read: {}", explain(&error))),
             Err(error) => self.bad_file(id, error.to_string()),
         }
         self.reader = reader;
+    }
+
+    /// A job that cannot be read or judged now, but may be in a while.
+    fn look_again(&mut self, id: JobId, what: String) {
+        if self.bad_files.get(&id) != Some(&what) {
+            log::error!("{}: {what}; trying again every second", id.file_name());
+        }
+        self.bad_files.insert(id, what);
+        if self.begun.is_none() {
+            // It was there before us; should it prove to be over, it is history.
+            self.numbers_changed |= self.numbers.see(id);
+        }
+        self.again.insert(id);
+        self.retry_later();
     }
 
     /// A job that is not in the queue: archived, removed, or not written yet.
@@ -87,6 +116,9 @@ impl Daemon {
             match reader.archived(id) {
                 Ok(Some(bytes)) => self.version(id, bytes, true),
                 Ok(None) => {}
+                Err(ReadError::Io(error)) => {
+                    return self.look_again(id, format!("(archived) cannot be read: {}", explain(&error)));
+                }
                 Err(error) => self.bad_file(id, format!("(archived) {error}")),
             }
         }
@@ -209,7 +241,13 @@ impl Daemon {
                 Ok(()) => {
                     self.processes.insert(job.id, Watched { process, pidfd });
                 }
-                Err(error) => log::error!("the process of job {} cannot be watched: {error}", job.id),
+                Err(error) => {
+                    let hint = "fs.epoll.max_user_watches, or a limit below";
+                    self.look_again(
+                        job.id,
+                        format!("its process cannot be watched: {} ({hint})", explain(&error)),
+                    );
+                }
             },
             Presence::Dead => {
                 // The process writes its last version and then ends: what has been read
@@ -219,6 +257,7 @@ impl Daemon {
                 return Liveness::Unknown;
             }
             Presence::Unknown(why) => log::debug!("job {}: {why}", job.id),
+            Presence::Shortage(why) => self.look_again(job.id, why),
         }
         liveness
     }

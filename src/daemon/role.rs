@@ -1,12 +1,11 @@
 //! Master or standby (design, section 7): only the master runs hooks.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::deliver::Delivery;
-use super::{Daemon, RETRY, now};
+use super::{Daemon, now};
 use crate::cluster::MASTER_NODE;
 use crate::dispatch::Dispatch;
 use crate::event::Event;
@@ -152,7 +151,7 @@ impl Daemon {
                     log::error!("{error}; trying again every second");
                 }
                 self.problems.insert("watch", error.to_string());
-                self.retry_at = Some(Instant::now() + RETRY);
+                self.retry_later();
             }
         }
     }

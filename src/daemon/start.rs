@@ -24,10 +24,12 @@ use super::{Daemon, now};
 use crate::api::{self, Backend, Question};
 use crate::cluster::{Cluster, system_name};
 use crate::dispatch::Dispatch;
+use crate::fault;
 use crate::job::JobId;
 use crate::journal::{Change, EventState, FILE, Filter, History, Journal, JournalError, Loaded};
 use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
+use crate::process::inherited;
 use crate::queue::read::JobReader;
 use crate::regular_file;
 use crate::settings::{Findings, Settings};
@@ -108,11 +110,13 @@ pub fn node_name(settings: &Settings) -> String {
 /// # Errors
 /// When it cannot start. Once it runs it does not give up.
 pub fn run(config: &Path) -> Result<(), StartError> {
+    inherited::reset_signals();
     let settings = read_settings(config)?;
     let paths = &settings.paths;
     make_dir(&paths.state_dir)?;
     make_dir(&paths.run_dir)?;
     let _lock = lock(&paths.state_dir)?;
+    fault::point("start.locked");
     release_leftovers(&paths.run_dir);
     let held_file = HeldFile::create(&paths.run_dir).map_err(io_error(format!(
         "the file of held processes in {} cannot be made",
@@ -127,6 +131,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let exits = exits(sender.clone()).map_err(io_error("the ends of processes cannot be watched"))?;
     let workers = Workers::new(sender.clone()).map_err(io_error("hooks cannot be run"))?;
     let loaded = journal.load()?;
+    fault::point("start.loaded");
     let mut daemon = Daemon {
         node: node_name(&settings),
         cluster: Cluster::new(&paths.data_dir),
@@ -158,6 +163,9 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         changes: Vec::new(),
         numbers_changed: false,
         effects: Vec::new(),
+        shelved: Vec::new(),
+        short: false,
+        again: Default::default(),
         retry_at: None,
         stalled: false,
         prune_at: Instant::now(),
@@ -298,6 +306,7 @@ impl Daemon {
         while !self.dirty.is_empty() {
             self.work();
         }
+        fault::point("start.before-ready");
         log::info!("ready: {}", self.summary());
         self.watchdog.status(&self.summary());
         self.watchdog.ready();
@@ -318,6 +327,7 @@ impl Daemon {
     fn end(&mut self) {
         self.workers.end_scripts();
         self.workers.join();
+        fault::point("stop.scripts-ended");
         while let Ok(message) = self.inbox.try_recv() {
             if let Message::RunEnded { run, seq, outcome } = message {
                 self.run_ended(run, seq, outcome);

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::message::Message;
-use crate::hook::outcome::Outcome;
+use crate::fault;
 use crate::hook::plan::Environment;
 use crate::hook::run::{Limits, run};
 
@@ -56,32 +56,39 @@ impl Workers {
     }
 
     /// Has the script run, by an idle thread or a new one.
-    pub fn submit(&mut self, work: Work) {
+    ///
+    /// # Errors
+    /// When there is no thread and none can be started; the work comes back.
+    pub fn submit(&mut self, work: Work) -> Result<(), (Work, io::Error)> {
         if self.idle.load(Ordering::Acquire) <= self.queue.len()
             && let Err(error) = self.start_thread()
             && self.threads.is_empty()
         {
-            let hint = "raise the limit on processes (ulimit -u, TasksMax=)";
-            let outcome = Outcome::not_run(format!("no thread to run it: {error}; {hint}"));
-            let _ = self.inbox.send(Message::RunEnded { run: work.run, seq: work.seq, outcome });
-            return;
+            return Err((work, error));
         }
         if let Some(sender) = &self.work {
             let _ = sender.send(work);
         }
+        Ok(())
     }
 
     fn start_thread(&mut self) -> io::Result<()> {
+        fault::refused("thread.hook")?;
         let (queue, inbox) = (self.queue.clone(), self.inbox.clone());
         let (idle, stop) = (Arc::clone(&self.idle), Arc::clone(&self.stop));
         let builder = thread::Builder::new().name("hook".to_owned()).stack_size(STACK_SIZE);
         idle.fetch_add(1, Ordering::AcqRel);
         let started = builder.spawn(move || {
-            for Work { run: id, seq, script, env, limits } in queue {
+            for work in queue {
                 idle.fetch_sub(1, Ordering::AcqRel);
-                let outcome = run(&script, &env, limits, Some(stop.as_fd()));
+                let outcome = run(&work.script, &work.env, work.limits, Some(stop.as_fd()));
                 idle.fetch_add(1, Ordering::AcqRel);
-                if inbox.send(Message::RunEnded { run: id, seq, outcome }).is_err() {
+                let message = if outcome.postponed {
+                    Message::Postponed(work, outcome.error.unwrap_or_default())
+                } else {
+                    Message::RunEnded { run: work.run, seq: work.seq, outcome }
+                };
+                if inbox.send(message).is_err() {
                     return;
                 }
             }

@@ -18,6 +18,9 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Whether it was ended because the daemon stops; it is run again after a restart.
     pub interrupted: bool,
+    /// Whether it could not even begin, for want of something that may come back; it is to
+    /// be run once more.
+    pub postponed: bool,
 }
 
 impl Outcome {

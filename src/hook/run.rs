@@ -18,6 +18,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, p
 
 use super::outcome::Outcome;
 use super::plan::Environment;
+use crate::fault;
+use crate::shortage::{self, is_shortage};
 
 /// Between SIGTERM and SIGKILL for a script that runs too long.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -25,9 +27,15 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// The same when the daemon stops.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// How long a full process table, a shortage of memory or descriptors, or a script that
-/// is being written is waited out before the run fails.
-const SHORTAGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a script that is being written is waited for before the run fails.
+const WRITER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a full process table, or a shortage of memory or descriptors, is waited out
+/// before the run is postponed.
+const SHORTAGE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two attempts at something that is short.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The limits of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +50,15 @@ pub struct Limits {
 /// as if its time were up, and the outcome says [`Outcome::interrupted`].
 pub fn run(script: &Path, env: &Environment, limits: Limits, stop: Option<BorrowedFd<'_>>) -> Outcome {
     let start = Instant::now();
-    let mut outcome = match start_child(script, env, start) {
+    fault::point("hook.before-start");
+    let mut outcome = match start_child(script, env, start, stop) {
         Ok(running) => running.wait(limits, start, stop),
-        Err(error) => Outcome::not_run(format!("cannot be started: {}", explain(&error))),
+        Err(error) => Outcome {
+            postponed: is_shortage(&error),
+            ..Outcome::not_run(format!("cannot be started: {}", explain(&error)))
+        },
     };
+    fault::point("hook.ended");
     outcome.seconds = start.elapsed().as_secs_f64();
     outcome
 }
@@ -57,18 +70,34 @@ struct Running {
     output: PipeReader,
 }
 
-fn start_child(script: &Path, env: &Environment, start: Instant) -> io::Result<Running> {
-    let (output, child) = patiently(start, || spawn(script, env))?;
+fn start_child(
+    script: &Path,
+    env: &Environment,
+    start: Instant,
+    stop: Option<BorrowedFd<'_>>,
+) -> io::Result<Running> {
+    let (output, mut child, spare) = patiently(start, stop, || spawn(script, env))?;
+    fault::point("hook.started");
+    drop(spare);
     let pid = Pid::from_child(&child);
-    let pidfd = patiently(start, || Ok(pidfd_open(pid, PidfdFlags::empty())?))?;
-    Ok(Running { child, pidfd, output })
+    match patiently(start, stop, || Ok(pidfd_open(pid, PidfdFlags::empty())?)) {
+        Ok(pidfd) => Ok(Running { child, pidfd, output }),
+        Err(error) => {
+            // It cannot be watched, so it must not go on, nor become a zombie.
+            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = child.wait();
+            Err(error)
+        }
+    }
 }
 
 /// Starts the script. The standard library's spawn clears the signal mask, resets
 /// SIGPIPE and, since nothing asks for more, uses `posix_spawn`; every descriptor of
-/// ours is close-on-exec.
-fn spawn(script: &Path, env: &Environment) -> io::Result<(PipeReader, Child)> {
+/// ours is close-on-exec. The third part keeps a descriptor free for the script's pidfd.
+fn spawn(script: &Path, env: &Environment) -> io::Result<(PipeReader, Child, PipeReader)> {
+    fault::refused("hook.start")?;
     let (output, input) = io::pipe()?;
+    let spare = output.try_clone()?;
     rustix::io::ioctl_fionbio(&output, true)?;
     let child = Command::new(script)
         .env_clear()
@@ -79,25 +108,39 @@ fn spawn(script: &Path, env: &Environment) -> io::Result<(PipeReader, Child)> {
         .stderr(input)
         .process_group(0)
         .spawn()?;
-    Ok((output, child))
+    Ok((output, child, spare))
 }
 
-/// Repeats `attempt` while what it needs is short.
-fn patiently<T>(start: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Repeats `attempt` for a while when what it needs is short, or until `stop`.
+fn patiently<T>(
+    start: Instant,
+    stop: Option<BorrowedFd<'_>>,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     loop {
         match attempt() {
-            Err(error) if is_shortage(&error) && start.elapsed() < SHORTAGE_PATIENCE => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            Err(error) if start.elapsed() < patience_with(&error) && !stopped_within(stop, PAUSE) => {}
             result => return result,
         }
     }
 }
 
-fn is_shortage(error: &io::Error) -> bool {
-    [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+fn patience_with(error: &io::Error) -> Duration {
+    if error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error()) {
+        WRITER_PATIENCE
+    } else if is_shortage(error) {
+        SHORTAGE_PATIENCE
+    } else {
+        Duration::ZERO
+    }
+}
+
+/// Lets some time pass, unless `stop` becomes readable.
+fn stopped_within(stop: Option<BorrowedFd<'_>>, time: Duration) -> bool {
+    let mut fds: Vec<PollFd<'_>> =
+        stop.iter().map(|stop| PollFd::from_borrowed_fd(*stop, PollFlags::IN)).collect();
+    let timeout = Timespec::try_from(time).ok();
+    poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
 /// The error, and what to do about it where that is not obvious.
@@ -107,12 +150,10 @@ fn explain(error: &io::Error) -> String {
         "; a script begins with a line such as #!/bin/sh"
     } else if is(Errno::NOENT) {
         "; it was removed, or the interpreter in its first line does not exist"
-    } else if is(Errno::AGAIN) {
-        "; the limit on processes is reached (ulimit -u, TasksMax=)"
-    } else if is(Errno::MFILE) || is(Errno::NFILE) {
-        "; the limit on open files is reached (ulimit -n, LimitNOFILE=)"
+    } else if is(Errno::TXTBSY) {
+        "; somebody has it open for writing"
     } else {
-        ""
+        return shortage::explain(error);
     };
     format!("{error}{hint}")
 }

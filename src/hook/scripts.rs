@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use crate::shortage::{explain, is_shortage};
+
 /// Why a directory or script is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -34,6 +36,14 @@ pub enum Refusal {
         /// Its permissions.
         mode: u32,
     },
+    /// It could not be looked at for want of something that may come back.
+    #[error("{path} cannot be read: {error}")]
+    Shortage {
+        /// What could not be looked at.
+        path: String,
+        /// Why.
+        error: String,
+    },
     /// It could not be looked at.
     #[error("{path} cannot be read: {error}")]
     Unreadable {
@@ -46,7 +56,9 @@ pub enum Refusal {
 
 impl Refusal {
     fn unreadable(path: &Path, error: &io::Error) -> Self {
-        Self::Unreadable { path: path.display().to_string(), error: error.to_string() }
+        let (path, short) = (path.display().to_string(), is_shortage(error));
+        let error = explain(error);
+        if short { Self::Shortage { path, error } } else { Self::Unreadable { path, error } }
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, ErrorCode, params};
 
 use crate::event::Event;
+use crate::fault;
 use crate::hook::outcome::Outcome;
 use crate::job::{JobId, Timestamp};
 use crate::machine::Progress;
@@ -199,6 +200,7 @@ impl Journal {
     fn try_commit(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
         let known = &mut self.numbers;
         let mut numbers = None;
+        fault::point("journal.before-commit");
         let tx = self.db.unchecked_transaction()?;
         for change in changes {
             match change {
@@ -209,7 +211,9 @@ impl Journal {
                 change => write(&tx, change)?,
             }
         }
+        fault::point("journal.within-commit");
         tx.commit()?;
+        fault::point("journal.after-commit");
         if let Some(numbers) = numbers {
             *known = numbers;
         }

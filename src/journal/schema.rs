@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, Transaction};
 
+use crate::fault;
+
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
 const MIGRATIONS: [&str; 1] = [
     // Times are microseconds since the epoch.
@@ -76,6 +78,7 @@ pub fn migrate(db: &mut Connection, found: i64) -> rusqlite::Result<()> {
     for (version, migration) in (0_i64..).zip(MIGRATIONS).filter(|(version, _)| *version >= found) {
         let tx: Transaction<'_> = db.transaction()?;
         tx.execute_batch(migration)?;
+        fault::point("journal.within-migration");
         tx.pragma_update(None, "user_version", version + 1)?;
         tx.commit()?;
     }

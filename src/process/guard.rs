@@ -25,6 +25,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::hold::go_on;
+use crate::fault;
 
 /// The hidden command that runs the guard.
 pub const COMMAND: &str = "guard";
@@ -50,9 +51,10 @@ impl Guard {
     /// # Errors
     /// When it cannot be started.
     pub fn start() -> io::Result<Self> {
+        fault::refused("guard")?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let child = Command::new("/proc/self/exe")
+        let mut child = Command::new("/proc/self/exe")
             .arg0("ganeti-hookd")
             .arg(COMMAND)
             .stdin(Stdio::from(theirs))
@@ -60,7 +62,10 @@ impl Guard {
             .current_dir("/")
             .process_group(0)
             .spawn()?;
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).inspect_err(|_| {
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
         Ok(Self { child, pidfd, socket: ours })
     }
 

@@ -48,7 +48,7 @@ pub fn verify(process: &ProcessRef, livelock_dir: &Path, queue_owner: u32) -> Re
         Holder::Process(holder) if holder == process.pid => {}
         Holder::Process(other) => return Err(format!("its livelock is held by process {other}")),
         Holder::Nobody | Holder::NoFile => return Err("it holds no livelock".to_owned()),
-        Holder::Unknown(why) => return Err(why),
+        Holder::Unknown(why) | Holder::Shortage(why) => return Err(why),
     }
     let pid = process.pid;
     let owner =

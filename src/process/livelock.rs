@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::regular_file::{self, ReadError};
+use crate::shortage::{explain, is_shortage};
 
 /// The directory of the livelocks, below Ganeti's run directory.
 pub const DIRECTORY: &str = "livelocks";
@@ -25,6 +26,8 @@ pub enum Holder {
     NoFile,
     /// It cannot be told, and why.
     Unknown(String),
+    /// It cannot be told for want of something; ask again.
+    Shortage(String),
 }
 
 /// Finds the holder of the livelock at `path`, which must be a job's livelock in
@@ -36,7 +39,7 @@ pub fn holder(path: &Path, livelock_dir: &Path) -> Holder {
     let file = match regular_file::open(path) {
         Ok(Some((file, _))) => file,
         Ok(None) => return Holder::NoFile,
-        Err(ReadError::Io(error)) => return Holder::Unknown(format!("livelock {}: {error}", path.display())),
+        Err(ReadError::Io(error)) => return cannot_tell(path, &error),
         Err(error) => return Holder::Unknown(format!("livelock {} {error}", path.display())),
     };
     match fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
@@ -45,8 +48,13 @@ pub fn holder(path: &Path, livelock_dir: &Path) -> Holder {
         Ok(Some(_)) => {
             Holder::Unknown(format!("livelock {} is held from another PID namespace", path.display()))
         }
-        Err(errno) => Holder::Unknown(format!("livelock {}: {}", path.display(), io::Error::from(errno))),
+        Err(errno) => cannot_tell(path, &errno.into()),
     }
+}
+
+fn cannot_tell(path: &Path, error: &io::Error) -> Holder {
+    let why = format!("livelock {}: {}", path.display(), explain(error));
+    if is_shortage(error) { Holder::Shortage(why) } else { Holder::Unknown(why) }
 }
 
 /// Whether `path` is where a job's livelock may be.

@@ -4,14 +4,15 @@
 //! a file in Ganeti's livelock directory on which it holds a POSIX write lock from
 //! before its ID is in the job file until it ends.
 
-pub mod descriptors;
 pub mod exits;
 pub mod guard;
 pub mod held_file;
 pub mod hold;
+pub mod inherited;
 pub mod livelock;
 pub mod stat;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::job::Liveness;
+use crate::shortage::{explain, is_shortage};
 use crate::tracker::ProcessRef;
 use livelock::Holder;
 use stat::ProcessStat;
@@ -32,6 +34,8 @@ pub enum Presence {
     Dead,
     /// It cannot be told, and why.
     Unknown(String),
+    /// It cannot be told for want of something; ask again.
+    Shortage(String),
 }
 
 impl Presence {
@@ -40,7 +44,7 @@ impl Presence {
         match self {
             Self::Alive(_) => Liveness::Alive,
             Self::Dead => Liveness::Dead,
-            Self::Unknown(_) => Liveness::Unknown,
+            Self::Unknown(_) | Self::Shortage(_) => Liveness::Unknown,
         }
     }
 }
@@ -62,7 +66,7 @@ pub fn find(process: &ProcessRef, livelock_dir: &Path) -> Presence {
         Holder::Process(holder) if holder == process.pid => match pidfd {
             Ok(pidfd) => Presence::Alive(pidfd),
             Err(Errno::SRCH) => Presence::Dead,
-            Err(errno) => Presence::Unknown(format!("process {pid:?} cannot be opened: {errno}")),
+            Err(errno) => cannot_open(process, errno),
         },
         Holder::Process(other) => {
             Presence::Unknown(format!("the livelock of process {} is held by process {other}", process.pid))
@@ -72,6 +76,7 @@ pub fn find(process: &ProcessRef, livelock_dir: &Path) -> Presence {
         // The job process removes its livelock last of all, just before it ends.
         Holder::NoFile => without_livelock(process, pidfd),
         Holder::Unknown(why) => Presence::Unknown(why),
+        Holder::Shortage(why) => Presence::Shortage(why),
     }
 }
 
@@ -81,7 +86,7 @@ fn without_livelock(process: &ProcessRef, pidfd: Result<OwnedFd, Errno>) -> Pres
     let pidfd = match pidfd {
         Ok(pidfd) => pidfd,
         Err(Errno::SRCH | Errno::INVAL) => return Presence::Dead,
-        Err(errno) => return Presence::Unknown(format!("process {} cannot be opened: {errno}", process.pid)),
+        Err(errno) => return cannot_open(process, errno),
     };
     match (stat::read(process.pid), process.started) {
         (Ok(Some(stat)), Some(started)) if fits(&stat, started.as_secs_f64()) => Presence::Alive(pidfd),
@@ -90,8 +95,19 @@ fn without_livelock(process: &ProcessRef, pidfd: Result<OwnedFd, Errno>) -> Pres
         (Ok(Some(_)), None) => {
             Presence::Unknown(format!("the job of process {} has no start time", process.pid))
         }
-        (Err(error), _) => Presence::Unknown(format!("/proc/{}/stat cannot be read: {error}", process.pid)),
+        (Err(error), _) => {
+            cannot_tell(format!("/proc/{}/stat cannot be read: {}", process.pid, explain(&error)), &error)
+        }
     }
+}
+
+fn cannot_open(process: &ProcessRef, errno: Errno) -> Presence {
+    let error = errno.into();
+    cannot_tell(format!("process {} cannot be opened: {}", process.pid, explain(&error)), &error)
+}
+
+fn cannot_tell(why: String, error: &io::Error) -> Presence {
+    if is_shortage(error) { Presence::Shortage(why) } else { Presence::Unknown(why) }
 }
 
 /// Whether a process can be one that had started by `job_started` (seconds since the

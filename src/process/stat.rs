@@ -3,12 +3,14 @@
 use std::io;
 use std::sync::OnceLock;
 
+use crate::clock;
+
 /// A process as `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProcessStat {
     /// The state's letter: `R` running, `S` sleeping, `T` stopped by a signal, `Z` zombie.
     pub state: u8,
-    /// When it started, in seconds since the epoch by the current clock.
+    /// When it started, in seconds since the epoch ([`clock::boot_time`]).
     pub started: f64,
     /// When it started, in clock ticks since boot: with the ID it identifies a process.
     pub start_ticks: u64,
@@ -28,7 +30,7 @@ pub fn read(pid: u32) -> io::Result<Option<ProcessStat>> {
         Err(error) => return Err(error),
     };
     let (state, start_ticks) = parse(&text).ok_or_else(|| io::Error::other("its format is unknown"))?;
-    let started = boot_time()? + start_ticks as f64 / ticks_per_second();
+    let started = clock::boot_time().as_secs_f64() + start_ticks as f64 / ticks_per_second();
     Ok(Some(ProcessStat { state, started, start_ticks }))
 }
 
@@ -39,16 +41,6 @@ fn parse(text: &[u8]) -> Option<(u8, u64)> {
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     Some((state, fields.nth(18)?.parse().ok()?))
-}
-
-/// When the machine booted, in seconds since the epoch by the current clock.
-fn boot_time() -> io::Result<f64> {
-    use rustix::time::{ClockId, clock_gettime};
-    let secs = |clock: ClockId| {
-        let time = clock_gettime(clock);
-        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-    };
-    Ok(secs(ClockId::Realtime) - secs(ClockId::Boottime))
 }
 
 fn ticks_per_second() -> f64 {

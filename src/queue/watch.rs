@@ -4,10 +4,17 @@
 //! file. Opens and reads are masked out in the kernel, so that reading wakes nobody.
 
 use std::ffi::OsStr;
+use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use notify::event::{EventKind, EventKindMask, ModifyKind, RenameMode};
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::{fault, shortage};
 
 /// What inotify hints at.
 #[derive(Debug)]
@@ -23,7 +30,37 @@ pub enum Hint<'a> {
 /// Directories that are being watched, until dropped.
 #[derive(Debug)]
 pub struct Watch {
-    _watcher: RecommendedWatcher,
+    /// Taken when dropped.
+    watcher: Option<RecommendedWatcher>,
+    /// Somebody must hear of it when the watching ends.
+    relied_on: Arc<AtomicBool>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.relied_on.store(false, Ordering::Release);
+        let watcher = self.watcher.take();
+        // Where its thread is gone notify's own drop panics.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(watcher))).is_err() {
+            log::error!("the thread that reads inotify was gone");
+        }
+    }
+}
+
+/// Tells of a loss when the thread that reads inotify ends, by a panic say, while
+/// somebody still relies on it.
+struct OnEnd<H: FnMut(Hint<'_>)> {
+    handler: H,
+    dir: PathBuf,
+    relied_on: Arc<AtomicBool>,
+}
+
+impl<H: FnMut(Hint<'_>)> Drop for OnEnd<H> {
+    fn drop(&mut self) {
+        if self.relied_on.load(Ordering::Acquire) {
+            (self.handler)(Hint::Lost(&self.dir));
+        }
+    }
 }
 
 /// What cannot be watched, and what to do about it.
@@ -32,7 +69,7 @@ pub struct Watch {
 pub struct WatchError {
     path: String,
     error: notify::Error,
-    hint: &'static str,
+    hint: String,
 }
 
 /// Watches directories (not what is below them) and hands every hint to `handler`, on a
@@ -40,26 +77,39 @@ pub struct WatchError {
 ///
 /// # Errors
 /// When inotify is not to be had, or a directory cannot be watched.
-pub fn watch(
-    dirs: &[PathBuf],
-    mut handler: impl FnMut(Hint<'_>) + Send + 'static,
-) -> Result<Watch, WatchError> {
+pub fn watch(dirs: &[PathBuf], handler: impl FnMut(Hint<'_>) + Send + 'static) -> Result<Watch, WatchError> {
     let kinds = EventKindMask::CREATE
         | EventKindMask::REMOVE
         | EventKindMask::MODIFY_NAME
         | EventKindMask::ACCESS_CLOSE;
     let config = Config::default().with_event_kinds(kinds);
+    let first = dirs.first().map(PathBuf::as_path).unwrap_or(Path::new("/"));
+    try_thread().map_err(|error| explain(first, error.into()))?;
+    let relied_on = Arc::new(AtomicBool::new(false));
+    let mut on_end = OnEnd { handler, dir: first.to_owned(), relied_on: Arc::clone(&relied_on) };
     let watched = dirs.to_vec();
     let dispatch = move |event: notify::Result<Event>| match event {
-        Ok(event) => hints(&watched, &event, &mut handler),
-        Err(_) => handler(Hint::Overflow),
+        Ok(event) => hints(&watched, &event, &mut on_end.handler),
+        Err(_) => (on_end.handler)(Hint::Overflow),
     };
-    let first = dirs.first().map(PathBuf::as_path).unwrap_or(Path::new("/"));
-    let mut watcher = RecommendedWatcher::new(dispatch, config).map_err(|error| explain(first, error))?;
+    // From here on a failure drops the watcher by way of `Watch`, which can bear it.
+    let watcher = RecommendedWatcher::new(dispatch, config).map_err(|error| explain(first, error))?;
+    let mut watch = Watch { watcher: Some(watcher), relied_on };
     for dir in dirs {
-        watcher.watch(dir, RecursiveMode::NonRecursive).map_err(|error| explain(dir, error))?;
+        if let Some(watcher) = &mut watch.watcher {
+            watcher.watch(dir, RecursiveMode::NonRecursive).map_err(|error| explain(dir, error))?;
+        }
     }
-    Ok(Watch { _watcher: watcher })
+    watch.relied_on.store(true, Ordering::Release);
+    Ok(watch)
+}
+
+/// Starts a thread that does nothing: notify does not say when its own cannot start.
+fn try_thread() -> io::Result<()> {
+    fault::refused("thread.inotify")?;
+    let thread = thread::Builder::new().spawn(|| {})?;
+    let _ = thread.join();
+    Ok(())
 }
 
 /// Takes one event apart.
@@ -83,12 +133,14 @@ fn hints(dirs: &[PathBuf], event: &Event, handler: &mut impl FnMut(Hint<'_>)) {
 fn explain(path: &Path, error: notify::Error) -> WatchError {
     const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
     let hint = match &error.kind {
-        notify::ErrorKind::MaxFilesWatch => "; raise sysctl fs.inotify.max_user_watches",
+        notify::ErrorKind::MaxFilesWatch => "; raise sysctl fs.inotify.max_user_watches".to_owned(),
         notify::ErrorKind::Io(io) if io.raw_os_error() == Some(EMFILE) => {
             "; raise sysctl fs.inotify.max_user_instances, or the limit on open files (LimitNOFILE=)"
+                .to_owned()
         }
-        notify::ErrorKind::PathNotFound => "; is paths.queue-dir or paths.data-dir right?",
-        _ => "",
+        notify::ErrorKind::Io(io) => shortage::hint(io).to_owned(),
+        notify::ErrorKind::PathNotFound => "; is paths.queue-dir or paths.data-dir right?".to_owned(),
+        _ => String::new(),
     };
     WatchError { path: path.display().to_string(), error, hint }
 }

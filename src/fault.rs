@@ -1,0 +1,93 @@
+//! Fault points: named places where a test has the daemon die, something fail, or the
+//! clock step.
+//!
+//! They are there only with the feature `failpoints`, which this package's own tests
+//! turn on (`Cargo.toml`, `dev-dependencies`); in every other build the functions here
+//! do nothing and are gone. What is to happen stands in the file that the variable
+//! `GANETI_HOOKD_FAULTS` names, one thing a line: `die POINT N` (at the N-th visit),
+//! `fail POINT`, `clock SECONDS`.
+
+use std::io;
+
+#[cfg(not(feature = "failpoints"))]
+mod points {
+    /// A place between the journal and an effect.
+    #[inline(always)]
+    pub fn point(_name: &str) {}
+
+    /// Something that the system may refuse.
+    ///
+    /// # Errors
+    /// Never.
+    #[inline(always)]
+    pub fn refused(_name: &str) -> super::io::Result<()> {
+        Ok(())
+    }
+
+    /// By how much the clock is set wrong.
+    #[inline(always)]
+    pub fn clock_step_micros() -> i64 {
+        0
+    }
+}
+
+#[cfg(feature = "failpoints")]
+mod points {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::sync::{Mutex, OnceLock, PoisonError};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// The file that says what is to happen.
+    fn file() -> Option<&'static PathBuf> {
+        static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+        FILE.get_or_init(|| std::env::var_os("GANETI_HOOKD_FAULTS").map(PathBuf::from)).as_ref()
+    }
+
+    /// The words of the first line that begins with these two.
+    fn line(verb: &str, name: Option<&str>) -> Option<Vec<String>> {
+        let text = std::fs::read_to_string(file()?).ok()?;
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        text.lines().map(words).find(|words| {
+            words[0] == verb && name.is_none_or(|name| words.get(1).is_some_and(|word| word == name))
+        })
+    }
+
+    /// A place between the journal and an effect; where the test says so the daemon dies
+    /// here as by SIGKILL.
+    pub fn point(name: &str) {
+        static VISITS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+        let Some(words) = line("die", Some(name)) else { return };
+        let mut visits = VISITS.lock().unwrap_or_else(PoisonError::into_inner);
+        let visit = visits.entry(name.to_owned()).or_default();
+        *visit += 1;
+        if words.get(2).and_then(|word| word.parse().ok()) == Some(*visit) {
+            let died = file().map(|file| file.with_extension("died")).unwrap_or_default();
+            let _ = std::fs::write(died, name);
+            let _ = kill_process(getpid(), Signal::KILL);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    /// Something that the system may refuse, and does where the test says so.
+    ///
+    /// # Errors
+    /// What the kernel says when there are too many processes.
+    pub fn refused(name: &str) -> super::io::Result<()> {
+        match line("fail", Some(name)) {
+            Some(_) => Err(rustix::io::Errno::AGAIN.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// By how much the clock is set wrong.
+    pub fn clock_step_micros() -> i64 {
+        let seconds = line("clock", None).and_then(|words| words.get(1)?.parse::<i64>().ok());
+        seconds.unwrap_or(0).saturating_mul(1_000_000)
+    }
+}
+
+pub use points::{clock_step_micros, point, refused};

@@ -1,0 +1,19 @@
+//! When things go wrong: the daemon killed at any moment, a full disk, limits reached,
+//! hooks and files that mean harm, a clock that steps. `docs/reliability.md` says which
+//! test shows which promise.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+mod crash {
+    mod clock;
+    mod hooks;
+    mod input;
+    mod kills;
+    mod limits;
+    mod points;
+    mod promises;
+    mod room;
+    mod supervised;
+}
