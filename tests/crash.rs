@@ -7,13 +7,6 @@
 mod harness;
 
 mod crash {
-    mod clock;
-    mod hooks;
-    mod input;
     mod kills;
-    mod limits;
-    mod points;
-    mod promises;
-    mod room;
     mod supervised;
 }

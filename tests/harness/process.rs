@@ -80,11 +80,20 @@ pub struct Daemon<'t> {
 impl<'t> Daemon<'t> {
     /// Starts a daemon with these variables and waits until it says that it is ready.
     pub fn start(tree: &'t Tree, variables: &[(&str, &str)]) -> Self {
+        let mut daemon = Self::spawn(tree, variables, &[]);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts a daemon, by way of these words (`nohup`) if there are any.
+    pub fn spawn(tree: &'t Tree, variables: &[(&str, &str)], by: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(tree.path("hookd.log")).unwrap();
         let (socket, inbox) = listen(&tree.path("notify"));
         // A descriptor that somebody left open is not for hooks.
         let child = Command::new("/bin/sh")
-            .args(["-c", "exec \"$0\" --config \"$1\" run 7</dev/null", PROGRAM])
+            .args(["-c", "exec \"$@\" run 7</dev/null", "sh"])
+            .args(by)
+            .args([PROGRAM, "--config"])
             .arg(tree.config())
             .stdin(Stdio::null())
             .env_remove("RUST_LOG")
@@ -95,12 +104,16 @@ impl<'t> Daemon<'t> {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut daemon = Self { tree, child, socket, inbox, heard: RefCell::default() };
-        daemon.wait_ready();
-        daemon
+        Self { tree, child, socket, inbox, heard: RefCell::default() }
     }
 
-    fn wait_ready(&mut self) {
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn wait_ready(&mut self) {
         while !self.hears("READY=1", Duration::from_millis(50)) {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
