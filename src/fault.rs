@@ -63,8 +63,11 @@ mod points {
         let visit = visits.entry(name.to_owned()).or_default();
         *visit += 1;
         if words.get(2).and_then(|word| word.parse().ok()) == Some(*visit) {
-            let died = file().map(|file| file.with_extension("died")).unwrap_or_default();
-            let _ = std::fs::write(died, name);
+            // Once is enough: the next life finds no fault.
+            if let Some(file) = file() {
+                let _ = std::fs::write(file.with_extension("died"), name);
+                let _ = std::fs::remove_file(file);
+            }
             let _ = kill_process(getpid(), Signal::KILL);
             loop {
                 std::thread::park();

@@ -8,5 +8,6 @@ mod harness;
 
 mod crash {
     mod kills;
+    mod points;
     mod supervised;
 }

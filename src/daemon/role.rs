@@ -9,6 +9,7 @@ use super::{Daemon, now};
 use crate::cluster::MASTER_NODE;
 use crate::dispatch::Dispatch;
 use crate::event::Event;
+use crate::fault;
 use crate::journal::{Change, EventState};
 use crate::queue::watch::{Hint, watch};
 
@@ -71,6 +72,7 @@ impl Daemon {
     /// The events of the last moments before the failover may not have been delivered
     /// by the old master; and whose process has ended can be told only now.
     fn take_over(&mut self) {
+        fault::point("role.take-over");
         let window = i64::try_from(self.settings.master.failover_window.as_micros()).unwrap_or(i64::MAX);
         let since = now().as_micros().saturating_sub(window);
         for (seq, mut event) in std::mem::take(&mut self.standby) {

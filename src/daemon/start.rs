@@ -26,7 +26,7 @@ use crate::cluster::{Cluster, system_name};
 use crate::dispatch::Dispatch;
 use crate::fault;
 use crate::job::JobId;
-use crate::journal::{Change, EventState, FILE, Filter, History, Journal, JournalError, Loaded};
+use crate::journal::{self, Change, EventState, Filter, History, Journal, JournalError, Loaded};
 use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
 use crate::process::inherited;
@@ -122,7 +122,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         "the file of held processes in {} cannot be made",
         paths.run_dir.display()
     )))?;
-    let journal = open_journal(&paths.state_dir)?;
+    let (journal, loaded) = open_journal(&paths.state_dir)?;
+    fault::point("start.loaded");
     let (sender, inbox) = unbounded();
     handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
     let backend = ApiBackend { state_dir: paths.state_dir.clone(), inbox: sender.clone() };
@@ -130,8 +131,6 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         .map_err(io_error(format!("the API socket in {} cannot be made", paths.run_dir.display())))?;
     let exits = exits(sender.clone()).map_err(io_error("the ends of processes cannot be watched"))?;
     let workers = Workers::new(sender.clone()).map_err(io_error("hooks cannot be run"))?;
-    let loaded = journal.load()?;
-    fault::point("start.loaded");
     let mut daemon = Daemon {
         node: node_name(&settings),
         cluster: Cluster::new(&paths.data_dir),
@@ -215,23 +214,24 @@ fn lock(state_dir: &Path) -> Result<File, StartError> {
     }
 }
 
-/// Opens the journal. A damaged one is set aside: it is better to start as on first
-/// start than not at all.
-fn open_journal(state_dir: &Path) -> Result<Journal, JournalError> {
-    let error = match Journal::open(state_dir) {
+/// Opens the journal and reads it. A damaged one is set aside: it is better to start as
+/// on first start than not at all.
+fn open_journal(state_dir: &Path) -> Result<(Journal, Loaded), JournalError> {
+    let open = || {
+        let journal = Journal::open(state_dir)?;
+        let loaded = journal.load()?;
+        Ok::<_, JournalError>((journal, loaded))
+    };
+    let error = match open() {
         Err(error) if error.is_corrupt() => error,
         result => return result,
     };
-    let suffix = format!("damaged-{}", now().as_micros() / 1_000_000);
+    let aside = journal::set_aside(state_dir, now());
     log::error!(
-        "{error}; it is set aside as {FILE}.{suffix}, and the daemon starts as on first start: \
+        "{error}; it is set aside as {aside}, and the daemon starts as on first start: \
          what happened since it last ran is not delivered"
     );
-    for part in ["", "-wal", "-shm"] {
-        let name = format!("{FILE}{part}");
-        let _ = std::fs::rename(state_dir.join(&name), state_dir.join(format!("{name}.{suffix}")));
-    }
-    Journal::open(state_dir)
+    open()
 }
 
 fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {

@@ -56,11 +56,36 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether the file is not a journal, or a damaged one.
+    /// Whether the file is not a journal, or a damaged one: not a database, or one of
+    /// another shape or with other values than we write.
     pub fn is_corrupt(&self) -> bool {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
         let Self::Sqlite { error, .. } = self else { return false };
-        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => true,
+            Some(_) => false,
+            None => matches!(
+                error,
+                FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+            ),
+        }
     }
+}
+
+/// Puts a damaged journal out of the way, and tells its new name.
+pub fn set_aside(state_dir: &Path, now: Timestamp) -> String {
+    let suffix = format!("damaged-{}", now.as_micros() / 1_000_000);
+    fault::point("journal.before-aside");
+    // The journal itself goes last: whoever finds it sees to what is left of this.
+    for part in ["-wal", "-shm", ""] {
+        let name = format!("{FILE}{part}");
+        let _ = std::fs::rename(state_dir.join(&name), state_dir.join(format!("{name}.{suffix}")));
+        if part == "-wal" {
+            fault::point("journal.between-aside");
+        }
+    }
+    fault::point("journal.after-aside");
+    format!("{FILE}.{suffix}")
 }
 
 /// What becomes of an event.
