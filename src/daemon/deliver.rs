@@ -54,19 +54,23 @@ impl Delivery {
 impl Daemon {
     /// Begins deliveries while there are workers for them.
     pub(super) fn begin_deliveries(&mut self) {
-        let wait = self.stalled || self.short && !self.retry;
-        if wait || self.stopping.is_some() || self.role != Role::Master {
+        if self.must_wait() || self.stopping.is_some() || self.role != Role::Master {
             return;
         }
         let mut running = self.deliveries.values().filter(|delivery| delivery.current.is_some()).count();
         for _ in 0..BEGINS_PER_TURN {
-            if running >= self.settings.hooks.workers || self.short && !self.retry {
+            if running >= self.settings.hooks.workers || self.must_wait() {
                 return;
             }
             let Some(seq) = self.dispatch.begin(self.holds.jobs()) else { return };
             running += usize::from(self.begin(seq));
         }
         self.more_to_begin = self.dispatch.is_ready();
+    }
+
+    /// Whether something is short that scripts need, or the journal cannot be written.
+    fn must_wait(&self) -> bool {
+        self.stalled || self.short
     }
 
     /// Begins to deliver an event. Returns whether a script of it runs.
@@ -82,6 +86,7 @@ impl Daemon {
         let common = plan::common(seq, event, plan::NOT_APPLICABLE, &facts, hooks.status_words);
         match scripts::list(&dir) {
             Ok(scripts) => {
+                self.problems.remove("hooks directory");
                 if let Some(delivery) = self.deliveries.get_mut(&seq) {
                     delivery.common = common;
                     delivery.scripts = scripts.into();
@@ -90,7 +95,7 @@ impl Daemon {
             }
             Err(Refusal::Shortage { path, error }) => {
                 self.dispatch.postpone(seq);
-                self.fall_short(format!("{path} cannot be read: {error}"));
+                self.fall_short("hooks directory", format!("{path} cannot be read: {error}"));
                 false
             }
             Err(refusal) => {
@@ -147,6 +152,7 @@ impl Daemon {
         let Some(delivery) = self.deliveries.get_mut(&seq) else { return };
         let Some(current) = delivery.current.take_if(|current| current.id == run) else { return };
         fault::point("run.ended");
+        self.problems.remove("hooks");
         if outcome.interrupted {
             // Left without an end in the journal: the next start runs it again.
             return;
@@ -165,16 +171,16 @@ impl Daemon {
             delivery.current = None;
             return;
         }
-        self.fall_short(format!("{} {error}", work.script.display()));
+        self.fall_short("hooks", format!("{} {error}", work.script.display()));
         self.shelved.push(work);
     }
 
     /// Something that scripts need is short.
-    fn fall_short(&mut self, what: String) {
-        if !self.problems.contains_key("hooks") {
+    fn fall_short(&mut self, key: &'static str, what: String) {
+        if !self.problems.contains_key(key) {
             log::error!("{what}; trying again every second, nothing is lost");
         }
-        self.problems.insert("hooks", what);
+        self.problems.insert(key, what);
         self.short = true;
         self.retry_later();
     }
@@ -186,9 +192,6 @@ impl Daemon {
             if let Err((work, error)) = self.workers.submit(work) {
                 self.postponed(work, format!("has no thread to run it: {}", explain(&error)));
             }
-        }
-        if self.retry && !self.short && self.shelved.is_empty() {
-            self.problems.remove("hooks");
         }
     }
 

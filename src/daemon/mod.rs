@@ -112,8 +112,6 @@ struct Daemon {
     again: BTreeSet<JobId>,
     /// Something failed; when to try again.
     retry_at: Option<Instant>,
-    /// Whether what failed may be tried in this turn.
-    retry: bool,
     /// The journal cannot be written.
     stalled: bool,
     prune_at: Instant,
@@ -201,6 +199,7 @@ impl Daemon {
     fn work(&mut self) {
         self.end_holds_in_time();
         self.watchdog.ping();
+        // What failed is tried again in this turn, and sets a new time if it fails again.
         self.take_retries();
         self.watch_again();
         if self.may_scan() {
@@ -224,9 +223,8 @@ impl Daemon {
 
     /// Takes up what failed, when it is time.
     fn take_retries(&mut self) {
-        self.retry = self.retry_at.is_none_or(|at| Instant::now() >= at);
-        if self.retry {
-            self.retry_at = None;
+        self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
+        if self.retry_at.is_none() {
             self.short = false;
             self.dirty.append(&mut self.again);
             self.effects.append(&mut self.shelved);
@@ -235,13 +233,12 @@ impl Daemon {
 
     /// Something failed that is to be tried again.
     fn retry_later(&mut self) {
-        self.retry = false;
         self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
     }
 
     /// Writes what came to light, and then has done what follows from it.
     fn commit(&mut self) {
-        if self.stalled && !self.retry {
+        if self.stalled && self.retry_at.is_some() {
             return;
         }
         if self.numbers_changed {

@@ -132,7 +132,7 @@ impl Daemon {
 
     /// Watches the queue and the cluster's files, where that is not done or was lost.
     pub(super) fn watch_again(&mut self) {
-        if self.watch.is_some() || !self.retry {
+        if self.watch.is_some() || self.retry_at.is_some() {
             return;
         }
         let (queue_dir, data_dir) =

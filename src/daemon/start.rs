@@ -166,7 +166,6 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         short: false,
         again: Default::default(),
         retry_at: None,
-        retry: true,
         stalled: false,
         prune_at: Instant::now(),
         stopping: None,
