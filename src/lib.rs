@@ -7,6 +7,7 @@
 pub mod api;
 pub mod cli;
 pub mod cluster;
+pub mod config;
 pub mod daemon;
 pub mod dispatch;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod job;
 pub mod journal;
 pub mod machine;
 pub mod numbers;
+pub mod opcodes;
 pub mod process;
 pub mod queue;
 pub mod recording;
