@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod daemon;
+pub mod deadline;
 pub mod dispatch;
 pub mod event;
 pub mod hook;
