@@ -17,6 +17,7 @@ pub mod http;
 pub mod job;
 pub mod journal;
 pub mod machine;
+pub mod noded;
 pub mod numbers;
 pub mod opcodes;
 pub mod process;
