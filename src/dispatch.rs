@@ -37,6 +37,11 @@ impl Dispatch {
         }
     }
 
+    /// Offers an event again that could not begin yet.
+    pub fn put_back(&mut self, seq: i64) {
+        self.ready.insert(seq);
+    }
+
     /// Whether some event may begin.
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()

@@ -63,6 +63,7 @@ const PARTS: &[(&str, Layer)] = &[
     ("settings", Core),
     ("status", Core),
     ("tracker", Core),
+    ("deadline", Base),
     ("http", Base),
     ("regular_file", Base),
     ("api", Edge),

@@ -72,9 +72,8 @@ impl Configuration {
 
     /// The configuration as it is now.
     pub fn read(&mut self) -> Found {
-        let asked = self.ask();
-        match asked {
-            Ok(Some(config)) => return Found { config: Some(config), source: Source::Wconfd, problem: None },
+        match self.ask() {
+            Ok(Some(config)) => Found { config: Some(config), source: Source::Wconfd, problem: None },
             Ok(None) => self.read_file(None),
             Err(problem) => self.read_file(Some(problem)),
         }

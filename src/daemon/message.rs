@@ -1,5 +1,6 @@
 //! What the other threads tell the owner of the state.
 
+use super::planner::Plan;
 use crate::api::Question;
 use crate::hook::outcome::Outcome;
 use crate::job::JobId;
@@ -27,6 +28,26 @@ pub enum Message {
         seq: i64,
         /// How it ended.
         outcome: Outcome,
+    },
+    /// A node has run the hooks of an event, or has not.
+    NodeEnded {
+        /// The run's number.
+        run: i64,
+        /// The event it was for.
+        seq: i64,
+        /// How the request ended.
+        outcome: Outcome,
+        /// How each of the node's scripts ended.
+        scripts: Vec<(String, Outcome)>,
+    },
+    /// What the scripts of an event are given, and where they run.
+    Planned {
+        /// The event.
+        seq: i64,
+        /// Its plan.
+        plan: Plan,
+        /// What an operator must see to.
+        problem: Option<String>,
     },
     /// Somebody asks something.
     Asked(Question),
