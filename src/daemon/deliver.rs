@@ -196,7 +196,7 @@ impl Daemon {
             self.counters.runs_failed += 1;
             let event = self.deliveries.get(&run.seq).map(|d| d.event.key.to_string()).unwrap_or_default();
             let what = describe_failure(&outcome);
-            let place = if run.node == self.node { String::new() } else { format!(" on {}", run.node) };
+            let place = if run.node == self.node { String::new() } else { format!(" on {}:", run.node) };
             log::warn!("{event}: hook {}{place} {what}", run.script);
             let (script, node) = (run.script.clone(), run.node.clone());
             self.failures.push_back(FailedHook { event, script, node, what });
