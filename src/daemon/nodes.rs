@@ -45,6 +45,7 @@ impl Daemon {
             plan.view.nodes.truncate(1);
             plan.targets.clear();
         }
+        plan.targets.retain(|target| target.node != self.node);
         self.changes.push(Change::Plan(seq, plan.view.clone()));
         if let Some(delivery) = self.deliveries.get_mut(&seq) {
             delivery.plan = Some(plan);

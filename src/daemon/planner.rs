@@ -29,11 +29,11 @@ use crate::settings::Paths;
 pub struct Plan {
     /// Variables and nodes.
     pub view: View,
-    /// The nodes but the master, with the addresses of their daemons.
+    /// The nodes, with the addresses of their daemons.
     pub targets: Vec<Target>,
 }
 
-/// A node that hooks run on beside the master.
+/// A node that hooks run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its name.
@@ -58,13 +58,13 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// Starts the thread; its answers go to `owner`. `node` is this node's name.
+    /// Starts the thread; its answers go to `owner`.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(paths: &Paths, node: String, owner: Sender<Message>) -> io::Result<Self> {
+    pub fn start(paths: &Paths, owner: Sender<Message>) -> io::Result<Self> {
         let (requests, inbox) = unbounded();
-        let desk = Desk::new(paths, node);
+        let desk = Desk::new(paths);
         thread::Builder::new().name("planner".to_owned()).spawn(move || desk.work(&inbox, &owner))?;
         Ok(Self { requests })
     }
@@ -79,7 +79,6 @@ impl Planner {
 
 /// What the thread works with.
 struct Desk {
-    node: String,
     state_dir: PathBuf,
     reader: JobReader,
     configuration: Configuration,
@@ -87,9 +86,8 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(paths: &Paths, node: String) -> Self {
+    fn new(paths: &Paths) -> Self {
         Self {
-            node,
             state_dir: paths.state_dir.clone(),
             reader: JobReader::new(&paths.queue_dir),
             configuration: Configuration::new(paths),
@@ -118,7 +116,7 @@ impl Desk {
             Some(view) => view,
             None => self.view(event, found.config.clone()),
         };
-        let targets = self.targets(&view, found.config.as_deref());
+        let targets = targets(&view, found.config.as_deref());
         (Plan { view, targets }, found.problem)
     }
 
@@ -157,22 +155,17 @@ impl Desk {
         }
         None
     }
+}
 
-    fn targets(&self, view: &View, config: Option<&ClusterConfig>) -> Vec<Target> {
-        let others = view.nodes.iter().filter(|node| **node != self.node);
-        others
-            .map(|node| Target {
-                node: node.clone(),
-                address: config.and_then(|config| daemon_address(config, node)),
-            })
-            .collect()
-    }
+fn targets(view: &View, config: Option<&ClusterConfig>) -> Vec<Target> {
+    let address = |node: &str| config.and_then(|config| daemon_address(config, node));
+    view.nodes.iter().map(|node| Target { node: node.clone(), address: address(node) }).collect()
 }
 
 /// The view of an event as it would be planned now; what its pre was given is taken from
 /// the history.
 pub fn view_now(paths: &Paths, event: &Event) -> View {
-    Desk::new(paths, String::new()).plan(event, None).0.view
+    Desk::new(paths).plan(event, None).0.view
 }
 
 /// The event's opcode's input in a job file; none if it is another job of that number.

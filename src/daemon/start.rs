@@ -133,8 +133,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let workers = |max| Workers::new(sender.clone(), max).map_err(io_error("hooks cannot be run"));
     let (workers, callers) = (workers(usize::MAX)?, workers(CALLERS_MAX)?);
     let node = node_name(&settings);
-    let planner =
-        Planner::start(paths, node.clone(), sender.clone()).map_err(io_error("hooks cannot be planned"))?;
+    let planner = Planner::start(paths, sender.clone()).map_err(io_error("hooks cannot be planned"))?;
     let loaded = journal.load()?;
     let mut daemon = Daemon {
         node,

@@ -24,7 +24,10 @@ pub fn check(settings: &Settings) -> Vec<Finding> {
     let found = configuration.read();
     let socket = configuration.socket().display();
     let mut findings = vec![match (found.source, found.problem) {
-        (_, Some(problem)) => fail("configuration", problem),
+        (Source::Nowhere, _) if !is_master => {
+            note("wconfd", "runs on the master only; a master candidate has config.data, this node has not")
+        }
+        (_, Some(problem)) => fail("wconfd", problem),
         (Source::Wconfd, None) => ok("wconfd", format!("{socket} answers")),
         (_, None) if is_master => note(
             "wconfd",

@@ -8,7 +8,7 @@ use crate::event::{EventKey, Phase, PostStatus};
 use crate::job::Timestamp;
 use crate::journal::{Change, EventState, Journal};
 
-/// A cluster in a directory, and the planner of its master, node1.
+/// A cluster in a directory, and its planner.
 struct Cluster {
     dir: tempfile::TempDir,
     planner: Planner,
@@ -63,7 +63,7 @@ fn start(dir: &Path) -> (Planner, Receiver<Message>) {
         *path = dir.to_owned();
     }
     let (owner, answers) = unbounded();
-    (Planner::start(&paths, "node1".to_owned(), owner).unwrap(), answers)
+    (Planner::start(&paths, owner).unwrap(), answers)
 }
 
 fn event(phase: Phase) -> Event {
@@ -89,14 +89,16 @@ fn a_post_has_what_its_pre_had() {
     cluster.write_config(1, INSTANCE);
     cluster.write_job("job-7", 5, INPUT);
     let (pre, problem) = cluster.plan(&event(Phase::Pre), None);
-    let target = Target { node: "node2".to_owned(), address: Some("198.51.100.12:1811".parse().unwrap()) };
-    assert_eq!((problem, pre.targets), (None, vec![]));
+    let target =
+        |node: &str, address: &str| Target { node: node.to_owned(), address: Some(address.parse().unwrap()) };
+    let master = target("node1", "198.51.100.11:1811");
+    assert_eq!((problem, pre.targets), (None, vec![master.clone()]));
     assert_eq!(pre.view.variables["GANETI_INSTANCE_PRIMARY"], "node2");
     cluster.write_config(2, "");
     fs::remove_file(cluster.dir.path().join("job-7")).unwrap();
     cluster.write_job("archive/0/job-7", 5, INPUT);
     let (post, _) = cluster.plan(&event(Phase::Post), None);
-    assert_eq!(post.targets, [target]);
+    assert_eq!(post.targets, [master, target("node2", "198.51.100.12:1811")]);
     assert_eq!(post.view.variables["GANETI_POST_INSTANCE_PRIMARY"], "node2");
 }
 
@@ -135,7 +137,7 @@ fn what_was_given_once_does_not_change() {
     let (plan, _) = cluster.plan(&event(Phase::Pre), Some(given.clone()));
     assert_eq!(plan.view, given);
     let nowhere = |node: &str| Target { node: node.to_owned(), address: None };
-    assert_eq!(plan.targets, [nowhere("node4"), nowhere("node9")]);
+    assert_eq!(plan.targets[1..], [nowhere("node4"), nowhere("node9")]);
 }
 
 #[test]
