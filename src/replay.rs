@@ -1,11 +1,15 @@
 //! Playing a recording through the tracker, as the daemon would have seen it live.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::config::ClusterConfig;
 use crate::event::Event;
 use crate::hook::plan::ClusterFacts;
+use crate::hook::views::{self, Views};
 use crate::job::{self, JobId, Liveness, ParseError, Timestamp};
 use crate::machine::{self, Progress};
+use crate::opcodes::View;
 use crate::recording::{Change, Line};
 use crate::tracker::{Lateness, Tracked, Tracker};
 
@@ -19,13 +23,17 @@ pub struct Replay {
     /// The last version of each job's file.
     files: BTreeMap<JobId, String>,
     cluster: ClusterFacts,
+    /// The last version of `config.data` if it has not been read yet, and the one read.
+    config: (String, Option<Arc<ClusterConfig>>),
+    views: Views,
     seq: i64,
 }
 
 impl Default for Replay {
     fn default() -> Self {
         let cluster = ClusterFacts { data_dir: DATA_DIR.to_owned(), ..ClusterFacts::default() };
-        Self { tracker: Tracker::default(), files: BTreeMap::new(), cluster, seq: 0 }
+        let (tracker, files, views) = (Tracker::default(), BTreeMap::new(), Views::default());
+        Self { tracker, files, cluster, config: Default::default(), views, seq: 0 }
     }
 }
 
@@ -57,8 +65,36 @@ impl Replay {
     }
 
     /// What the recorded cluster says of itself by now.
-    pub fn cluster(&self) -> &ClusterFacts {
-        &self.cluster
+    pub fn cluster(&mut self) -> ClusterFacts {
+        let mut facts = self.cluster.clone();
+        if let Some(config) = self.config() {
+            facts.name = facts.name.or_else(|| Some(config.cluster_name().to_owned()));
+            facts.master = facts.master.or_else(|| config.master_name().map(str::to_owned));
+        }
+        facts
+    }
+
+    /// What the event's scripts get beside the variables that all get, and where they run,
+    /// the master first. To be asked of each event once, in order, before the next line.
+    pub fn view(&mut self, event: &Event) -> View {
+        let file = self.files.get(&event.key.job);
+        let input = file.and_then(|file| job::op_input(file.as_bytes(), event.key.op as usize).ok()?);
+        let config = self.config();
+        let mut view = self.views.view(event, input, config, || None);
+        views::limit(&mut view);
+        if view.nodes.is_empty() {
+            view.nodes.extend(self.cluster.master.clone());
+        }
+        view
+    }
+
+    /// The last recorded configuration; a damaged one is none.
+    fn config(&mut self) -> Option<Arc<ClusterConfig>> {
+        let (text, config) = &mut self.config;
+        if !text.is_empty() {
+            *config = ClusterConfig::parse(std::mem::take(text).as_bytes()).ok().map(Arc::new);
+        }
+        config.clone()
     }
 
     fn cluster_file(&mut self, path: &str, content: &str) {
@@ -66,6 +102,7 @@ impl Replay {
         match path {
             "ssconf_master_node" => self.cluster.master = value,
             "ssconf_cluster_name" => self.cluster.name = value,
+            "config.data" => self.config = (content.to_owned(), None),
             _ => {}
         }
     }

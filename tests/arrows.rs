@@ -65,6 +65,7 @@ const PARTS: &[(&str, Layer)] = &[
     ("tracker", Core),
     ("clock", Base),
     ("fault", Base),
+    ("deadline", Base),
     ("http", Base),
     ("regular_file", Base),
     ("shortage", Base),

@@ -15,6 +15,7 @@ mod daemon {
     mod deaths;
     mod directories;
     mod environment;
+    mod nodes;
     mod order;
     mod overload;
     mod restart;

@@ -1,5 +1,7 @@
 //! `ganeti-hookd check`
 
+mod nodes;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -70,7 +72,9 @@ impl Args {
             state(&settings),
         ]);
         findings.extend([Phase::Pre, Phase::Post].map(|phase| hooks(&settings, phase)).into_iter().flatten());
-        findings.extend([kernel(), proc_hidden(), daemon(&settings)]);
+        findings.extend([kernel(), proc_hidden()]);
+        findings.extend(nodes::check(&settings));
+        findings.push(daemon(&settings));
         let mut out = io::stdout().lock();
         for finding in &findings {
             if self.json {

@@ -4,11 +4,13 @@ use std::io::{self, Write};
 
 use super::{Failure, failed};
 use crate::cluster::Cluster;
+use crate::daemon::planner;
 use crate::event::{Event, EventKey, Phase};
 use crate::hook::plan;
 use crate::job::{self, JobId, Liveness};
 use crate::journal::{Filter, History};
 use crate::machine::{self, Progress};
+use crate::opcodes::{self, View};
 use crate::queue::read::JobReader;
 use crate::settings::Settings;
 
@@ -34,12 +36,17 @@ pub struct Args {
 
 impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
-        let (seq, event) = match self.recorded(settings)? {
+        let (seq, event, view) = match self.recorded(settings)? {
             Some(found) => found,
-            None => (0, self.supposed(settings)?),
+            None => (0, self.supposed(settings)?, None),
+        };
+        let view = match view {
+            Some(view) => view,
+            None if opcodes::hook_path(&event.op_code).is_none() => View::default(),
+            None => planner::view_now(&settings.paths, &event),
         };
         let facts = Cluster::new(&settings.paths.data_dir).facts();
-        let common = plan::common(seq, &event, plan::NOT_APPLICABLE, &facts, settings.hooks.status_words);
+        let common = plan::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
         let env = plan::for_run(&common, true, 1);
         let mut out = io::stdout().lock();
         if self.json {
@@ -55,15 +62,17 @@ impl Args {
         EventKey { job: self.job, op: self.op, phase: self.phase }
     }
 
-    /// The event in the history, the last one of its name.
-    fn recorded(&self, settings: &Settings) -> Result<Option<(i64, Event)>, Failure> {
+    /// The event in the history, the last one of its name, and what is special about it.
+    fn recorded(&self, settings: &Settings) -> Result<Option<(i64, Event, Option<View>)>, Failure> {
         let Some(history) = History::open(&settings.paths.state_dir)? else { return Ok(None) };
         let mut found = None;
         history.events(&Filter { key: Some(self.key()), ..Filter::default() }, |event| {
             found = Some((event.seq, event.event));
             true
         })?;
-        Ok(found)
+        let Some((seq, event)) = found else { return Ok(None) };
+        let view = history.plan(seq)?;
+        Ok(Some((seq, event, view)))
     }
 
     /// The event that the job's file tells, or one like it if it has not come yet.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::table::{Layout, Table};
 use super::{Failure, failed, local_time};
 use crate::api;
+use crate::hook;
 use crate::job::JobId;
 use crate::journal::{Filter, History, HistoryEvent, RunRecord};
 use crate::settings::Settings;
@@ -57,7 +58,7 @@ const FIELDS: [Field; 15] = [
     ("executed", "Executed", |e| yes_no(e.event.executed)),
     ("late", "Late", |e| yes_no(e.event.late)),
     ("state", "State", |e| e.state.clone()),
-    ("runs", "Runs", |e| e.runs.iter().map(describe).collect::<Vec<_>>().join(",")),
+    ("runs", "Runs", |e| e.runs.iter().filter_map(|run| describe(e, run)).collect::<Vec<_>>().join(",")),
     ("failed", "Failed", |e| e.runs.iter().filter(|run| run.has_failed()).count().to_string()),
     ("output", "Output", |e| {
         e.runs.iter().filter_map(|run| run.output.as_deref()).collect::<String>().escape_debug().to_string()
@@ -70,15 +71,24 @@ fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
-/// A run in a few words: `10-mail=0`, `20-log=signal 9`.
-fn describe(run: &RunRecord) -> String {
+/// A run in a few words: `10-mail=0`, `20-log=signal 9`, on another node `node2:10-mail=0`.
+/// A request to a node, which is a run named after the hooks directory, is worth a word
+/// only where it is the news.
+fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
+    let directory = hook::directory(event.event.key.phase);
+    if run.script == directory && run.ended && !run.has_failed() {
+        return None;
+    }
     let result = match (run.ended, &run.error, run.code, run.signal) {
         (false, ..) => "running".to_owned(),
         (true, Some(_), ..) => "failed".to_owned(),
         (true, None, Some(code), _) => code.to_string(),
         (true, None, None, signal) => format!("signal {}", signal.unwrap_or(0)),
     };
-    format!("{}={result}", run.script)
+    let was_asked = event.runs.iter().any(|other| other.node == run.node && other.script == directory);
+    let node = run.node.split('.').next().filter(|_| was_asked);
+    let place = node.map(|node| format!("{node}:")).unwrap_or_default();
+    Some(format!("{place}{}={result}", run.script))
 }
 
 impl Args {

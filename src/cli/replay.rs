@@ -13,12 +13,13 @@ use super::{Failure, failed};
 use crate::daemon::read_settings;
 use crate::event::{Event, EventRecord};
 use crate::hook::outcome::Outcome;
-use crate::hook::plan::{self, ClusterFacts, Environment};
+use crate::hook::plan::{self, Environment};
 use crate::hook::run::{Limits, run};
 use crate::hook::{self, scripts};
+use crate::opcodes::View;
 use crate::recording::{Line, parse_line};
 use crate::replay::Replay;
-use crate::settings::{DEFAULT_PATH, Settings, StatusWords};
+use crate::settings::{DEFAULT_PATH, Nodes, Settings};
 use live::Live;
 
 /// Play a recording and print the events it holds
@@ -171,13 +172,16 @@ impl Player {
         self.replay.line(line).map_err(|error| error.to_string())
     }
 
-    fn print(&self, events: Vec<(i64, Event)>, progress: &mut Progress) -> Result<(), Failure> {
+    fn print(&mut self, events: Vec<(i64, Event)>, progress: &mut Progress) -> Result<(), Failure> {
         for (seq, event) in events {
-            let common = common(seq, &event, self.replay.cluster(), self.settings.hooks.status_words);
+            let (common, nodes) = match self.env || self.hooks_dir.is_some() {
+                true => self.common(seq, &event),
+                false => Default::default(),
+            };
             let printed = Printed {
                 event: EventRecord::new(seq, &event),
                 env: self.env.then(|| plan::for_run(&common, true, 1)),
-                nodes: self.env.then(|| self.replay.cluster().master.iter().cloned().collect()),
+                nodes: self.env.then_some(nodes),
                 runs: self.hooks_dir.as_ref().map(|dir| self.run_hooks(dir, &event, &common)).transpose()?,
             };
             let text = serde_json::to_string(&printed).map_err(failed)?;
@@ -185,6 +189,16 @@ impl Player {
             writeln!(io::stdout().lock(), "{text}")?;
         }
         Ok(())
+    }
+
+    /// What all scripts of an event get, and the nodes they run on.
+    fn common(&mut self, seq: i64, event: &Event) -> (Environment, Vec<String>) {
+        let View { variables, mut nodes } = self.replay.view(event);
+        if self.settings.hooks.nodes == Nodes::Master {
+            nodes.truncate(1);
+        }
+        let (facts, words) = (self.replay.cluster(), self.settings.hooks.status_words);
+        (plan::common(seq, event, &variables, &facts, words), nodes)
     }
 
     fn run_hooks(&self, dir: &Path, event: &Event, common: &Environment) -> Result<Vec<Run>, Failure> {
@@ -206,10 +220,6 @@ impl Player {
             })
             .collect())
     }
-}
-
-fn common(seq: i64, event: &Event, cluster: &ClusterFacts, words: StatusWords) -> Environment {
-    plan::common(seq, event, plan::NOT_APPLICABLE, cluster, words)
 }
 
 /// Recorded time against real time.

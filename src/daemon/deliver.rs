@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::planner::Plan;
 use super::role::Role;
-use super::workers::Work;
+use super::workers::{Task, Work};
 use super::{Daemon, now};
 use crate::event::{Event, Phase};
 use crate::fault;
@@ -13,6 +14,7 @@ use crate::hook::run::Limits;
 use crate::hook::scripts::{self, Refusal, Script};
 use crate::hook::{self};
 use crate::journal::{Change, EventState, RunStart};
+use crate::opcodes::View;
 use crate::settings::PreMode;
 use crate::shortage::explain;
 use crate::status::FailedHook;
@@ -29,25 +31,55 @@ const FAILURES_KEPT: usize = 10;
 pub struct Delivery {
     /// The event.
     pub event: Event,
-    /// Its runs in an earlier life of the daemon: the last attempt and whether it ended.
-    earlier: BTreeMap<(String, String), (u32, bool)>,
+    /// Its runs in an earlier life of the daemon.
+    pub earlier: Earlier,
+    /// What it was given in an earlier life.
+    pub given: Option<View>,
+    /// Whether the planner has been asked.
+    pub asked: bool,
+    /// Whether it was to begin before its plan was there.
+    pub waits: bool,
+    /// What is special about it, once that is known.
+    pub plan: Option<Plan>,
     /// What all its scripts get.
     pub common: Environment,
-    /// Scripts that have not begun.
+    /// This node's scripts that have not begun.
     scripts: VecDeque<Script>,
-    /// The script that runs.
-    pub current: Option<RunStart>,
+    /// This node's script and the other nodes' requests that are under way, by number.
+    pub running: BTreeMap<i64, RunStart>,
+    /// Whether a run was interrupted: the next start delivers the event again.
+    pub interrupted: bool,
 }
+
+/// An event's runs in an earlier life of the daemon, by node and script: the last attempt
+/// and whether it ended.
+type Earlier = BTreeMap<(String, String), (u32, bool)>;
 
 impl Delivery {
     /// A new event.
     pub fn new(event: Event) -> Self {
-        Self::resumed(event, BTreeMap::new())
+        Self::resumed(event, Earlier::new(), None)
     }
 
     /// An event that an earlier life of the daemon began to deliver.
-    pub fn resumed(event: Event, earlier: BTreeMap<(String, String), (u32, bool)>) -> Self {
-        Self { event, earlier, common: Environment::new(), scripts: VecDeque::new(), current: None }
+    pub fn resumed(event: Event, earlier: Earlier, given: Option<View>) -> Self {
+        Self {
+            event,
+            earlier,
+            given,
+            asked: false,
+            waits: false,
+            plan: None,
+            common: Environment::new(),
+            scripts: VecDeque::new(),
+            running: BTreeMap::new(),
+            interrupted: false,
+        }
+    }
+
+    /// Whether a script of it runs on this node.
+    fn runs_on(&self, node: &str) -> bool {
+        self.running.values().any(|run| run.node == node)
     }
 }
 
@@ -57,7 +89,7 @@ impl Daemon {
         if self.must_wait() || self.stopping.is_some() || self.role != Role::Master {
             return;
         }
-        let mut running = self.deliveries.values().filter(|delivery| delivery.current.is_some()).count();
+        let mut running = self.deliveries.values().filter(|delivery| delivery.runs_on(&self.node)).count();
         for _ in 0..BEGINS_PER_TURN {
             if running >= self.settings.hooks.workers || self.must_wait() {
                 return;
@@ -81,42 +113,52 @@ impl Daemon {
         if hooks.skips(&event.op_code) || (phase == Phase::Pre && hooks.pre == PreMode::Off) {
             return self.finish(seq);
         }
-        let dir = self.settings.paths.hooks_dir.join(hook::directory(phase));
-        let facts = self.cluster.facts();
-        let common = plan::common(seq, event, plan::NOT_APPLICABLE, &facts, hooks.status_words);
-        match scripts::list(&dir) {
+        let op_code = event.op_code.clone();
+        self.note_unknown(&op_code);
+        if !self.can_begin(seq) || !self.find_scripts(seq, hook::directory(phase)) {
+            return false;
+        }
+        self.send_to_nodes(seq);
+        self.advance(seq)
+    }
+
+    /// Finds this node's scripts for an event, and what all nodes' get. Returns whether the
+    /// event can begin.
+    fn find_scripts(&mut self, seq: i64, directory: &str) -> bool {
+        let Some(delivery) = self.deliveries.get_mut(&seq) else { return false };
+        let view = delivery.plan.as_ref().map(|plan| &plan.view.variables);
+        let (nothing, words) = (Environment::new(), self.settings.hooks.status_words);
+        let specialised = view.unwrap_or(&nothing);
+        delivery.common = plan::common(seq, &delivery.event, specialised, &self.cluster.facts(), words);
+        match scripts::list(&self.settings.paths.hooks_dir.join(directory)) {
             Ok(scripts) => {
+                delivery.scripts = scripts.into();
                 self.problems.remove("hooks directory");
-                if let Some(delivery) = self.deliveries.get_mut(&seq) {
-                    delivery.common = common;
-                    delivery.scripts = scripts.into();
-                }
-                self.advance(seq)
             }
             Err(Refusal::Shortage { path, error }) => {
                 self.dispatch.postpone(seq);
                 self.fall_short("hooks directory", format!("{path} cannot be read: {error}"));
-                false
+                return false;
             }
             Err(refusal) => {
-                let run = self.run_start(seq, hook::directory(phase).to_owned(), 1);
+                let run = self.run_start(seq, self.node.clone(), directory.to_owned(), 1);
                 self.refuse(run, &refusal);
-                self.finish(seq)
             }
         }
+        true
     }
 
     /// Begins the event's next script. Returns whether there was one.
     fn advance(&mut self, seq: i64) -> bool {
         while let Some(delivery) = self.deliveries.get_mut(&seq) {
-            let Some(script) = delivery.scripts.pop_front() else { return self.finish(seq) };
+            let Some(script) = delivery.scripts.pop_front() else { return self.finish_if_over(seq) };
             let earlier = delivery.earlier.get(&(self.node.clone(), script.name.clone()));
             let attempt = match earlier {
                 Some((_, true)) => continue,
                 Some((attempt, false)) => attempt + 1,
                 None => 1,
             };
-            let run = self.run_start(seq, script.name, attempt);
+            let run = self.run_start(seq, self.node.clone(), script.name, attempt);
             if let Some(refusal) = script.refusal {
                 self.refuse(run, &refusal);
                 continue;
@@ -126,18 +168,19 @@ impl Daemon {
             let env = plan::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let limits = Limits { timeout: hooks.timeout, output: hooks.output_limit };
-            self.effects.push(Work { run: run.id, seq, script: script.path, env, limits });
+            let task = Task::Script { script: script.path, env, limits };
+            self.effects.push(Work { run: run.id, seq, task });
             if let Some(delivery) = self.deliveries.get_mut(&seq) {
-                delivery.current = Some(run);
+                delivery.running.insert(run.id, run);
             }
             return true;
         }
         false
     }
 
-    fn run_start(&mut self, seq: i64, script: String, attempt: u32) -> RunStart {
+    pub(super) fn run_start(&mut self, seq: i64, node: String, script: String, attempt: u32) -> RunStart {
         let id = self.journal.next_run();
-        let run = RunStart { id, seq, node: self.node.clone(), script, attempt, started: now() };
+        let run = RunStart { id, seq, node, script, attempt, started: now() };
         self.changes.push(Change::RunStart(run.clone()));
         run
     }
@@ -150,11 +193,12 @@ impl Daemon {
     /// A script has ended.
     pub(super) fn run_ended(&mut self, run: i64, seq: i64, outcome: Outcome) {
         let Some(delivery) = self.deliveries.get_mut(&seq) else { return };
-        let Some(current) = delivery.current.take_if(|current| current.id == run) else { return };
+        let Some(current) = delivery.running.remove(&run) else { return };
         fault::point("run.ended");
         self.problems.remove("hooks");
         if outcome.interrupted {
             // Left without an end in the journal: the next start runs it again.
+            delivery.interrupted = true;
             return;
         }
         self.record(&current, outcome);
@@ -168,10 +212,11 @@ impl Daemon {
         let Some(delivery) = self.deliveries.get_mut(&work.seq) else { return };
         if self.stopping.is_some() {
             // As a run that was cut short: the next start runs it.
-            delivery.current = None;
+            delivery.running.remove(&work.run);
+            delivery.interrupted = true;
             return;
         }
-        self.fall_short("hooks", format!("{} {error}", work.script.display()));
+        self.fall_short("hooks", format!("{} {error}", work.task));
         self.shelved.push(work);
     }
 
@@ -189,20 +234,25 @@ impl Daemon {
     pub(super) fn submit_effects(&mut self) {
         for work in std::mem::take(&mut self.effects) {
             fault::point("run.before-submit");
-            if let Err((work, error)) = self.workers.submit(work) {
+            let submitted = match work.task {
+                Task::Script { .. } => self.workers.submit(work),
+                Task::Node { .. } => self.callers.submit(work),
+            };
+            if let Err((work, error)) = submitted {
                 self.postponed(work, format!("has no thread to run it: {}", explain(&error)));
             }
         }
     }
 
     /// Records how a run ended.
-    fn record(&mut self, run: &RunStart, outcome: Outcome) {
+    pub(super) fn record(&mut self, run: &RunStart, outcome: Outcome) {
         self.counters.runs += 1;
         if !outcome.succeeded() {
             self.counters.runs_failed += 1;
             let event = self.deliveries.get(&run.seq).map(|d| d.event.key.to_string()).unwrap_or_default();
             let what = describe_failure(&outcome);
-            log::warn!("{event}: hook {} {what}", run.script);
+            let place = if run.node == self.node { String::new() } else { format!(" on {}:", run.node) };
+            log::warn!("{event}: hook {}{place} {what}", run.script);
             let (script, node) = (run.script.clone(), run.node.clone());
             self.failures.push_back(FailedHook { event, script, node, what });
             while self.failures.len() > FAILURES_KEPT {
@@ -210,6 +260,15 @@ impl Daemon {
             }
         }
         self.changes.push(Change::RunEnd(run.id, now(), outcome));
+    }
+
+    /// Finishes an event if nothing of it runs or is to run. Returns `false`: no script of
+    /// it runs on this node.
+    pub(super) fn finish_if_over(&mut self, seq: i64) -> bool {
+        let is_over = |delivery: &Delivery| {
+            delivery.scripts.is_empty() && delivery.running.is_empty() && !delivery.interrupted
+        };
+        self.deliveries.get(&seq).is_some_and(is_over) && self.finish(seq)
     }
 
     /// All scripts of an event have ended; the job's next event may begin. Returns

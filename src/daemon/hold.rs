@@ -197,7 +197,7 @@ impl Daemon {
         hooks.pre == PreMode::Hold
             && self.role == Role::Master
             && self.stopping.is_none()
-            && self.holds.has_scripts
+            && (self.holds.has_scripts || self.may_have_remote_targets(op_code))
             && !hooks.skips(op_code)
     }
 
@@ -301,7 +301,7 @@ impl Daemon {
         let dir = self.settings.paths.hooks_dir.join(hook::directory(Phase::Pre));
         let runnable = |script: &scripts::Script| script.refusal.is_none();
         self.holds.has_scripts = scripts::list(&dir).is_ok_and(|scripts| scripts.iter().any(runnable));
-        if !self.holds.has_scripts {
+        if !self.holds.has_scripts && !self.has_other_nodes() {
             return;
         }
         match self.holds.prepare(&self.exits) {
@@ -346,7 +346,9 @@ impl Daemon {
     /// The script that runs for an event.
     fn running_hook(&self, key: EventKey) -> Option<String> {
         let delivery = self.deliveries.values().find(|delivery| delivery.event.key == key)?;
-        Some(delivery.current.as_ref()?.script.clone())
+        let run = delivery.running.values().next()?;
+        let here = run.node == self.node;
+        Some(if here { run.script.clone() } else { format!("{} on {}", run.script, run.node) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the other threads tell the owner of the state.
 
+use super::planner::Plan;
 use super::workers::Work;
 use crate::api::Question;
 use crate::hook::outcome::Outcome;
@@ -31,6 +32,26 @@ pub enum Message {
     },
     /// A run could not begin, and why: for want of something that may come back.
     Postponed(Work, String),
+    /// A node has run the hooks of an event, or has not.
+    NodeEnded {
+        /// The run's number.
+        run: i64,
+        /// The event it was for.
+        seq: i64,
+        /// How the request ended.
+        outcome: Outcome,
+        /// How each of the node's scripts ended.
+        scripts: Vec<(String, Outcome)>,
+    },
+    /// What the scripts of an event are given, and where they run.
+    Planned {
+        /// The event.
+        seq: i64,
+        /// Its plan.
+        plan: Plan,
+        /// What an operator must see to.
+        problem: Option<String>,
+    },
     /// Somebody asks something.
     Asked(Question),
     /// Read the configuration again.

@@ -8,7 +8,9 @@
 mod deliver;
 mod hold;
 mod message;
+mod nodes;
 mod observe;
+pub mod planner;
 mod report;
 mod role;
 mod start;
@@ -31,6 +33,7 @@ use crate::event::Event;
 use crate::fault;
 use crate::job::{JobId, Timestamp};
 use crate::journal::{Change, Journal};
+use crate::noded::NodeDaemons;
 use crate::numbers::Numbers;
 use crate::process::exits::Exits;
 use crate::queue::read::JobReader;
@@ -40,6 +43,7 @@ use crate::status::{Counters, FailedHook};
 use crate::tracker::{ProcessRef, Tracker};
 use deliver::Delivery;
 use message::Message;
+use planner::Planner;
 use role::Role;
 use workers::{Work, Workers};
 
@@ -85,7 +89,16 @@ struct Daemon {
     watch: Option<Watch>,
     reader: JobReader,
     exits: Exits,
+    planner: Planner,
+    daemons: NodeDaemons,
+    /// Run scripts.
     workers: Workers,
+    /// Ask node daemons: nodes that hang take no worker from the scripts of this one.
+    callers: Workers,
+    /// Opcodes that are not in our table, as far as they have been met.
+    unknown: BTreeSet<String>,
+    /// The number of nodes that are not marked offline, as last looked.
+    online_nodes: usize,
     processes: BTreeMap<JobId, Watched>,
     /// Processes that have ended, whose jobs have not been read again since.
     dead: BTreeMap<JobId, ProcessRef>,
@@ -177,7 +190,10 @@ impl Daemon {
                 self.watch = None;
                 self.rescan = true;
             }
-            Message::Cluster => self.update_role(),
+            Message::Cluster => {
+                self.update_role();
+                self.look_for_other_nodes();
+            }
             Message::GuardEnded => self.guard_ended(),
             Message::Exited(id) => {
                 fault::point("exit.noticed");
@@ -189,6 +205,8 @@ impl Daemon {
             }
             Message::RunEnded { run, seq, outcome } => self.run_ended(run, seq, outcome),
             Message::Postponed(work, error) => self.postponed(work, error),
+            Message::NodeEnded { run, seq, outcome, scripts } => self.node_ended(run, seq, outcome, scripts),
+            Message::Planned { seq, plan, problem } => self.planned(seq, plan, problem),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
             Message::Stop => self.stop(),
@@ -309,7 +327,8 @@ impl Daemon {
         for work in self.effects.drain(..) {
             self.changes.retain(|change| !matches!(change, Change::RunStart(run) if run.id == work.run));
             if let Some(delivery) = self.deliveries.get_mut(&work.seq) {
-                delivery.current = None;
+                delivery.running.remove(&work.run);
+                delivery.interrupted = true;
             }
         }
     }
@@ -317,12 +336,13 @@ impl Daemon {
     fn end_scripts_in_time(&mut self) {
         if self.stopping.is_some_and(|at| Instant::now() >= at) {
             self.workers.end_scripts();
+            self.callers.end_scripts();
             self.stopping = Some(Instant::now() + STOP_PATIENCE);
         }
     }
 
     fn is_done(&self) -> bool {
-        self.stopping.is_some() && self.deliveries.values().all(|delivery| delivery.current.is_none())
+        self.stopping.is_some() && self.deliveries.values().all(|delivery| delivery.running.is_empty())
     }
 
     /// Reads the configuration again; a bad one changes nothing. Paths stay as they are.

@@ -47,6 +47,7 @@ impl Daemon {
         };
         self.problems.remove("queue");
         self.queue_owner = owner_of(&self.settings.paths.queue_dir);
+        self.look_for_other_nodes();
         self.look_for_pre_hooks();
         self.counters.scans += 1;
         self.rescan = false;
@@ -296,10 +297,7 @@ impl Daemon {
         );
         self.changes.push(Change::Event(seq, event.clone(), state));
         match self.role {
-            Role::Master => {
-                self.dispatch.push(event.key.job, seq);
-                self.deliveries.insert(seq, Delivery::new(event));
-            }
+            Role::Master => self.deliver(seq, Delivery::new(event)),
             Role::Standby => self.remember_in_standby(seq, event),
         }
     }

@@ -120,8 +120,10 @@ impl Daemon {
     }
 
     fn running(&self, since: impl Fn(f64) -> f64) -> Vec<RunningHook> {
-        let runs =
-            self.deliveries.values().filter_map(|delivery| Some((delivery, delivery.current.as_ref()?)));
+        let runs = self
+            .deliveries
+            .values()
+            .flat_map(|delivery| delivery.running.values().map(move |run| (delivery, run)));
         runs.map(|(delivery, run)| RunningHook {
             event: delivery.event.key.to_string(),
             script: run.script.clone(),

@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::deliver::Delivery;
 use super::{Daemon, now};
-use crate::cluster::MASTER_NODE;
+use crate::cluster::{MASTER_NODE, ONLINE_NODES};
 use crate::dispatch::Dispatch;
 use crate::event::Event;
 use crate::fault;
@@ -79,7 +79,7 @@ impl Daemon {
             if event.time.as_micros() >= since {
                 event.late = true;
                 self.changes.push(Change::Adopt(seq));
-                self.deliver_again(seq, Delivery::new(event));
+                self.deliver(seq, Delivery::new(event));
             }
         }
         // What is found now, a death for instance, happened before.
@@ -87,16 +87,17 @@ impl Daemon {
         self.rescan = true;
     }
 
-    /// Puts an event that has a number already on its way.
-    pub(super) fn deliver_again(&mut self, seq: i64, delivery: Delivery) {
+    /// Puts an event that has its number on its way.
+    pub(super) fn deliver(&mut self, seq: i64, delivery: Delivery) {
         self.dispatch.push(delivery.event.key.job, seq);
         self.deliveries.insert(seq, delivery);
+        self.ask_for_plan(seq);
     }
 
     /// What has not begun is the new master's to deliver.
     fn stand_by(&mut self) {
         let waiting: Vec<i64> =
-            self.deliveries.iter().filter(|(_, d)| d.current.is_none()).map(|(seq, _)| *seq).collect();
+            self.deliveries.iter().filter(|(_, d)| d.running.is_empty()).map(|(seq, _)| *seq).collect();
         for seq in waiting {
             if let Some(delivery) = self.deliveries.remove(&seq) {
                 self.changes.push(Change::EventState(seq, EventState::Standby));
@@ -113,7 +114,7 @@ impl Daemon {
     /// end, their jobs' next events wait for them.
     fn what_runs(&self) -> Dispatch {
         let mut dispatch = Dispatch::default();
-        for (seq, delivery) in self.deliveries.iter().filter(|(_, d)| d.current.is_some()) {
+        for (seq, delivery) in self.deliveries.iter().filter(|(_, d)| !d.running.is_empty()) {
             dispatch.push(delivery.event.key.job, *seq);
         }
         while dispatch.begin([]).is_some() {}
@@ -163,7 +164,9 @@ impl Daemon {
 fn tell(inbox: Sender<Message>, queue_dir: PathBuf, data_dir: PathBuf) -> impl FnMut(Hint<'_>) + Send {
     move |hint| {
         let message = match hint {
-            Hint::Changed(dir, name) if dir == data_dir && name == MASTER_NODE => Some(Message::Cluster),
+            Hint::Changed(dir, name) if dir == data_dir && (name == MASTER_NODE || name == ONLINE_NODES) => {
+                Some(Message::Cluster)
+            }
             Hint::Changed(dir, name) if dir == queue_dir => {
                 JobId::from_file_name(name.as_bytes()).map(Message::Job)
             }

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use super::deliver::Delivery;
 use super::hold::Holds;
 use super::message::Message;
+use super::planner::Planner;
 use super::report::Watchdog;
 use super::role::Role;
 use super::workers::Workers;
@@ -27,6 +28,7 @@ use crate::dispatch::Dispatch;
 use crate::fault;
 use crate::job::JobId;
 use crate::journal::{self, Change, EventState, Filter, History, Journal, JournalError, Loaded};
+use crate::noded::NodeDaemons;
 use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
 use crate::process::inherited;
@@ -38,6 +40,9 @@ use crate::tracker::Tracker;
 
 /// The file that is locked while a daemon runs, below the state directory.
 const LOCK_FILE: &str = "lock";
+
+/// Node daemons that are asked at the same time.
+const CALLERS_MAX: usize = 64;
 
 /// The largest configuration file, in bytes.
 const CONFIG_LIMIT: u64 = 1024 * 1024;
@@ -130,9 +135,13 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let _api = api::serve(&paths.run_dir, backend)
         .map_err(io_error(format!("the API socket in {} cannot be made", paths.run_dir.display())))?;
     let exits = exits(sender.clone()).map_err(io_error("the ends of processes cannot be watched"))?;
-    let workers = Workers::new(sender.clone()).map_err(io_error("hooks cannot be run"))?;
+    let workers = |max| Workers::new(sender.clone(), max).map_err(io_error("hooks cannot be run"));
+    let (workers, callers) = (workers(usize::MAX)?, workers(CALLERS_MAX)?);
+    let node = node_name(&settings);
+    let planner = Planner::start(paths, sender.clone()).map_err(io_error("hooks cannot be planned"))?;
     let mut daemon = Daemon {
-        node: node_name(&settings),
+        node,
+        daemons: NodeDaemons::new(&paths.data_dir),
         cluster: Cluster::new(&paths.data_dir),
         role: Role::Standby,
         master: None,
@@ -151,7 +160,11 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         sender,
         watch: None,
         exits,
+        planner,
         workers,
+        callers,
+        unknown: Default::default(),
+        online_nodes: 0,
         processes: BTreeMap::new(),
         dead: BTreeMap::new(),
         holds: Holds::new(held_file),
@@ -292,7 +305,7 @@ impl Daemon {
             undelivered.event.late = true;
             if self.role == Role::Master {
                 self.changes.push(Change::Adopt(seq));
-                self.deliver_again(seq, Delivery::resumed(undelivered.event, undelivered.runs));
+                self.deliver(seq, Delivery::resumed(undelivered.event, undelivered.runs, undelivered.plan));
             } else {
                 self.changes.push(Change::EventState(seq, EventState::Standby));
                 self.remember_in_standby(seq, undelivered.event);
@@ -325,12 +338,18 @@ impl Daemon {
 
     /// Waits for the last scripts, so that nothing of ours is left running.
     fn end(&mut self) {
-        self.workers.end_scripts();
-        self.workers.join();
+        for workers in [&mut self.workers, &mut self.callers] {
+            workers.end_scripts();
+            workers.join();
+        }
         fault::point("stop.scripts-ended");
         while let Ok(message) = self.inbox.try_recv() {
-            if let Message::RunEnded { run, seq, outcome } = message {
-                self.run_ended(run, seq, outcome);
+            match message {
+                Message::RunEnded { run, seq, outcome } => self.run_ended(run, seq, outcome),
+                Message::NodeEnded { run, seq, outcome, scripts } => {
+                    self.node_ended(run, seq, outcome, scripts);
+                }
+                _ => {}
             }
         }
         self.retry_at = None;

@@ -1,33 +1,103 @@
-//! The threads that run scripts. They are started as they are needed, up to a number.
+//! The threads that run scripts, here or by asking a node daemon. They are started as they
+//! are needed, up to a number.
 
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::message::Message;
+use crate::deadline::is_stopped;
 use crate::fault;
+use crate::hook::outcome::Outcome;
 use crate::hook::plan::Environment;
 use crate::hook::run::{Limits, run};
+use crate::noded::{NodeDaemons, Request};
 
-/// One script to run.
+/// One run.
 #[derive(Debug)]
 pub struct Work {
     /// The run's number.
     pub run: i64,
     /// The event it is for.
     pub seq: i64,
-    /// The script.
-    pub script: PathBuf,
-    /// Its environment.
-    pub env: Environment,
-    /// Its limits.
-    pub limits: Limits,
+    /// What is to be run.
+    pub task: Task,
+}
+
+/// What is to be run.
+#[derive(Debug)]
+pub enum Task {
+    /// A script of this node.
+    Script {
+        /// The script.
+        script: PathBuf,
+        /// Its environment.
+        env: Environment,
+        /// Its limits.
+        limits: Limits,
+    },
+    /// The scripts of another node.
+    Node {
+        /// The cluster's node daemons.
+        daemons: NodeDaemons,
+        /// What one of them is asked.
+        request: Request,
+    },
+}
+
+impl Work {
+    /// Does it, and tells how it ended.
+    fn run(self, stop: BorrowedFd<'_>) -> Message {
+        let Self { run: id, seq, task } = self;
+        match task {
+            Task::Script { script, env, limits } => {
+                let outcome = run(&script, &env, limits, Some(stop));
+                if outcome.postponed {
+                    let task = Task::Script { script, env, limits };
+                    return Message::Postponed(
+                        Self { run: id, seq, task },
+                        outcome.error.unwrap_or_default(),
+                    );
+                }
+                Message::RunEnded { run: id, seq, outcome }
+            }
+            Task::Node { daemons, request } => {
+                let (outcome, scripts) = ask(&daemons, &request, stop);
+                Message::NodeEnded { run: id, seq, outcome, scripts }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Script { script, .. } => script.display().fmt(f),
+            Self::Node { request, .. } => write!(f, "the request to {}", request.address),
+        }
+    }
+}
+
+/// Asks a node daemon; how that ended, and how each of the node's scripts did.
+fn ask(daemons: &NodeDaemons, request: &Request, stop: BorrowedFd<'_>) -> (Outcome, Vec<(String, Outcome)>) {
+    let start = Instant::now();
+    let result = if is_stopped(Some(stop)) { None } else { Some(daemons.run_hooks(request, Some(stop))) };
+    let seconds = start.elapsed().as_secs_f64();
+    match result {
+        Some(Ok(scripts)) => (Outcome { code: Some(0), seconds, ..Outcome::default() }, scripts),
+        Some(Err(error)) if !is_stopped(Some(stop)) => {
+            (Outcome { seconds, ..Outcome::not_run(error.to_string()) }, Vec::new())
+        }
+        _ => (Outcome { interrupted: true, seconds, ..Outcome::default() }, Vec::new()),
+    }
 }
 
 /// A worker needs no more than this for itself; scripts have their own.
@@ -41,26 +111,28 @@ pub struct Workers {
     inbox: Sender<Message>,
     idle: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
+    max: usize,
     stop: Arc<OwnedFd>,
 }
 
 impl Workers {
-    /// No threads yet; what they have to say goes to `inbox`.
+    /// No threads yet, later at most `max`; what they have to say goes to `inbox`.
     ///
     /// # Errors
     /// When there is no descriptor to be had.
-    pub fn new(inbox: Sender<Message>) -> io::Result<Self> {
+    pub fn new(inbox: Sender<Message>, max: usize) -> io::Result<Self> {
         let (work, queue) = unbounded();
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        Ok(Self { work: Some(work), queue, inbox, idle: Arc::default(), threads: Vec::new(), stop })
+        Ok(Self { work: Some(work), queue, inbox, idle: Arc::default(), threads: Vec::new(), max, stop })
     }
 
-    /// Has the script run, by an idle thread or a new one.
+    /// Has the work done, by an idle thread or a new one.
     ///
     /// # Errors
     /// When there is no thread and none can be started; the work comes back.
     pub fn submit(&mut self, work: Work) -> Result<(), (Work, io::Error)> {
         if self.idle.load(Ordering::Acquire) <= self.queue.len()
+            && self.threads.len() < self.max
             && let Err(error) = self.start_thread()
             && self.threads.is_empty()
         {
@@ -81,14 +153,9 @@ impl Workers {
         let started = builder.spawn(move || {
             for work in queue {
                 idle.fetch_sub(1, Ordering::AcqRel);
-                let outcome = run(&work.script, &work.env, work.limits, Some(stop.as_fd()));
+                let ended = work.run(stop.as_fd());
                 idle.fetch_add(1, Ordering::AcqRel);
-                let message = if outcome.postponed {
-                    Message::Postponed(work, outcome.error.unwrap_or_default())
-                } else {
-                    Message::RunEnded { run: work.run, seq: work.seq, outcome }
-                };
-                if inbox.send(message).is_err() {
+                if inbox.send(ended).is_err() {
                     return;
                 }
             }

@@ -4,6 +4,7 @@ pub mod outcome;
 pub mod plan;
 pub mod run;
 pub mod scripts;
+pub mod views;
 
 use crate::event::Phase;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Event, Phase};
+use crate::opcodes;
 use crate::settings::StatusWords;
 
 /// The environment of one run: what the script gets, and nothing else.
@@ -25,24 +26,36 @@ const PATH: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
 /// The version of the hooks interface (Ganeti: `constants.HOOKS_VERSION`).
 const HOOKS_VERSION: &str = "2";
 
-/// The object type of opcodes that have no hooks of their own.
-pub const NOT_APPLICABLE: &str = "NOT_APPLICABLE";
+/// The most bytes that one variable takes (Linux: `MAX_ARG_STRLEN`).
+pub const VARIABLE_LIMIT: usize = 128 * 1024;
 
-/// The variables that every script of an event gets, on every node and attempt alike.
+/// The most bytes that the specialised variables of a script take. Linux allows a quarter
+/// of the limit on the stack, usually 2 MiB, for all of them and the arguments.
+pub const TOTAL_LIMIT: usize = 1024 * 1024;
+
+/// The bytes that a variable takes: name, `=`, value, the byte that ends it, and the
+/// pointer to it.
+pub fn size(name: &str, value: &str) -> usize {
+    name.len() + value.len() + 2 + size_of::<usize>()
+}
+
+/// The variables that every script of an event gets, on every node and attempt alike:
+/// those that all hooks have, and the opcode's specialised ones.
 pub fn common(
     seq: i64,
     event: &Event,
-    object_type: &str,
+    specialised: &BTreeMap<String, String>,
     cluster: &ClusterFacts,
     words: StatusWords,
 ) -> Environment {
-    let mut env: Environment = [
+    let mut env = specialised.clone();
+    let common: Environment = [
         ("PATH", PATH.to_owned()),
         ("GANETI_HOOKS_VERSION", HOOKS_VERSION.to_owned()),
         ("GANETI_HOOKS_PATH", "global".to_owned()),
         ("GANETI_HOOKS_PHASE", event.key.phase.to_string()),
         ("GANETI_OP_CODE", event.op_code.clone()),
-        ("GANETI_OBJECT_TYPE", object_type.to_owned()),
+        ("GANETI_OBJECT_TYPE", opcodes::object_type(&event.op_code).to_owned()),
         ("GANETI_DATA_DIR", cluster.data_dir.clone()),
         ("GANETI_JOB_ID", event.key.job.to_string()),
         ("GANETI_HOOKD_EVENT", event.key.to_string()),
@@ -53,6 +66,7 @@ pub fn common(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    env.extend(common);
     let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
     if let Some(name) = &cluster.name {
         set("GANETI_CLUSTER", name);

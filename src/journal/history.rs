@@ -6,10 +6,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use serde::Serialize;
 
-use super::load::{EVENT_COLUMNS, event};
+use super::load::{self, EVENT_COLUMNS, event};
 use super::{FILE, JournalError};
 use crate::event::{Event, EventKey, EventRecord};
 use crate::job::{JobId, Timestamp};
+use crate::opcodes::View;
 
 /// The history, open for reading.
 #[derive(Debug)]
@@ -134,7 +135,28 @@ impl History {
         filter: &Filter,
         each: impl FnMut(HistoryEvent) -> bool,
     ) -> Result<(), JournalError> {
-        self.try_events(filter, each).map_err(|error| JournalError::Sqlite { path: self.path.clone(), error })
+        self.try_events(filter, each).map_err(|error| self.wrap(error))
+    }
+
+    /// What an event's scripts were given; `None` when nothing but what all get.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn plan(&self, seq: i64) -> Result<Option<View>, JournalError> {
+        load::plan(&self.db, seq).map_err(|error| self.wrap(error))
+    }
+
+    /// What the scripts of the pre of a post were given; `None` when that is not known.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn pre_plan(&self, post: &Event) -> Result<Option<View>, JournalError> {
+        let EventKey { job, op, .. } = post.key;
+        load::pre_plan(&self.db, job, post.received, op).map_err(|error| self.wrap(error))
+    }
+
+    fn wrap(&self, error: rusqlite::Error) -> JournalError {
+        JournalError::Sqlite { path: self.path.clone(), error }
     }
 
     fn try_events(

@@ -9,6 +9,7 @@ use crate::event::{Event, EventKey};
 use crate::job::{JobId, Timestamp};
 use crate::machine::Progress;
 use crate::numbers::Numbers;
+use crate::opcodes::View;
 use crate::tracker::{ProcessRef, Tracked, Tracker};
 
 /// Everything that a start needs to know.
@@ -35,6 +36,8 @@ pub struct Undelivered {
     pub event: Event,
     /// Its runs so far, by node and script: the last attempt and whether it ended.
     pub runs: BTreeMap<(String, String), (u32, bool)>,
+    /// What its scripts are given, if that was known already.
+    pub plan: Option<View>,
 }
 
 /// Reads everything.
@@ -45,7 +48,8 @@ pub fn load(db: &Connection, numbers: Numbers) -> rusqlite::Result<Loaded> {
     let mut undelivered = Vec::new();
     for (seq, event) in events(db, "pending")? {
         let runs = runs(db, seq)?;
-        undelivered.push(Undelivered { seq, event, runs });
+        let plan = plan(db, seq)?;
+        undelivered.push(Undelivered { seq, event, runs, plan });
     }
     Ok(Loaded { begun, tracker: jobs(db)?, numbers, undelivered, standby: events(db, "standby")? })
 }
@@ -133,6 +137,22 @@ fn runs(db: &Connection, seq: i64) -> rusqlite::Result<BTreeMap<(String, String)
     db.prepare_cached(sql)?
         .query_map([seq], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?))))?
         .collect()
+}
+
+/// What an event's scripts are given, if that is known.
+pub fn plan(db: &Connection, seq: i64) -> rusqlite::Result<Option<View>> {
+    db.prepare_cached("SELECT plan FROM events WHERE seq = ?1")?.query_row([seq], view)
+}
+
+/// What the scripts of the pre of opcode `op` were given, if that is known.
+pub fn pre_plan(db: &Connection, id: JobId, received: Timestamp, op: u32) -> rusqlite::Result<Option<View>> {
+    let sql = "SELECT max(plan) FROM events WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = 'pre'";
+    db.prepare_cached(sql)?.query_row(rusqlite::params![id.get(), received.as_micros(), op], view)
+}
+
+fn view(row: &Row<'_>) -> rusqlite::Result<Option<View>> {
+    let text = row.get_ref(0)?.as_str_or_null()?;
+    text.map(|text| serde_json::from_str(text).map_err(|error| invalid(0, error))).transpose()
 }
 
 fn job_id(row: &Row<'_>, column: usize) -> rusqlite::Result<JobId> {

@@ -22,6 +22,7 @@ use crate::hook::outcome::Outcome;
 use crate::job::{JobId, Timestamp};
 use crate::machine::Progress;
 use crate::numbers::Numbers;
+use crate::opcodes::View;
 use crate::tracker::Tracked;
 
 /// The journal's file, below the state directory.
@@ -142,6 +143,8 @@ pub enum Change {
     Adopt(i64),
     /// An event turned out to be late.
     Late(i64),
+    /// What the event's scripts are given, and where they run.
+    Plan(i64, View),
     /// A run begins.
     RunStart(RunStart),
     /// A run has ended.
@@ -301,6 +304,11 @@ fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
                 run.attempt,
                 run.started.as_micros()
             ])?;
+        }
+        Change::Plan(seq, view) => {
+            // Strings and lists of them: there is nothing in it that JSON cannot say.
+            let plan = serde_json::to_string(view).unwrap_or_default();
+            statement(db, "UPDATE events SET plan = ?2 WHERE seq = ?1")?.execute(params![seq, plan])?;
         }
         Change::RunEnd(id, ended, outcome) => write_run_end(db, *id, *ended, outcome)?,
         Change::Begun(time) => {

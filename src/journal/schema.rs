@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction};
 use crate::fault;
 
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
-const MIGRATIONS: [&str; 1] = [
+const MIGRATIONS: [&str; 2] = [
     // Times are microseconds since the epoch.
     "CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
@@ -65,6 +65,9 @@ const MIGRATIONS: [&str; 1] = [
         error   TEXT
      ) STRICT;
      CREATE INDEX runs_seq ON runs (seq);",
+    // What the event's scripts are given beside the variables that all have, and the nodes
+    // they run on, as JSON (`View`). Never the opcode's input, which may hold secrets.
+    "ALTER TABLE events ADD COLUMN plan TEXT;",
 ];
 
 /// The version of the journal that this program writes.

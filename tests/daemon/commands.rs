@@ -188,6 +188,7 @@ fn env_says_what_is_wrong() {
 fn check_finds_what_is_wrong_and_says_what_to_do() {
     use std::os::unix::fs::PermissionsExt;
     let tree = Tree::with_log();
+    tree.put_data("config.data", r#"{"serial_no": 1, "cluster": {}}"#);
     let said = tree.cli(&["check"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(

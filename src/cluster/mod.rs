@@ -1,4 +1,10 @@
-//! What the cluster says of itself: ssconf files in Ganeti's data directory.
+//! What the cluster says of itself: ssconf files in Ganeti's data directory, and its
+//! configuration.
+
+mod configuration;
+mod wconfd;
+
+pub use configuration::{Configuration, Found, Source};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +17,10 @@ pub const MASTER_NODE: &str = "ssconf_master_node";
 
 /// The file with the cluster's name (Ganeti: `ssconf.py`, `SS_CLUSTER_NAME`).
 const CLUSTER_NAME: &str = "ssconf_cluster_name";
+
+/// The file with the names of the nodes that are not offline, one a line (Ganeti:
+/// `ssconf.py`, `SS_ONLINE_NODES`).
+pub const ONLINE_NODES: &str = "ssconf_online_nodes";
 
 /// The largest ssconf file, in bytes (Ganeti: `ssconf.py`, `_MAX_SIZE`).
 const SSCONF_LIMIT: u64 = 128 * 1024;
@@ -52,8 +62,20 @@ impl Cluster {
         }
     }
 
+    /// The number of nodes that are not marked offline; 0 when it is not known.
+    pub fn online_nodes(&self) -> usize {
+        let nodes = self.text(ONLINE_NODES).unwrap_or_default().unwrap_or_default();
+        nodes.lines().filter(|line| !line.trim().is_empty()).count()
+    }
+
     /// The first line of a ssconf file; `None` when there is none.
     fn value(&self, name: &str) -> Result<Option<String>, SsconfError> {
+        let text = self.text(name)?.unwrap_or_default();
+        Ok(text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned))
+    }
+
+    /// A ssconf file; `None` when there is none.
+    fn text(&self, name: &str) -> Result<Option<String>, SsconfError> {
         let path = self.data_dir.join(name);
         let text = match regular_file::read(&path, SSCONF_LIMIT) {
             Ok(Some(bytes)) => {
@@ -62,8 +84,7 @@ impl Cluster {
             Ok(None) => return Ok(None),
             Err(error) => Err(error),
         };
-        let text = text.map_err(|error| SsconfError { path, error })?;
-        Ok(text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned))
+        text.map(Some).map_err(|error| SsconfError { path, error })
     }
 }
 

@@ -1,0 +1,74 @@
+//! The cluster's configuration, and the other nodes' daemons.
+
+use std::thread;
+
+use super::{Finding, fail, note, ok};
+use crate::cluster::{Cluster, Configuration, Source, system_name};
+use crate::config::ClusterConfig;
+use crate::daemon::planner::daemon_address;
+use crate::noded::NodeDaemons;
+use crate::settings::{Nodes, Settings};
+
+/// Node daemons that are asked at the same time.
+const AT_A_TIME: usize = 32;
+
+/// Checks where specialised variables come from, and the nodes that hooks may run on.
+pub fn check(settings: &Settings) -> Vec<Finding> {
+    let this = if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() };
+    let master = Cluster::new(&settings.paths.data_dir).master().unwrap_or_default();
+    let is_master = master.as_ref() == Some(&this);
+    if master.is_none() {
+        return vec![];
+    }
+    let mut configuration = Configuration::new(&settings.paths);
+    let found = configuration.read();
+    let socket = configuration.socket().display();
+    let mut findings = vec![match (found.source, found.problem) {
+        (Source::Nowhere, _) if !is_master => {
+            note("wconfd", "runs on the master only; a master candidate has config.data, this node has not")
+        }
+        (_, Some(problem)) => fail("wconfd", problem),
+        (Source::Wconfd, None) => ok("wconfd", format!("{socket} answers")),
+        (_, None) if is_master => note(
+            "wconfd",
+            format!(
+                "nobody answers at {socket}; config.data is used. Do Ganeti's daemons run? If so, paths.ganeti-run-dir is wrong"
+            ),
+        ),
+        (_, None) => ok("wconfd", "runs on the master only; config.data can be read here"),
+    }];
+    if let Some(config) = found.config.filter(|_| settings.hooks.nodes == Nodes::Targets) {
+        let others = config.node_names().filter(|name| *name != this).map(str::to_owned);
+        let mut others: Vec<String> = others.collect();
+        others.sort();
+        findings.extend(check_nodes(settings, &config, &others));
+    }
+    findings
+}
+
+/// Asks nodes side by side: one that is down costs its time limits, many no more.
+fn check_nodes(settings: &Settings, config: &ClusterConfig, nodes: &[String]) -> Vec<Finding> {
+    let daemons = NodeDaemons::new(&settings.paths.data_dir);
+    let mut findings = Vec::new();
+    for some in nodes.chunks(AT_A_TIME) {
+        thread::scope(|scope| {
+            let asked: Vec<_> =
+                some.iter().map(|node| scope.spawn(|| check_node(&daemons, config, node))).collect();
+            findings.extend(asked.into_iter().filter_map(|node| node.join().ok()));
+        });
+    }
+    findings
+}
+
+fn check_node(daemons: &NodeDaemons, config: &ClusterConfig, node: &str) -> Finding {
+    if config.is_offline(node) {
+        return note("node", format!("{node} is marked offline; no hook runs there"));
+    }
+    let Some(address) = daemon_address(config, node) else {
+        return fail("node", format!("{node} has no address in the configuration; run `gnt-cluster verify`"));
+    };
+    match daemons.version(address) {
+        Ok(version) => ok("node", format!("{node} runs hooks (node daemon, protocol {version})")),
+        Err(error) => fail("node", format!("{node}: {error}")),
+    }
+}
