@@ -238,7 +238,8 @@ impl Daemon {
                 Task::Script { .. } => self.workers.submit(work),
                 Task::Node { .. } => self.callers.submit(work),
             };
-            if let Err((work, error)) = submitted {
+            if let Err(failure) = submitted {
+                let (work, error) = *failure;
                 self.postponed(work, format!("has no thread to run it: {}", explain(&error)));
             }
         }

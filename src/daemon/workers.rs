@@ -130,13 +130,13 @@ impl Workers {
     ///
     /// # Errors
     /// When there is no thread and none can be started; the work comes back.
-    pub fn submit(&mut self, work: Work) -> Result<(), (Work, io::Error)> {
+    pub fn submit(&mut self, work: Work) -> Result<(), Box<(Work, io::Error)>> {
         if self.idle.load(Ordering::Acquire) <= self.queue.len()
             && self.threads.len() < self.max
             && let Err(error) = self.start_thread()
             && self.threads.is_empty()
         {
-            return Err((work, error));
+            return Err(Box::new((work, error)));
         }
         if let Some(sender) = &self.work {
             let _ = sender.send(work);
