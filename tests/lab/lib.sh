@@ -157,6 +157,9 @@ lab_furnish_base() {
             cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
             printf "%s\n" "StrictHostKeyChecking no" "UserKnownHostsFile /dev/null" \
                 "LogLevel ERROR" >/root/.ssh/config
+            # Job processes take no notice of SIGTERM: do not wait long for them.
+            mkdir -p /etc/systemd/system.conf.d
+            printf "%s\n" "[Manager]" "DefaultTimeoutStopSec=10s" >/etc/systemd/system.conf.d/lab.conf
             mkdir -p /etc/ganeti /srv/ganeti/file-storage
             echo /srv/ganeti/file-storage >/etc/ganeti/file-storage-paths
         ' bash "${LAB_PACKAGES[@]}" </dev/null) || code=$?
@@ -394,7 +397,7 @@ node_pull() {
 node_stop() {
     local leader
     leader=$(node_leader "$1") || return 0
-    kill -s RTMIN+4 "$leader" && lab_wait 60 "$1 to stop" node_is_down "$1"
+    kill -s RTMIN+4 "$leader" && lab_wait 120 "$1 to stop" node_is_down "$1"
 }
 
 node_start() {
@@ -410,7 +413,7 @@ node_reboot() {
 
 # Waits until another init than LEADER runs the node.
 node_wait_next() {
-    lab_wait 60 "$1 to go down" node_has_left "$1" "$2" && node_wait_up "$1"
+    lab_wait 120 "$1 to go down" node_has_left "$1" "$2" && node_wait_up "$1"
 }
 
 node_has_left() {
