@@ -28,6 +28,7 @@ use crate::job::JobId;
 use crate::journal::{Change, EventState, FILE, Filter, History, Journal, JournalError, Loaded};
 use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
+use crate::process::priority;
 use crate::queue::read::JobReader;
 use crate::regular_file;
 use crate::settings::{Findings, Settings};
@@ -165,6 +166,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         waiters: Vec::new(),
         watchdog: Watchdog::new(),
     };
+    // The watcher, which is started from here, as well.
+    priority::raise();
     daemon.start(loaded);
     daemon.main_loop();
     daemon.end();

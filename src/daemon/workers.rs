@@ -14,6 +14,7 @@ use super::message::Message;
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::Environment;
 use crate::hook::run::{Limits, run};
+use crate::process::priority;
 
 /// One script to run.
 #[derive(Debug)]
@@ -77,6 +78,7 @@ impl Workers {
         let builder = thread::Builder::new().name("hook".to_owned()).stack_size(STACK_SIZE);
         idle.fetch_add(1, Ordering::AcqRel);
         let started = builder.spawn(move || {
+            priority::reset();
             for Work { run: id, seq, script, env, limits } in queue {
                 idle.fetch_sub(1, Ordering::AcqRel);
                 let outcome = run(&script, &env, limits, Some(stop.as_fd()));
