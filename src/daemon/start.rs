@@ -32,6 +32,7 @@ use crate::noded::NodeDaemons;
 use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
 use crate::process::inherited;
+use crate::process::priority;
 use crate::queue::read::JobReader;
 use crate::regular_file;
 use crate::settings::{Findings, Settings};
@@ -191,6 +192,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         waiters: Vec::new(),
         watchdog: Watchdog::new(),
     };
+    // The watcher, which is started from here, as well.
+    priority::raise();
     daemon.start(loaded);
     daemon.main_loop();
     daemon.end();

@@ -20,6 +20,7 @@ use crate::hook::outcome::Outcome;
 use crate::hook::plan::Environment;
 use crate::hook::run::{Limits, run};
 use crate::noded::{NodeDaemons, Request};
+use crate::process::priority;
 
 /// One run.
 #[derive(Debug)]
@@ -151,6 +152,7 @@ impl Workers {
         let builder = thread::Builder::new().name("hook".to_owned()).stack_size(STACK_SIZE);
         idle.fetch_add(1, Ordering::AcqRel);
         let started = builder.spawn(move || {
+            priority::reset();
             for work in queue {
                 idle.fetch_sub(1, Ordering::AcqRel);
                 let ended = work.run(stop.as_fd());

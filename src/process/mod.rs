@@ -10,6 +10,7 @@ pub mod held_file;
 pub mod hold;
 pub mod inherited;
 pub mod livelock;
+pub mod priority;
 pub mod stat;
 
 use std::io;

@@ -198,3 +198,20 @@ fn an_opcode_that_has_ended_when_it_is_seen_is_late_and_counted() {
     assert_eq!(tree.told(), ["1.0.pre late", "1.0.post succeeded"]);
     assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=yes attempt=1");
 }
+
+#[test]
+fn hooks_do_not_inherit_the_watchers_priority() {
+    let tree = Tree::new();
+    tree.set("hooks.pre", "\"hold\"");
+    tree.hook("pre", "10-log", "echo pre $(nice) >>LOG");
+    tree.hook("post", "10-log", "echo post $(nice) >>LOG");
+    let daemon = tree.start();
+    let (mut job, process) = waiting(&tree, 1);
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    tree.put(job.succeeds(0));
+    process.exit();
+    daemon.wait_done(&["1.0.post"]);
+    let given = rustix::process::getpriority_process(None).unwrap();
+    assert_eq!(tree.hook_log(), [format!("pre {given}"), format!("post {given}")]);
+}
