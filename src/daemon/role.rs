@@ -40,6 +40,11 @@ impl Daemon {
     /// Asks ssconf who is master, before anything is dispatched.
     pub(super) fn update_role(&mut self) {
         match self.cluster.master() {
+            // The cluster was destroyed under its master. Nobody else can run the hooks of
+            // its last opcodes, so this node does.
+            Ok(None) if self.role == Role::Master => {
+                self.problems.remove("master");
+            }
             Ok(master) => {
                 self.problems.remove("master");
                 if self.master != master {

@@ -112,6 +112,23 @@ fn a_master_that_is_one_no_more_stops_delivering() {
 }
 
 #[test]
+fn the_last_opcode_of_a_destroyed_cluster_has_its_post_hook() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    let mut job = Job::new(1, &["OP_CLUSTER_DESTROY"]);
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    // Ganeti removes its data before it writes the job's last version.
+    fs::remove_file(tree.path("data").join(MASTER)).unwrap();
+    tree.put(job.succeeds(0));
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.event("1.0.post")["state"], "done");
+    // Whose this node is next, the next cluster says.
+    tree.put_data(MASTER, OTHER_NODE);
+    daemon.wait_log("is standby now", 1);
+}
+
+#[test]
 fn back_and_forth_within_a_hook_keeps_the_order() {
     let tree = Tree::new();
     tree.log_hook("pre", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");
