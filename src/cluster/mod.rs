@@ -15,6 +15,10 @@ use crate::regular_file::{self, ReadError};
 /// The file with the master's name (Ganeti: `ssconf.py`, `SS_MASTER_NODE`).
 pub const MASTER_NODE: &str = "ssconf_master_node";
 
+/// What stands in it while a cluster is being destroyed (Ganeti:
+/// `src/Ganeti/WConfd/Core.hs`, `prepareClusterDestruction`).
+const NO_MASTER: &str = "NO MASTER";
+
 /// The file with the cluster's name (Ganeti: `ssconf.py`, `SS_CLUSTER_NAME`).
 const CLUSTER_NAME: &str = "ssconf_cluster_name";
 
@@ -45,12 +49,13 @@ impl Cluster {
         Self { data_dir: data_dir.to_owned() }
     }
 
-    /// The master's name; `None` when this node belongs to no cluster.
+    /// The master's name; `None` when this node belongs to no cluster, or to one that is
+    /// being destroyed.
     ///
     /// # Errors
     /// When the file is there but cannot be read.
     pub fn master(&self) -> Result<Option<String>, SsconfError> {
-        self.value(MASTER_NODE)
+        Ok(self.value(MASTER_NODE)?.filter(|name| name != NO_MASTER))
     }
 
     /// What every hook is told about the cluster; what cannot be read is left out.

@@ -118,7 +118,9 @@ fn the_last_opcode_of_a_destroyed_cluster_has_its_post_hook() {
     let mut job = Job::new(1, &["OP_CLUSTER_DESTROY"]);
     tree.put(job.runs(0));
     daemon.wait_done(&["1.0.pre"]);
-    // Ganeti removes its data before it writes the job's last version.
+    // Ganeti says so, and removes its data, before it writes the job's last version.
+    tree.put_data(MASTER, "NO MASTER");
+    daemon.fence();
     fs::remove_file(tree.path("data").join(MASTER)).unwrap();
     tree.put(job.succeeds(0));
     daemon.wait_done(&["1.0.post"]);
