@@ -16,7 +16,7 @@ use crate::regular_file::{self, ReadError};
 pub const MASTER_NODE: &str = "ssconf_master_node";
 
 /// What stands in it while a cluster is being destroyed (Ganeti:
-/// `src/Ganeti/WConfd/Core.hs`, `prepareClusterDestruction`).
+/// `src/Ganeti/WConfd/Ssconf.hs`, `mkSSConf`).
 const NO_MASTER: &str = "NO MASTER";
 
 /// The file with the cluster's name (Ganeti: `ssconf.py`, `SS_CLUSTER_NAME`).

@@ -129,7 +129,9 @@ impl Daemon {
         let view = delivery.plan.as_ref().map(|plan| &plan.view.variables);
         let (nothing, words) = (Environment::new(), self.settings.hooks.status_words);
         let specialised = view.unwrap_or(&nothing);
-        delivery.common = plan::common(seq, &delivery.event, specialised, &self.cluster.facts(), words);
+        let mut facts = self.cluster.facts();
+        facts.master = facts.master.or_else(|| self.master.clone());
+        delivery.common = plan::common(seq, &delivery.event, specialised, &facts, words);
         match scripts::list(&self.settings.paths.hooks_dir.join(directory)) {
             Ok(scripts) => {
                 delivery.scripts = scripts.into();

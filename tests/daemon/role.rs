@@ -114,6 +114,7 @@ fn a_master_that_is_one_no_more_stops_delivering() {
 #[test]
 fn the_last_opcode_of_a_destroyed_cluster_has_its_post_hook() {
     let tree = Tree::with_log();
+    tree.log_hook("post", "20-master", "echo \"master $GANETI_MASTER\" >>LOG");
     let daemon = tree.start();
     let mut job = Job::new(1, &["OP_CLUSTER_DESTROY"]);
     tree.put(job.runs(0));
@@ -125,6 +126,7 @@ fn the_last_opcode_of_a_destroyed_cluster_has_its_post_hook() {
     tree.put(job.succeeds(0));
     daemon.wait_done(&["1.0.post"]);
     assert_eq!(tree.event("1.0.post")["state"], "done");
+    assert!(tree.hook_log().contains(&format!("master {NODE}")), "{:#?}", tree.hook_log());
     // Whose this node is next, the next cluster says.
     tree.put_data(MASTER, OTHER_NODE);
     daemon.wait_log("is standby now", 1);
