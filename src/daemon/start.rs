@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Sender, unbounded};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -223,9 +223,11 @@ fn lock(state_dir: &Path) -> Result<File, StartError> {
     let path = state_dir.join(LOCK_FILE);
     let wrap = || io_error(format!("{} cannot be locked", path.display()));
     let file = File::create(&path).map_err(wrap())?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // A lock of the process, not of the file descriptor: a hook that is just being started
+    // when the daemon is killed must not keep it from the next daemon.
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(StartError::Locked(state_dir.to_owned())),
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(StartError::Locked(state_dir.to_owned())),
         Err(errno) => Err(wrap()(errno.into())),
     }
 }
