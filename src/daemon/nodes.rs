@@ -125,6 +125,7 @@ impl Daemon {
     ) {
         let Some(delivery) = self.deliveries.get_mut(&seq) else { return };
         let Some(request) = delivery.running.remove(&run) else { return };
+        self.problems.remove("hooks");
         if outcome.interrupted {
             delivery.interrupted = true;
             return;

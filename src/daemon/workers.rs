@@ -57,23 +57,15 @@ pub enum Task {
 impl Work {
     /// Does it, and tells how it ended.
     fn run(self, stop: BorrowedFd<'_>) -> Message {
-        let Self { run: id, seq, task } = self;
-        match task {
-            Task::Script { script, env, limits } => {
-                let outcome = run(&script, &env, limits, Some(stop));
-                if outcome.postponed {
-                    let task = Task::Script { script, env, limits };
-                    return Message::Postponed(
-                        Self { run: id, seq, task },
-                        outcome.error.unwrap_or_default(),
-                    );
-                }
-                Message::RunEnded { run: id, seq, outcome }
-            }
-            Task::Node { daemons, request } => {
-                let (outcome, scripts) = ask(&daemons, &request, stop);
-                Message::NodeEnded { run: id, seq, outcome, scripts }
-            }
+        let (outcome, scripts) = match &self.task {
+            Task::Script { script, env, limits } => (run(script, env, *limits, Some(stop)), Vec::new()),
+            Task::Node { daemons, request } => ask(daemons, request, stop),
+        };
+        let Self { run, seq, .. } = self;
+        match self.task {
+            _ if outcome.postponed => Message::Postponed(self, outcome.error.unwrap_or_default()),
+            Task::Script { .. } => Message::RunEnded { run, seq, outcome },
+            Task::Node { .. } => Message::NodeEnded { run, seq, outcome, scripts },
         }
     }
 }
@@ -95,7 +87,8 @@ fn ask(daemons: &NodeDaemons, request: &Request, stop: BorrowedFd<'_>) -> (Outco
     match result {
         Some(Ok(scripts)) => (Outcome { code: Some(0), seconds, ..Outcome::default() }, scripts),
         Some(Err(error)) if !is_stopped(Some(stop)) => {
-            (Outcome { seconds, ..Outcome::not_run(error.to_string()) }, Vec::new())
+            let postponed = error.is_shortage();
+            (Outcome { seconds, postponed, ..Outcome::not_run(error.to_string()) }, Vec::new())
         }
         _ => (Outcome { interrupted: true, seconds, ..Outcome::default() }, Vec::new()),
     }

@@ -87,3 +87,23 @@ pub fn migrate(db: &mut Connection, found: i64) -> rusqlite::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_journal_is_brought_up_once() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch(MIGRATIONS[0]).unwrap();
+        db.pragma_update(None, "user_version", 1).unwrap();
+        let insert =
+            "INSERT INTO events VALUES (7, 1, 0, 0, 'pre', 1, 'OP_TEST_DELAY', NULL, 1, 0, 0, 'done')";
+        db.execute_batch(insert).unwrap();
+        migrate(&mut db, 1).unwrap();
+        migrate(&mut db, VERSION).unwrap();
+        let found = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(found("PRAGMA user_version"), VERSION);
+        assert_eq!(found("SELECT seq FROM events WHERE plan IS NULL"), 7);
+    }
+}

@@ -21,6 +21,7 @@ use crate::event::Phase;
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::Environment;
 use crate::http;
+use crate::shortage::is_shortage;
 
 /// The port of node daemons (Ganeti: `constants.DEFAULT_NODED_PORT`).
 pub const PORT: u16 = 1811;
@@ -71,6 +72,17 @@ pub enum NodedError {
     /// It says no, or says something else.
     #[error("{0}: {1}")]
     Answer(SocketAddr, String),
+}
+
+impl NodedError {
+    /// Whether something was short here that may come back: nobody has been asked yet.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::Certificates(file) => file.is_shortage,
+            Self::Unreachable(_, error) => is_shortage(error),
+            _ => false,
+        }
+    }
 }
 
 /// The node daemons of the cluster with this data directory.

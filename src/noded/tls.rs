@@ -19,7 +19,8 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerM
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 
-use crate::regular_file;
+use crate::regular_file::{self, ReadError};
+use crate::shortage::is_shortage;
 
 /// The cluster's certificate and key, below the data directory (Ganeti: `pathutils.py`,
 /// `NODED_CERT_FILE`).
@@ -37,6 +38,8 @@ const LIMIT: u64 = 1024 * 1024;
 pub struct BadFile {
     path: PathBuf,
     what: String,
+    /// Whether it was not the file's fault.
+    pub is_shortage: bool,
 }
 
 /// The client's side: trusts the cluster's certificate alone, and shows this node's.
@@ -46,7 +49,11 @@ pub struct BadFile {
 pub fn client(data_dir: &Path) -> Result<ClientConfig, BadFile> {
     let server = data_dir.join(SERVER);
     let pem = read(&server)?;
-    let bad = |path: &Path, what: &dyn ToString| BadFile { path: path.to_owned(), what: what.to_string() };
+    let bad = |path: &Path, what: &dyn ToString| BadFile {
+        path: path.to_owned(),
+        what: what.to_string(),
+        is_shortage: false,
+    };
     let pinned = certificate(&pem).map_err(|what| bad(&server, &what))?;
     let provider = ring::default_provider();
     let pin = Pin::new(pinned, &provider).map_err(|what| bad(&server, &what))?;
@@ -65,11 +72,12 @@ pub fn client(data_dir: &Path) -> Result<ClientConfig, BadFile> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, BadFile> {
-    let bad = |what: String| BadFile { path: path.to_owned(), what };
+    let bad = |what: String, is_shortage| BadFile { path: path.to_owned(), what, is_shortage };
     match regular_file::read(path, LIMIT) {
         Ok(Some(pem)) => Ok(pem),
-        Ok(None) => Err(bad("does not exist".to_owned())),
-        Err(error) => Err(bad(error.to_string())),
+        Ok(None) => Err(bad("does not exist".to_owned(), false)),
+        Err(ReadError::Io(error)) if is_shortage(&error) => Err(bad(error.to_string(), true)),
+        Err(error) => Err(bad(error.to_string(), false)),
     }
 }
 

@@ -56,6 +56,10 @@ impl Totals {
         let view = opcodes::view(&scene, run.phase);
         self.compare_variables(run, &view);
         self.compare_nodes(run, &view);
+        let replayed = recording.replayed(run);
+        if replayed != Some(&view) {
+            self.fail(run, format!("replayed: {replayed:?}, not {view:?}"));
+        }
         let code = run.opcode.code();
         let table = (opcodes::hook_path(code), opcodes::object_type(code));
         if table != (Some(run.path.as_str()), run.object_type()) {

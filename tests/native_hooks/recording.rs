@@ -5,11 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ganeti_hookd::config::ClusterConfig;
-use ganeti_hookd::event::Phase;
-use ganeti_hookd::opcodes::{self, Scene};
+use ganeti_hookd::event::{EventKey, Phase};
+use ganeti_hookd::job::JobId;
+use ganeti_hookd::opcodes::{self, Scene, View};
+use ganeti_hookd::recording::parse_line;
+use ganeti_hookd::replay::Replay;
 use serde_json::{Map, Value};
 
 pub struct Recording {
+    /// What `replay` makes of the recording, by event.
+    replayed: BTreeMap<EventKey, View>,
     /// Contents of `config.data` by time.
     configs: Vec<(f64, String)>,
     opcodes: Vec<Opcode>,
@@ -24,7 +29,6 @@ pub struct Opcode {
     ended: f64,
     input_before: Map<String, Value>,
     input: Map<String, Value>,
-    result: Value,
 }
 
 /// One native hook on one node.
@@ -59,6 +63,18 @@ pub fn scenarios(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+fn replay(path: &Path) -> BTreeMap<EventKey, View> {
+    let mut replay = Replay::default();
+    let mut views = BTreeMap::new();
+    for (number, text) in fs::read(path).unwrap().split(|byte| *byte == b'\n').enumerate() {
+        let Some(line) = parse_line(number + 1, text).unwrap() else { continue };
+        for (_, event) in replay.line(&line).unwrap() {
+            views.insert(event.key, replay.view(&event));
+        }
+    }
+    views
+}
+
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -66,7 +82,12 @@ fn lines(path: &Path) -> Vec<Value> {
 
 impl Recording {
     pub fn read(scenario: &Path) -> Recording {
-        let mut recording = Recording { configs: Vec::new(), opcodes: Vec::new(), native: Vec::new() };
+        let mut recording = Recording {
+            replayed: replay(&scenario.join("events.jsonl")),
+            configs: Vec::new(),
+            opcodes: Vec::new(),
+            native: Vec::new(),
+        };
         for event in lines(&scenario.join("events.jsonl")) {
             let (Some(time), Some(path), Some(content)) =
                 (event["t"].as_f64(), event["path"].as_str(), event["content"].as_str())
@@ -100,18 +121,23 @@ impl Recording {
                     ended: f64::INFINITY,
                     input_before: input.clone(),
                     input: input.clone(),
-                    result: Value::Null,
                 });
                 continue;
             };
             if known.ended.is_infinite() {
                 known.input = input.clone();
-                known.result = op["result"].clone();
                 if op["status"] == "success" || op["status"] == "error" {
                     known.ended = time;
                 }
             }
         }
+    }
+
+    /// What `replay` makes of a run's event.
+    pub fn replayed(&self, run: &Run<'_>) -> Option<&View> {
+        let job = JobId::from_file_name(run.opcode.job.as_bytes())?;
+        let op = u32::try_from(run.opcode.index).ok()?;
+        self.replayed.get(&EventKey { job, op, phase: run.phase })
     }
 
     /// All runs. A native line that fits no opcode, or more than one, is an error.

@@ -1,11 +1,12 @@
 //! The cluster's configuration, and the other nodes' daemons.
 
+use std::path::Path;
 use std::thread;
 
 use super::{Finding, fail, note, ok};
-use crate::cluster::{Cluster, Configuration, Source, system_name};
+use crate::cluster::{Cluster, Configuration, Found, Source};
 use crate::config::ClusterConfig;
-use crate::daemon::planner::daemon_address;
+use crate::daemon::{node_name, planner::daemon_address};
 use crate::noded::NodeDaemons;
 use crate::settings::{Nodes, Settings};
 
@@ -14,16 +15,25 @@ const AT_A_TIME: usize = 32;
 
 /// Checks where specialised variables come from, and the nodes that hooks may run on.
 pub fn check(settings: &Settings) -> Vec<Finding> {
-    let this = if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() };
-    let master = Cluster::new(&settings.paths.data_dir).master().unwrap_or_default();
-    let is_master = master.as_ref() == Some(&this);
-    if master.is_none() {
+    let this = node_name(settings);
+    let Some(master) = Cluster::new(&settings.paths.data_dir).master().unwrap_or_default() else {
         return vec![];
-    }
+    };
     let mut configuration = Configuration::new(&settings.paths);
     let found = configuration.read();
-    let socket = configuration.socket().display();
-    let mut findings = vec![match (found.source, found.problem) {
+    let mut findings = vec![check_source(&found, configuration.socket(), master == this)];
+    if let Some(config) = found.config.filter(|_| settings.hooks.nodes == Nodes::Targets) {
+        let others = config.node_names().filter(|name| *name != this).map(str::to_owned);
+        let mut others: Vec<String> = others.collect();
+        others.sort();
+        findings.extend(check_nodes(settings, &config, &others));
+    }
+    findings
+}
+
+fn check_source(found: &Found, socket: &Path, is_master: bool) -> Finding {
+    let socket = socket.display();
+    match (found.source, &found.problem) {
         (Source::Nowhere, _) if !is_master => {
             note("wconfd", "runs on the master only; a master candidate has config.data, this node has not")
         }
@@ -36,14 +46,7 @@ pub fn check(settings: &Settings) -> Vec<Finding> {
             ),
         ),
         (_, None) => ok("wconfd", "runs on the master only; config.data can be read here"),
-    }];
-    if let Some(config) = found.config.filter(|_| settings.hooks.nodes == Nodes::Targets) {
-        let others = config.node_names().filter(|name| *name != this).map(str::to_owned);
-        let mut others: Vec<String> = others.collect();
-        others.sort();
-        findings.extend(check_nodes(settings, &config, &others));
     }
-    findings
 }
 
 /// Asks nodes side by side: one that is down costs its time limits, many no more.
