@@ -8,7 +8,13 @@
 mod harness;
 
 mod crash {
+    mod clock;
+    mod hooks;
+    mod input;
     mod kills;
+    mod limits;
+    mod mount;
     mod points;
+    mod room;
     mod supervised;
 }

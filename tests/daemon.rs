@@ -15,6 +15,7 @@ mod daemon {
     mod deaths;
     mod directories;
     mod environment;
+    mod large;
     mod nodes;
     mod order;
     mod overload;

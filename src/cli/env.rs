@@ -11,7 +11,7 @@ use crate::job::{self, JobId, Liveness};
 use crate::journal::{Filter, History};
 use crate::machine::{self, Progress};
 use crate::opcodes::{self, View};
-use crate::queue::read::JobReader;
+use crate::queue::read::{JOB_SIZE_LIMIT, JobReader};
 use crate::settings::Settings;
 
 /// Show the environment that a hook would get
@@ -45,7 +45,8 @@ impl Args {
             None if opcodes::hook_path(&event.op_code).is_none() => View::default(),
             None => planner::view_now(&settings.paths, &event),
         };
-        let facts = Cluster::new(&settings.paths.data_dir).facts();
+        let cluster = Cluster::new(&settings.paths.data_dir);
+        let facts = cluster.facts(cluster.master().unwrap_or_default());
         let common = plan::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
         let env = plan::for_run(&common, true, 1);
         let mut out = io::stdout().lock();
@@ -78,7 +79,7 @@ impl Args {
     /// The event that the job's file tells, or one like it if it has not come yet.
     fn supposed(&self, settings: &Settings) -> Result<Event, Failure> {
         let mut reader = JobReader::new(&settings.paths.queue_dir);
-        let in_queue = reader.queued(self.job).map_err(failed)?.map(<[u8]>::to_vec);
+        let in_queue = reader.queued(self.job, JOB_SIZE_LIMIT).map_err(failed)?.map(<[u8]>::to_vec);
         let bytes = match in_queue {
             Some(bytes) => bytes,
             None => reader.archived(self.job).map_err(failed)?.map(<[u8]>::to_vec).ok_or_else(|| {

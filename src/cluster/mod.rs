@@ -58,12 +58,13 @@ impl Cluster {
         Ok(self.value(MASTER_NODE)?.filter(|name| name != NO_MASTER))
     }
 
-    /// What every hook is told about the cluster; what cannot be read is left out.
-    pub fn facts(&self) -> ClusterFacts {
+    /// What every hook is told about the cluster with this master; what cannot be read is
+    /// left out.
+    pub fn facts(&self, master: Option<String>) -> ClusterFacts {
         ClusterFacts {
             data_dir: self.data_dir.display().to_string(),
             name: self.value(CLUSTER_NAME).unwrap_or_default(),
-            master: self.master().unwrap_or_default(),
+            master,
         }
     }
 

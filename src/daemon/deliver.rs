@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::planner::Plan;
+use super::planner::{Plan, Target};
 use super::role::Role;
 use super::workers::{Task, Work};
 use super::{Daemon, now};
@@ -77,6 +77,32 @@ impl Delivery {
         }
     }
 
+    /// A run of it has ended: it need not run again, whatever happens.
+    fn has_ended(&mut self, run: &RunStart) {
+        self.earlier.insert((run.node.clone(), run.script.clone()), (run.attempt, true));
+    }
+
+    /// A run of it has not begun after all.
+    fn put_back(&mut self, run: RunStart, task: Task) {
+        match task {
+            Task::Script { script: path, .. } => {
+                self.scripts.push_front(Script { name: run.script, path, refusal: None });
+            }
+            Task::Node { request, .. } => {
+                let target = Target { node: run.node, address: Some(request.address) };
+                self.plan.get_or_insert_default().targets.push(target);
+            }
+        }
+    }
+
+    /// Whether nothing of it runs or is to run.
+    fn is_over(&self) -> bool {
+        self.scripts.is_empty()
+            && self.running.is_empty()
+            && !self.interrupted
+            && self.plan.as_ref().is_none_or(|plan| plan.targets.is_empty())
+    }
+
     /// Whether a script of it runs on this node.
     fn runs_on(&self, node: &str) -> bool {
         self.running.values().any(|run| run.node == node)
@@ -129,8 +155,7 @@ impl Daemon {
         let view = delivery.plan.as_ref().map(|plan| &plan.view.variables);
         let (nothing, words) = (Environment::new(), self.settings.hooks.status_words);
         let specialised = view.unwrap_or(&nothing);
-        let mut facts = self.cluster.facts();
-        facts.master = facts.master.or_else(|| self.master.clone());
+        let facts = self.cluster.facts(self.master.clone());
         delivery.common = plan::common(seq, &delivery.event, specialised, &facts, words);
         match scripts::list(&self.settings.paths.hooks_dir.join(directory)) {
             Ok(scripts) => {
@@ -232,6 +257,32 @@ impl Daemon {
         self.retry_later();
     }
 
+    /// What the journal does not know to have begun has not: it begins anew when that can be
+    /// written, by what is true then. Meanwhile its job goes on, and the master may change.
+    pub(super) fn take_back_unwritten(&mut self) {
+        let (unwritten, written): (Vec<Work>, Vec<Work>) =
+            std::mem::take(&mut self.effects).into_iter().partition(|work| self.is_unwritten(work));
+        // Those were postponed in an earlier turn.
+        self.effects = written;
+        for work in unwritten {
+            let run = self.take_back(&work);
+            if let (Some(run), Some(delivery)) = (run, self.deliveries.get_mut(&work.seq)) {
+                delivery.put_back(run, work.task);
+                self.dispatch.postpone(work.seq);
+            }
+        }
+    }
+
+    fn is_unwritten(&self, work: &Work) -> bool {
+        self.changes.iter().any(|change| is_start_of(change, work))
+    }
+
+    /// Strikes the beginning of a run that has not begun, also from what is to be written.
+    pub(super) fn take_back(&mut self, work: &Work) -> Option<RunStart> {
+        self.changes.retain(|change| !is_start_of(change, work));
+        self.deliveries.get_mut(&work.seq)?.running.remove(&work.run)
+    }
+
     /// Has the scripts run that may.
     pub(super) fn submit_effects(&mut self) {
         for work in std::mem::take(&mut self.effects) {
@@ -262,16 +313,21 @@ impl Daemon {
                 self.failures.pop_front();
             }
         }
+        self.end_run(run, outcome);
+    }
+
+    /// A run has ended.
+    pub(super) fn end_run(&mut self, run: &RunStart, outcome: Outcome) {
+        if let Some(delivery) = self.deliveries.get_mut(&run.seq) {
+            delivery.has_ended(run);
+        }
         self.changes.push(Change::RunEnd(run.id, now(), outcome));
     }
 
     /// Finishes an event if nothing of it runs or is to run. Returns `false`: no script of
     /// it runs on this node.
     pub(super) fn finish_if_over(&mut self, seq: i64) -> bool {
-        let is_over = |delivery: &Delivery| {
-            delivery.scripts.is_empty() && delivery.running.is_empty() && !delivery.interrupted
-        };
-        self.deliveries.get(&seq).is_some_and(is_over) && self.finish(seq)
+        self.deliveries.get(&seq).is_some_and(Delivery::is_over) && self.finish(seq)
     }
 
     /// All scripts of an event have ended; the job's next event may begin. Returns
@@ -286,6 +342,11 @@ impl Daemon {
         }
         false
     }
+}
+
+/// Whether this is the beginning of that run.
+fn is_start_of(change: &Change, work: &Work) -> bool {
+    matches!(change, Change::RunStart(run) if run.id == work.run)
 }
 
 /// What went wrong with a run, in words.

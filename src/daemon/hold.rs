@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::observe::Version;
 use super::role::Role;
 use super::{Daemon, RETRY, Watched, now};
 use crate::event::{EventKey, Phase};
@@ -150,9 +151,17 @@ impl Daemon {
     /// Stops the job's process if its next opcode has just begun to execute and there
     /// are pre hooks to run before it. Nothing is written, planned or looked up before
     /// the signal that could wait.
-    pub(super) fn hold(&mut self, job: &Job<'_>) -> Attempt {
+    pub(super) fn hold(&mut self, job: &Job<'_>, version: Version) -> Attempt {
         let Some((op, executed)) = self.op_to_hold(job) else { return Attempt::NotNeeded };
         if self.starting {
+            return Attempt::TooLate(op);
+        }
+        if version == Version::Overtaken {
+            self.counters.holds_missed += 1;
+            log::warn!(
+                "job {} is not held: it went on while its file was read; its pre hooks run late",
+                job.id
+            );
             return Attempt::TooLate(op);
         }
         match self.try_hold(job.id, op, executed) {

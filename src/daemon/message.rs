@@ -1,5 +1,6 @@
 //! What the other threads tell the owner of the state.
 
+use super::large::Content;
 use super::planner::Plan;
 use super::workers::Work;
 use crate::api::Question;
@@ -15,6 +16,8 @@ pub enum Message {
     Overflow,
     /// A watched directory was removed or replaced.
     WatchLost,
+    /// Something was mounted or unmounted.
+    Mounts,
     /// The master's name may have changed.
     Cluster,
     /// The job's process has ended.
@@ -42,6 +45,15 @@ pub enum Message {
         outcome: Outcome,
         /// How each of the node's scripts ended.
         scripts: Vec<(String, Outcome)>,
+    },
+    /// A large job file has been read.
+    LargeRead {
+        /// The request's number.
+        number: u64,
+        /// The job.
+        id: JobId,
+        /// What the file holds.
+        content: Content,
     },
     /// What the scripts of an event are given, and where they run.
     Planned {

@@ -7,11 +7,13 @@
 
 mod deliver;
 mod hold;
+mod large;
 mod message;
 mod nodes;
 mod observe;
 pub mod planner;
 mod report;
+mod rewrite;
 mod role;
 mod start;
 mod workers;
@@ -29,7 +31,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 pub use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::dispatch::Dispatch;
-use crate::event::Event;
 use crate::fault;
 use crate::job::{JobId, Timestamp};
 use crate::journal::{Change, Journal};
@@ -42,13 +43,18 @@ use crate::settings::Settings;
 use crate::status::{Counters, FailedHook};
 use crate::tracker::{ProcessRef, Tracker};
 use deliver::Delivery;
+use large::LargeFiles;
 use message::Message;
 use planner::Planner;
-use role::Role;
+use role::{Role, StandbyEvent};
 use workers::{Work, Workers};
 
 /// Jobs that are looked at before what was found is written.
 const LOOKS_PER_TURN: usize = 1024;
+
+/// A larger job file, in bytes, is read by a thread of its own. One of this size takes
+/// about half a millisecond.
+const LARGE_FILE: u64 = 1024 * 1024;
 
 /// How long after a failure something is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -77,10 +83,10 @@ struct Daemon {
     numbers: Numbers,
     dispatch: Dispatch,
     deliveries: BTreeMap<i64, Delivery>,
-    /// There are events that may begin, and workers for them.
+    /// There are events that may begin, and nothing that keeps them from it.
     more_to_begin: bool,
     /// Events noticed in standby, oldest first.
-    standby: VecDeque<(i64, Event)>,
+    standby: VecDeque<StandbyEvent>,
     /// When the first start was; `None` until it is over.
     begun: Option<Timestamp>,
 
@@ -88,6 +94,7 @@ struct Daemon {
     sender: Sender<Message>,
     watch: Option<Watch>,
     reader: JobReader,
+    large: LargeFiles,
     exits: Exits,
     planner: Planner,
     daemons: NodeDaemons,
@@ -190,6 +197,7 @@ impl Daemon {
                 self.watch = None;
                 self.rescan = true;
             }
+            Message::Mounts => self.check_watch(),
             Message::Cluster => {
                 self.update_role();
                 self.look_for_other_nodes();
@@ -206,6 +214,7 @@ impl Daemon {
             Message::RunEnded { run, seq, outcome } => self.run_ended(run, seq, outcome),
             Message::Postponed(work, error) => self.postponed(work, error),
             Message::NodeEnded { run, seq, outcome, scripts } => self.node_ended(run, seq, outcome, scripts),
+            Message::LargeRead { number, id, content } => self.large_read(number, id, content),
             Message::Planned { seq, plan, problem } => self.planned(seq, plan, problem),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
@@ -216,7 +225,10 @@ impl Daemon {
     /// One turn: look, write, act.
     fn work(&mut self) {
         self.end_holds_in_time();
-        self.watchdog.ping();
+        if self.watchdog.ping() {
+            // A directory above them may have been renamed, which nobody tells.
+            self.check_watch();
+        }
         // What failed is tried again in this turn, and sets a new time if it fails again.
         self.take_retries();
         self.watch_again();
@@ -229,12 +241,12 @@ impl Daemon {
         }
         self.finish_start();
         self.prune();
-        self.commit();
         self.more_to_begin = false;
         if self.dispatch.is_ready() {
             self.update_role();
             self.begin_deliveries();
         }
+        // The events and the beginnings of their runs at once.
         self.commit();
         self.end_scripts_in_time();
     }
@@ -264,7 +276,7 @@ impl Daemon {
             self.numbers_changed = false;
         }
         if !self.changes.is_empty() {
-            if let Err(error) = self.journal.commit(&self.changes) {
+            if let Err(error) = self.write_changes() {
                 return self.stall(&error.to_string());
             }
             self.changes.clear();
@@ -274,6 +286,8 @@ impl Daemon {
             log::warn!("the journal can be written again; going on");
             self.stalled = false;
             self.problems.remove("journal");
+            // What waited for this begins in the next turn, at once.
+            self.more_to_begin = self.dispatch.is_ready();
         }
         self.submit_effects();
     }
@@ -286,6 +300,7 @@ impl Daemon {
         }
         self.stalled = true;
         self.let_all_go();
+        self.take_back_unwritten();
         self.retry_later();
         self.problems.insert("journal", error.to_owned());
     }
@@ -324,10 +339,9 @@ impl Daemon {
 
     /// Scripts that wait for the journal will not begin any more; the next start runs them.
     fn give_up_unstarted(&mut self) {
-        for work in self.effects.drain(..) {
-            self.changes.retain(|change| !matches!(change, Change::RunStart(run) if run.id == work.run));
+        for work in std::mem::take(&mut self.effects) {
+            self.take_back(&work);
             if let Some(delivery) = self.deliveries.get_mut(&work.seq) {
-                delivery.running.remove(&work.run);
                 delivery.interrupted = true;
             }
         }

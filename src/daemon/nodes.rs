@@ -4,9 +4,9 @@
 //! before it begins and after it ended, as a script's is; what the node tells of its
 //! single scripts is recorded beside it.
 
+use super::Daemon;
 use super::planner::{Plan, Target};
 use super::workers::{Task, Work};
-use super::{Daemon, now};
 use crate::hook::outcome::Outcome;
 use crate::hook::{self, plan};
 use crate::journal::{Change, RunStart};
@@ -137,7 +137,7 @@ impl Daemon {
             self.record(&run, outcome);
         }
         if outcome.succeeded() {
-            self.changes.push(Change::RunEnd(request.id, now(), outcome));
+            self.end_run(&request, outcome);
         } else {
             self.record(&request, outcome);
         }

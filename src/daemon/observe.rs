@@ -13,6 +13,7 @@ use crate::journal::{Change, EventState};
 use crate::machine::{self, Progress};
 use crate::numbers::Numbers;
 use crate::process::{self, Presence, livelock};
+use crate::queue::read::JOB_SIZE_LIMIT;
 use crate::queue::scan;
 use crate::regular_file::ReadError;
 use crate::settings::PreMode;
@@ -22,6 +23,17 @@ use crate::tracker::{Lateness, Look, process_of};
 /// How many of the last numbers are searched on a first start for jobs whose number was
 /// given out but which had not been written yet.
 const FIRST_START_GAP: i64 = 100;
+
+/// Which version of a job is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The newest one in the queue.
+    Queued,
+    /// One from the queue that has been replaced since.
+    Overtaken,
+    /// The one in the archive.
+    Archived,
+}
 
 impl Daemon {
     /// Compares the whole queue, and looks for jobs that came and were archived unseen.
@@ -82,16 +94,33 @@ impl Daemon {
     /// Looks at one job.
     pub(super) fn observe(&mut self, id: JobId) {
         let mut reader = std::mem::take(&mut self.reader);
-        match reader.queued(id) {
-            Ok(Some(bytes)) => self.version(id, bytes, false),
-            Ok(None) => {
-                self.bad_files.remove(&id);
-                self.gone(id, &mut reader);
+        let content = reader.queued(id, self.read_limit());
+        if let Err(ReadError::TooLarge { size: ..=JOB_SIZE_LIMIT, .. }) = content {
+            self.large.read(id);
+        } else {
+            self.large.forget(id);
+            match content {
+                Ok(Some(bytes)) => self.version(id, bytes, Version::Queued),
+                Ok(None) => {
+                    self.bad_files.remove(&id);
+                    self.gone(id, &mut reader);
+                }
+                Err(error) => self.unreadable(id, &error),
             }
-            Err(ReadError::Io(error)) => self.look_again(id, format!("cannot be read: {}", explain(&error))),
-            Err(error) => self.bad_file(id, error.to_string()),
         }
         self.reader = reader;
+    }
+
+    /// A job's file is there but cannot be read.
+    pub(super) fn unreadable(&mut self, id: JobId, error: &ReadError) {
+        match error {
+            ReadError::Io(error) => self.look_again(id, format!("cannot be read: {}", explain(error))),
+            ReadError::TooLarge { size, .. } => {
+                let limit = JOB_SIZE_LIMIT;
+                self.bad_file(id, ReadError::TooLarge { size: *size, limit }.to_string());
+            }
+            error => self.bad_file(id, error.to_string()),
+        }
     }
 
     /// A job that cannot be read or judged now, but may be in a while.
@@ -116,7 +145,7 @@ impl Daemon {
         };
         if wanted {
             match reader.archived(id) {
-                Ok(Some(bytes)) => self.version(id, bytes, true),
+                Ok(Some(bytes)) => self.version(id, bytes, Version::Archived),
                 Ok(None) => {}
                 Err(ReadError::Io(error)) => {
                     return self.look_again(id, format!("(archived) cannot be read: {}", explain(&error)));
@@ -164,8 +193,11 @@ impl Daemon {
         }
     }
 
-    /// A file that is not a job: say so once for each of its versions.
-    fn bad_file(&mut self, id: JobId, what: String) {
+    /// A file that is not a job: say so once, until it is one or has another fault.
+    pub(super) fn bad_file(&mut self, id: JobId, what: String) {
+        if self.bad_files.get(&id) == Some(&what) {
+            return;
+        }
         self.counters.bad_files += 1;
         let queue_dir = self.settings.paths.queue_dir.display();
         log::error!("{queue_dir}/{}: {what}; it is looked at again when it changes", id.file_name());
@@ -173,20 +205,28 @@ impl Daemon {
     }
 
     /// Compares one version of a job with what is known.
-    fn version(&mut self, id: JobId, bytes: &[u8], archived: bool) {
+    fn version(&mut self, id: JobId, bytes: &[u8], version: Version) {
+        match job::parse(id, bytes) {
+            Ok(job) => self.look_at(&job, version),
+            Err(error) => self.bad_file(id, error.to_string()),
+        }
+    }
+
+    /// Compares one version of a job with what is known.
+    pub(super) fn look_at(&mut self, job: &Job<'_>, version: Version) {
         self.counters.versions_read += 1;
-        let job = match job::parse(id, bytes) {
-            Ok(job) => job,
-            Err(error) => return self.bad_file(id, error.to_string()),
-        };
-        self.bad_files.remove(&id);
-        let liveness = if archived || job.is_final() { Liveness::Unknown } else { self.liveness(&job) };
+        self.bad_files.remove(&job.id);
+        // From before the end of its process nothing can be told about what it left.
+        let unfit = version == Version::Archived
+            || version == Version::Overtaken && self.dead.contains_key(&job.id)
+            || job.is_final();
+        let liveness = if unfit { Liveness::Unknown } else { self.liveness(job) };
         // Before everything that takes time.
-        let attempt = self.hold(&job);
-        let start = self.start_of(&job, archived);
-        let mut look = self.tracker.look(&job, liveness, start, self.lateness(), now());
+        let attempt = self.hold(job, version);
+        let start = self.start_of(job, version == Version::Archived);
+        let mut look = self.tracker.look(job, liveness, start, self.lateness(), now());
         self.judge(attempt, &mut look);
-        if tells_of_wait(&job) {
+        if tells_of_wait(job) {
             self.look_for_pre_hooks();
         }
         self.keep(look);

@@ -21,7 +21,7 @@ use crate::job::{self, OpInput};
 use crate::journal::History;
 use crate::noded;
 use crate::opcodes::View;
-use crate::queue::read::JobReader;
+use crate::queue::read::{JOB_SIZE_LIMIT, JobReader};
 use crate::settings::Paths;
 
 /// What the scripts of an event are given, and where they run.
@@ -146,7 +146,8 @@ impl Desk {
     fn input(&mut self, event: &Event) -> Option<OpInput> {
         let id = event.key.job;
         for archived in [false, true] {
-            let bytes = if archived { self.reader.archived(id) } else { self.reader.queued(id) };
+            let bytes =
+                if archived { self.reader.archived(id) } else { self.reader.queued(id, JOB_SIZE_LIMIT) };
             match bytes {
                 Ok(Some(bytes)) => return input_in(bytes, event),
                 Ok(None) => {}

@@ -30,12 +30,14 @@ impl Watchdog {
         self.next
     }
 
-    /// Pings if it is time.
-    pub fn ping(&mut self) {
-        if self.next.is_some_and(|next| Instant::now() >= next) {
+    /// Pings if it is time. Returns whether it was.
+    pub fn ping(&mut self) -> bool {
+        let is_due = self.next.is_some_and(|next| Instant::now() >= next);
+        if is_due {
             self.next = self.interval.map(|interval| Instant::now() + interval);
             notify(&[NotifyState::Watchdog]);
         }
+        is_due
     }
 
     /// Ready to do its work.

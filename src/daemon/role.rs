@@ -1,6 +1,7 @@
 //! Master or standby (design, section 7): only the master runs hooks.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -33,6 +34,26 @@ impl Role {
             Self::Master => "master",
             Self::Standby => "standby",
         }
+    }
+}
+
+/// An event noticed in standby.
+#[derive(Debug)]
+pub struct StandbyEvent {
+    /// Its number.
+    pub seq: i64,
+    /// The event.
+    pub event: Event,
+    /// When, by the clock that nobody sets; `None` for before that began.
+    noticed: Option<Instant>,
+}
+
+impl StandbyEvent {
+    /// An event that was noticed when it says.
+    pub fn new(seq: i64, event: Event) -> Self {
+        let age = now().as_micros().saturating_sub(event.time.as_micros());
+        let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
+        Self { seq, event, noticed: Instant::now().checked_sub(age) }
     }
 }
 
@@ -78,10 +99,9 @@ impl Daemon {
     /// by the old master; and whose process has ended can be told only now.
     fn take_over(&mut self) {
         fault::point("role.take-over");
-        let window = i64::try_from(self.settings.master.failover_window.as_micros()).unwrap_or(i64::MAX);
-        let since = now().as_micros().saturating_sub(window);
-        for (seq, mut event) in std::mem::take(&mut self.standby) {
-            if event.time.as_micros() >= since {
+        let window = self.settings.master.failover_window;
+        for StandbyEvent { seq, mut event, noticed } in std::mem::take(&mut self.standby) {
+            if noticed.is_some_and(|noticed| noticed.elapsed() <= window) {
                 event.late = true;
                 self.changes.push(Change::Adopt(seq));
                 self.deliver(seq, Delivery::new(event));
@@ -128,12 +148,19 @@ impl Daemon {
 
     /// Keeps an event for the case that this node becomes master within the window.
     pub(super) fn remember_in_standby(&mut self, seq: i64, event: Event) {
-        let window = i64::try_from(self.settings.master.failover_window.as_micros()).unwrap_or(i64::MAX);
-        let since = now().as_micros().saturating_sub(window);
-        while self.standby.front().is_some_and(|(_, event)| event.time.as_micros() < since) {
+        let window = self.settings.master.failover_window;
+        let is_old = |event: &StandbyEvent| event.noticed.is_none_or(|noticed| noticed.elapsed() > window);
+        while self.standby.front().is_some_and(is_old) {
             self.standby.pop_front();
         }
-        self.standby.push_back((seq, event));
+        self.standby.push_back(StandbyEvent::new(seq, event));
+    }
+
+    /// Looks whether the watched directories are still where they were.
+    pub(super) fn check_watch(&mut self) {
+        if self.watch.as_ref().is_some_and(|watch| !watch.is_current()) {
+            self.take(Message::WatchLost);
+        }
     }
 
     /// Watches the queue and the cluster's files, where that is not done or was lost.

@@ -16,13 +16,15 @@ use signal_hook::iterator::Signals;
 
 use super::deliver::Delivery;
 use super::hold::Holds;
+use super::large::LargeFiles;
 use super::message::Message;
 use super::planner::Planner;
 use super::report::Watchdog;
-use super::role::Role;
+use super::role::{Role, StandbyEvent};
 use super::workers::Workers;
 use super::{Daemon, now};
 use crate::api::{self, Backend, Question};
+use crate::clock;
 use crate::cluster::{Cluster, system_name};
 use crate::dispatch::Dispatch;
 use crate::fault;
@@ -33,9 +35,11 @@ use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
 use crate::process::inherited;
 use crate::process::priority;
+use crate::queue::mounts;
 use crate::queue::read::JobReader;
 use crate::regular_file;
 use crate::settings::{Findings, Settings};
+use crate::shortage::explain;
 use crate::status::Counters;
 use crate::tracker::Tracker;
 
@@ -74,7 +78,7 @@ pub enum StartError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The system says no.
-    #[error("{what}: {error}")]
+    #[error("{what}: {}", explain(error))]
     Io {
         /// What was tried.
         what: String,
@@ -117,6 +121,8 @@ pub fn node_name(settings: &Settings) -> String {
 /// When it cannot start. Once it runs it does not give up.
 pub fn run(config: &Path) -> Result<(), StartError> {
     inherited::reset_signals();
+    // Whatever the clock does from now on, it has been as slow as this.
+    let _ = clock::boot_time();
     let settings = read_settings(config)?;
     let paths = &settings.paths;
     make_dir(&paths.state_dir)?;
@@ -135,11 +141,14 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let backend = ApiBackend { state_dir: paths.state_dir.clone(), inbox: sender.clone() };
     let _api = api::serve(&paths.run_dir, backend)
         .map_err(io_error(format!("the API socket in {} cannot be made", paths.run_dir.display())))?;
+    watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;
     let exits = exits(sender.clone()).map_err(io_error("the ends of processes cannot be watched"))?;
     let workers = |max| Workers::new(sender.clone(), max).map_err(io_error("hooks cannot be run"));
     let (workers, callers) = (workers(usize::MAX)?, workers(CALLERS_MAX)?);
     let node = node_name(&settings);
     let planner = Planner::start(paths, sender.clone()).map_err(io_error("hooks cannot be planned"))?;
+    let large = LargeFiles::start(&paths.queue_dir, sender.clone())
+        .map_err(io_error("large job files cannot be read"))?;
     let mut daemon = Daemon {
         node,
         daemons: NodeDaemons::new(&paths.data_dir),
@@ -147,6 +156,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         role: Role::Standby,
         master: None,
         reader: JobReader::new(&paths.queue_dir),
+        large,
         config: config.to_owned(),
         settings,
         journal,
@@ -235,13 +245,17 @@ fn lock(state_dir: &Path) -> Result<File, StartError> {
 /// Opens the journal and reads it. A damaged one is set aside: it is better to start as
 /// on first start than not at all.
 fn open_journal(state_dir: &Path) -> Result<(Journal, Loaded), JournalError> {
+    if let Some(aside) = journal::put_in_place(state_dir, now()) {
+        log::warn!("the journal that was written anew is in place; the damaged one is {aside}");
+    }
     let open = || {
-        let journal = Journal::open(state_dir)?;
+        let mut journal = Journal::open(state_dir)?;
         let loaded = journal.load()?;
+        journal.checkpoint_aside(state_dir);
         Ok::<_, JournalError>((journal, loaded))
     };
     let error = match open() {
-        Err(error) if error.is_corrupt() => error,
+        Err(error) if error.is_unusable() => error,
         result => return result,
     };
     let aside = journal::set_aside(state_dir, now());
@@ -249,7 +263,11 @@ fn open_journal(state_dir: &Path) -> Result<(Journal, Loaded), JournalError> {
         "{error}; it is set aside as {aside}, and the daemon starts as on first start: \
          what happened since it last ran is not delivered"
     );
-    open()
+    let (mut journal, loaded) = open()?;
+    // Which numbers it had given out nobody knows; there were not as many as seconds.
+    let seconds = now().as_micros() / 1_000_000;
+    journal.give_out_none_below(seconds, seconds)?;
+    Ok((journal, loaded))
 }
 
 fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {
@@ -263,6 +281,12 @@ fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+fn watch_mounts(inbox: Sender<Message>) -> io::Result<()> {
+    mounts::watch(move || {
+        let _ = inbox.send(Message::Mounts);
+    })
 }
 
 fn exits(inbox: Sender<Message>) -> io::Result<Exits> {
@@ -303,7 +327,7 @@ impl Daemon {
     /// Takes up what an earlier life left, and compares it with the queue.
     fn start(&mut self, loaded: Loaded) {
         self.tracker = loaded.tracker;
-        self.standby = loaded.standby.into();
+        self.standby = loaded.standby.into_iter().map(|(seq, event)| StandbyEvent::new(seq, event)).collect();
         self.update_role();
         for mut undelivered in loaded.undelivered {
             let seq = undelivered.seq;

@@ -4,14 +4,16 @@
 //! executable, anything else is skipped; byte order. Beyond Ganeti, a directory or
 //! script that somebody else could have written is refused: it would run as root.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Access;
+use rustix::io::Errno;
 
 use crate::shortage::{explain, is_shortage};
 
@@ -107,48 +109,58 @@ fn is_script_name(name: &[u8]) -> bool {
 /// The script of this name, if it is an executable file.
 fn script(dir: &Path, name: &str) -> Option<Script> {
     let path = dir.join(name);
-    let metadata = std::fs::metadata(&path).ok()?;
-    let executable = rustix::fs::access(&path, Access::EXEC_OK).is_ok();
-    if !metadata.is_file() || !executable {
+    let link = std::fs::symlink_metadata(&path).ok()?;
+    let is_link = link.is_symlink();
+    let is_file = if is_link { std::fs::metadata(&path).ok()?.is_file() } else { link.is_file() };
+    if !is_file || rustix::fs::access(&path, Access::EXEC_OK).is_err() {
         return None;
     }
-    let refusal = trust_script(&path).err();
+    // Where it is a link, the path to the file it names is what counts.
+    let refusal = if is_link { trust_path(&path) } else { trust(&path, &link, false) }.err();
     Some(Script { name: name.to_owned(), path, refusal })
-}
-
-/// Trusts a script, and, where it is a link, the path to the file it names.
-fn trust_script(path: &Path) -> Result<(), Refusal> {
-    let unreadable = |error: io::Error| Refusal::unreadable(path, &error);
-    let link = std::fs::symlink_metadata(path).map_err(unreadable)?;
-    if link.is_symlink() {
-        trust_path(&path.canonicalize().map_err(unreadable)?)
-    } else {
-        trust(path, &link, false)
-    }
 }
 
 /// Trusts a path when nobody else could have put something there: every directory down
 /// to it, and itself. Directories above it may be sticky, as `/tmp` is.
 fn trust_path(path: &Path) -> Result<(), Refusal> {
-    let path = path.canonicalize().map_err(|error| Refusal::unreadable(path, &error))?;
-    for (depth, ancestor) in path.ancestors().enumerate() {
-        let metadata = std::fs::metadata(ancestor).map_err(|error| Refusal::unreadable(ancestor, &error))?;
-        trust(ancestor, &metadata, depth > 0)?;
+    let unreadable = |error: io::Error| Refusal::unreadable(path, &error);
+    let mut path = Cow::Borrowed(path);
+    let mut ancestors = link_free(&path).map_err(unreadable)?;
+    if ancestors.is_none() {
+        path = path.canonicalize().map_err(unreadable)?.into();
+        ancestors = link_free(&path).map_err(unreadable)?;
+    }
+    // A link again: somebody is at work there, who may well be somebody else.
+    let ancestors = ancestors.ok_or_else(|| unreadable(Errno::LOOP.into()))?;
+    for (depth, (ancestor, metadata)) in path.ancestors().zip(&ancestors).enumerate() {
+        trust(ancestor, metadata, depth > 0)?;
     }
     Ok(())
+}
+
+/// What a path and its ancestors are, the path first; `None` when one of them is a link, or
+/// the path does not begin at the root.
+fn link_free(path: &Path) -> io::Result<Option<Vec<Metadata>>> {
+    let is_plain = |component| matches!(component, Component::RootDir | Component::Normal(_));
+    if !path.is_absolute() || !path.components().all(is_plain) {
+        return Ok(None);
+    }
+    let ancestors: Vec<Metadata> =
+        path.ancestors().map(std::fs::symlink_metadata).collect::<io::Result<_>>()?;
+    Ok((!ancestors.iter().any(Metadata::is_symlink)).then_some(ancestors))
 }
 
 fn trust(path: &Path, metadata: &Metadata, may_be_sticky: bool) -> Result<(), Refusal> {
     const GROUP_WRITE: u32 = 0o020;
     const OTHER_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    if metadata.uid() != 0 && metadata.uid() != uid {
+    let is_us = |uid: u32| uid == 0 || uid == rustix::process::geteuid().as_raw();
+    let is_our_group = |gid: u32| gid == 0 || gid == rustix::process::getegid().as_raw();
+    if !is_us(metadata.uid()) {
         return Err(Refusal::Owner { path: path.display().to_string(), uid: metadata.uid() });
     }
     let mode = metadata.mode() & 0o7777;
-    let group_is_ours = metadata.gid() == 0 || metadata.gid() == gid;
-    let writable = mode & OTHER_WRITE != 0 || (mode & GROUP_WRITE != 0 && !group_is_ours);
+    let writable = mode & OTHER_WRITE != 0 || (mode & GROUP_WRITE != 0 && !is_our_group(metadata.gid()));
     if writable && !(may_be_sticky && mode & STICKY != 0) {
         return Err(Refusal::Writable { path: path.display().to_string(), mode });
     }

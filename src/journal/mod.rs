@@ -4,10 +4,13 @@
 //! a run is marked before it starts and after it ends. SQLite in WAL mode; a commit is
 //! safe against the death of the daemon at any moment.
 
+mod aside;
+mod checkpoints;
 mod history;
 mod load;
 mod schema;
 
+pub use aside::{put_in_place, set_aside};
 pub use history::{Filter, History, HistoryEvent, RunRecord};
 pub use load::{Loaded, Undelivered};
 
@@ -15,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, ErrorCode, params};
+
+use checkpoints::Checkpoints;
 
 use crate::event::Event;
 use crate::fault;
@@ -43,6 +48,15 @@ pub enum JournalError {
         #[source]
         error: rusqlite::Error,
     },
+    /// A new one cannot be written in place of a damaged one.
+    #[error("{path}: {error}")]
+    Anew {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
     /// Written by a newer version of this program.
     #[error(
         "journal {path} was written by a newer ganeti-hookd (journal version {found}, this program knows {}); install that version again",
@@ -59,34 +73,29 @@ pub enum JournalError {
 impl JournalError {
     /// Whether the file is not a journal, or a damaged one: not a database, or one of
     /// another shape or with other values than we write.
-    pub fn is_corrupt(&self) -> bool {
-        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    pub fn is_unusable(&self) -> bool {
+        use rusqlite::Error::{
+            FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError,
+        };
         let Self::Sqlite { error, .. } = self else { return false };
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => true,
-            Some(_) => false,
+            Some(ErrorCode::Unknown) => true,
+            Some(_) => self.is_damaged(),
             None => matches!(
                 error,
-                FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+                FromSqlConversionFailure(..)
+                    | IntegralValueOutOfRange(..)
+                    | InvalidColumnType(..)
+                    | SqlInputError { .. }
             ),
         }
     }
-}
 
-/// Puts a damaged journal out of the way, and tells its new name.
-pub fn set_aside(state_dir: &Path, now: Timestamp) -> String {
-    let suffix = format!("damaged-{}", now.as_micros() / 1_000_000);
-    fault::point("journal.before-aside");
-    // The journal itself goes last: whoever finds it sees to what is left of this.
-    for part in ["-wal", "-shm", ""] {
-        let name = format!("{FILE}{part}");
-        let _ = std::fs::rename(state_dir.join(&name), state_dir.join(format!("{name}.{suffix}")));
-        if part == "-wal" {
-            fault::point("journal.between-aside");
-        }
+    /// Whether the file has been damaged.
+    pub fn is_damaged(&self) -> bool {
+        let Self::Sqlite { error, .. } = self else { return false };
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
     }
-    fault::point("journal.after-aside");
-    format!("{FILE}.{suffix}")
 }
 
 /// What becomes of an event.
@@ -165,6 +174,9 @@ pub struct Journal {
     numbers: Numbers,
     next_seq: i64,
     next_run: i64,
+    /// No event is of a job with a higher number.
+    highest_job: i64,
+    checkpoints: Option<Checkpoints>,
 }
 
 impl Journal {
@@ -185,10 +197,11 @@ impl Journal {
         let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ";
         let next_seq = number(&format!("{last} 'events'")).map_err(wrap)? + 1;
         let next_run = number(&format!("{last} 'runs'")).map_err(wrap)? + 1;
+        let highest_job = number("SELECT coalesce(max(job), 0) FROM events").map_err(wrap)?;
         let numbers = load::numbers(&db).map_err(wrap)?;
         // From here on somebody waits for each commit, and tries again.
         db.busy_timeout(COMMIT_PATIENCE).map_err(wrap)?;
-        Ok(Self { db, path, numbers, next_seq, next_run })
+        Ok(Self { db, path, numbers, next_seq, next_run, highest_job, checkpoints: None })
     }
 
     /// Everything that a start needs to know.
@@ -204,6 +217,9 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read.
     pub fn progress(&self, id: JobId, received: Timestamp) -> Result<Option<Progress>, JournalError> {
+        if id.get() > self.highest_job {
+            return Ok(None);
+        }
         load::progress(&self.db, id, received).map_err(|error| self.wrap(error))
     }
 
@@ -228,26 +244,45 @@ impl Journal {
     }
 
     fn try_commit(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
-        let known = &mut self.numbers;
-        let mut numbers = None;
         fault::point("journal.before-commit");
-        let tx = self.db.unchecked_transaction()?;
+        statement(&self.db, "BEGIN IMMEDIATE")?.execute([])?;
+        let written = self.write_all(changes).and_then(|numbers| {
+            fault::point("journal.within-commit");
+            statement(&self.db, "COMMIT")?.execute([])?;
+            Ok(numbers)
+        });
+        let numbers = written.inspect_err(|_| {
+            // SQLite may have done so itself.
+            let _ = self.db.execute_batch("ROLLBACK");
+        })?;
+        fault::point("journal.after-commit");
+        let events = changes.iter().filter_map(|change| match change {
+            Change::Event(_, event, _) => Some(event.key.job.get()),
+            _ => None,
+        });
+        self.highest_job = events.fold(self.highest_job, i64::max);
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.committed(changes.len());
+        }
+        if let Some(numbers) = numbers {
+            self.numbers = numbers;
+        }
+        Ok(())
+    }
+
+    /// Writes the changes inside of a transaction. Returns the job numbers, if they changed.
+    fn write_all(&self, changes: &[Change]) -> rusqlite::Result<Option<Numbers>> {
+        let mut numbers = None;
         for change in changes {
             match change {
                 Change::Numbers(new) => {
-                    write_numbers(&tx, numbers.as_ref().unwrap_or(known), new)?;
-                    numbers = Some(new.clone());
+                    write_numbers(&self.db, numbers.unwrap_or(&self.numbers), new)?;
+                    numbers = Some(new);
                 }
-                change => write(&tx, change)?,
+                change => write(&self.db, change)?,
             }
         }
-        fault::point("journal.within-commit");
-        tx.commit()?;
-        fault::point("journal.after-commit");
-        if let Some(numbers) = numbers {
-            *known = numbers;
-        }
-        Ok(())
+        Ok(numbers.cloned())
     }
 
     fn wrap(&self, error: rusqlite::Error) -> JournalError {
@@ -261,8 +296,10 @@ fn prepare(db: &Connection) -> rusqlite::Result<i64> {
     db.set_prepared_statement_cache_capacity(32);
     // Synced at checkpoints, not at each commit: a commit outlives the daemon but may
     // not outlive the machine, and then comparing with the queue finds its events again.
+    // Small pages (of a new journal): a commit changes a few bytes on each of several.
     db.execute_batch(
-        "PRAGMA journal_mode = WAL;
+        "PRAGMA page_size = 1024;
+         PRAGMA journal_mode = WAL;
          PRAGMA synchronous = NORMAL;
          PRAGMA foreign_keys = ON;
          PRAGMA cache_size = -1024;",
@@ -315,8 +352,15 @@ fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
             statement(db, "INSERT OR REPLACE INTO meta VALUES ('begun', ?1)")?.execute([time.as_micros()])?;
         }
         Change::Prune(before) => {
-            statement(db, "DELETE FROM events WHERE time < ?1 AND state <> 'pending'")?
-                .execute([before.as_micros()])?;
+            // The oldest ones, up to the first that is to be kept: after the clock was set
+            // back some are kept longer.
+            statement(
+                db,
+                "DELETE FROM events WHERE state <> 'pending' AND seq < coalesce(
+                    (SELECT seq FROM events WHERE time >= ?1 ORDER BY seq LIMIT 1),
+                    (SELECT max(seq) + 1 FROM events))",
+            )?
+            .execute([before.as_micros()])?;
         }
         Change::Numbers(_) => {}
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction};
 use crate::fault;
 
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     // Times are microseconds since the epoch.
     "CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
@@ -68,6 +68,8 @@ const MIGRATIONS: [&str; 2] = [
     // What the event's scripts are given beside the variables that all have, and the nodes
     // they run on, as JSON (`View`). Never the opcode's input, which may hold secrets.
     "ALTER TABLE events ADD COLUMN plan TEXT;",
+    // Each event paid for it, and once an hour it was of use.
+    "DROP INDEX events_time;",
 ];
 
 /// The version of the journal that this program writes.

@@ -4,7 +4,7 @@
 //! what to do, never more; nothing is said to a server that does not show the cluster's
 //! certificate.
 
-mod answer;
+pub mod answer;
 mod tls;
 
 use std::io;

@@ -4,8 +4,11 @@
 //! pidfd: it holds the job's livelock, its start fits the job, and it belongs to the
 //! owner of the queue or to root. One that somebody else has stopped is left to them.
 
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -118,19 +121,46 @@ fn syscall(pid: u32) -> Option<i64> {
 
 /// Whether one of the process's sockets is connected to a node daemon.
 fn talks_to_a_node_daemon(pid: u32) -> bool {
-    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")));
-    let connections: Vec<String> = tables
-        .iter()
-        .flatten()
-        .flat_map(|table| table.lines().filter_map(node_daemon_inode))
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
-    if connections.is_empty() {
-        return false;
+    let sockets = sockets(pid);
+    // The kernel takes milliseconds to tell of TCP, whose table is as large as the memory,
+    // and most job processes have nothing but Unix sockets.
+    if let Some(sockets) = &sockets {
+        let unix = table(pid, "unix");
+        let unix: BTreeSet<&str> = unix.lines().filter_map(unix_inode).collect();
+        if sockets.iter().all(|inode| unix.contains(inode.as_str())) {
+            return false;
+        }
     }
-    let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return true };
-    fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
-        .any(|target| connections.iter().any(|socket| target.as_os_str() == socket.as_str()))
+    ["tcp", "tcp6"].iter().any(|name| {
+        let is_its = |inode: &str| sockets.as_ref().is_none_or(|sockets| sockets.contains(inode));
+        table(pid, name).lines().filter_map(node_daemon_inode).any(is_its)
+    })
+}
+
+/// The inodes of a process's sockets; `None` when they cannot be told.
+fn sockets(pid: u32) -> Option<BTreeSet<String>> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let links = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    let inode = |link: PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+    Some(links.filter_map(inode).collect())
+}
+
+/// A table of sockets in the process's network (Linux: proc(5), `/proc/net`); empty when
+/// it cannot be read. Each read by which the kernel comes to its end costs a walk.
+fn table(pid: u32, name: &str) -> String {
+    const ROOM: usize = 64 * 1024;
+    let mut bytes = Vec::with_capacity(ROOM);
+    let read =
+        File::open(format!("/proc/{pid}/net/{name}")).and_then(|mut file| file.read_to_end(&mut bytes));
+    if let Err(error) = read {
+        log::debug!("/proc/{pid}/net/{name}: {error}");
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The inode in a line of `/proc/PID/net/unix`.
+fn unix_inode(line: &str) -> Option<&str> {
+    line.split_ascii_whitespace().nth(6)
 }
 
 /// The inode of a socket in a line of `/proc/PID/net/tcp` whose peer is a node daemon.
@@ -155,6 +185,21 @@ mod tests {
         assert_eq!(node_daemon_inode(&line("0A000203:0713")), Some("4711"));
         assert_eq!(node_daemon_inode(&line("0A000203:0714")), None);
         assert_eq!(node_daemon_inode("  sl  local_address rem_address   st"), None);
+    }
+
+    #[test]
+    fn sockets_are_told_apart_by_their_tables() {
+        let (unix_socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino.to_string();
+        let (unix_end, tcp) = (inode(unix_socket.as_fd()), inode(listener.as_fd()));
+        let pid = std::process::id();
+        let own = sockets(pid).unwrap();
+        assert!(own.contains(&unix_end) && own.contains(&tcp));
+        let unix = table(pid, "unix");
+        let unix: BTreeSet<&str> = unix.lines().filter_map(unix_inode).collect();
+        assert!(unix.contains(unix_end.as_str()) && !unix.contains(tcp.as_str()));
+        assert!(!talks_to_a_node_daemon(pid), "a listener has no peer");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use rustix::process::{getpriority_process, setpriority_process};
 /// The nice value of threads that may go first.
 const FIRST: i32 = -15;
 
+/// The nice value of threads that come last.
+const LAST: i32 = 19;
+
 /// The nice value that the daemon was given.
 static GIVEN: OnceLock<i32> = OnceLock::new();
 
@@ -31,6 +34,12 @@ pub fn reset() {
         // To be nicer than before is always allowed.
         let _ = setpriority_process(None, *given);
     }
+}
+
+/// Lets this thread come after all others: what it does takes long, and can wait.
+pub fn come_last() {
+    // To be nicer than before is always allowed.
+    let _ = setpriority_process(None, LAST);
 }
 
 #[cfg(test)]

@@ -24,12 +24,13 @@ impl JobReader {
         Self { queue_dir: queue_dir.to_owned(), buffer: Vec::new() }
     }
 
-    /// The content of the file of a job in the queue; `None` when it is not there.
+    /// The content of the file of a job in the queue, of at most `limit` bytes; `None` when
+    /// it is not there.
     ///
     /// # Errors
-    /// When the file is not one to read.
-    pub fn queued(&mut self, id: JobId) -> Result<Option<&[u8]>, ReadError> {
-        self.read(&self.queue_dir.join(id.file_name()))
+    /// When the file is not one to read; [`ReadError::TooLarge`] before anything is read.
+    pub fn queued(&mut self, id: JobId, limit: u64) -> Result<Option<&[u8]>, ReadError> {
+        self.read(&self.queue_dir.join(id.file_name()), limit)
     }
 
     /// The content of the file of a job in the archive; `None` when it is not there.
@@ -37,14 +38,19 @@ impl JobReader {
     /// # Errors
     /// When the file is not one to read.
     pub fn archived(&mut self, id: JobId) -> Result<Option<&[u8]>, ReadError> {
-        self.read(&self.queue_dir.join(id.archive_path()))
+        self.read(&self.queue_dir.join(id.archive_path()), JOB_SIZE_LIMIT)
     }
 
-    fn read(&mut self, path: &Path) -> Result<Option<&[u8]>, ReadError> {
+    /// Gives back the memory that a large file took.
+    pub fn give_back(&mut self) {
         if self.buffer.capacity() > BUFFER_KEEP {
             self.buffer = Vec::new();
         }
+    }
+
+    fn read(&mut self, path: &Path, limit: u64) -> Result<Option<&[u8]>, ReadError> {
+        self.give_back();
         self.buffer.clear();
-        Ok(read_into(path, JOB_SIZE_LIMIT, &mut self.buffer)?.then_some(self.buffer.as_slice()))
+        Ok(read_into(path, limit, &mut self.buffer)?.then_some(self.buffer.as_slice()))
     }
 }

@@ -14,6 +14,7 @@ use std::thread;
 use notify::event::{EventKind, EventKindMask, ModifyKind, RenameMode};
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::mounts::Place;
 use crate::{fault, shortage};
 
 /// What inotify hints at.
@@ -34,6 +35,15 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// Somebody must hear of it when the watching ends.
     relied_on: Arc<AtomicBool>,
+    /// Where the directories were.
+    places: Vec<Place>,
+}
+
+impl Watch {
+    /// Whether the directories' paths still lead to what is watched.
+    pub fn is_current(&self) -> bool {
+        self.places.iter().all(Place::is_current)
+    }
 }
 
 impl Drop for Watch {
@@ -94,7 +104,9 @@ pub fn watch(dirs: &[PathBuf], handler: impl FnMut(Hint<'_>) + Send + 'static) -
     };
     // From here on a failure drops the watcher by way of `Watch`, which can bear it.
     let watcher = RecommendedWatcher::new(dispatch, config).map_err(|error| explain(first, error))?;
-    let mut watch = Watch { watcher: Some(watcher), relied_on };
+    // First where they are: should one be replaced now, that shows.
+    let places = dirs.iter().map(|dir| Place::of(dir)).collect();
+    let mut watch = Watch { watcher: Some(watcher), relied_on, places };
     for dir in dirs {
         if let Some(watcher) = &mut watch.watcher {
             watcher.watch(dir, RecursiveMode::NonRecursive).map_err(|error| explain(dir, error))?;

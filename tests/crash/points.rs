@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::room::damage_while_running;
 use super::supervised::{LOGS, Supervised, check, wait_going};
 use crate::harness::{Job, NODE, OTHER_NODE, Tree};
 
@@ -20,16 +21,22 @@ const POINTS: &[(&str, u32)] = &[
     ("hook.before-start", 2),
     ("hook.started", 2),
     ("hook.ended", 2),
+    ("journal.anew-written", 1),
     ("journal.before-aside", 1),
     ("journal.between-aside", 1),
     ("journal.after-aside", 1),
     ("journal.within-migration", 1),
+    ("journal.before-commit", 2),
+    ("journal.before-commit", 3),
     ("journal.before-commit", 4),
-    ("journal.within-commit", 4),
-    ("journal.after-commit", 4),
-    ("journal.before-commit", 7),
-    ("journal.within-commit", 7),
-    ("journal.after-commit", 7),
+    ("journal.before-commit", 5),
+    ("journal.before-commit", 6),
+    ("journal.within-commit", 2),
+    ("journal.after-commit", 2),
+    ("journal.within-commit", 3),
+    ("journal.after-commit", 3),
+    ("journal.within-commit", 6),
+    ("journal.after-commit", 6),
     ("role.take-over", 1),
     ("run.before-submit", 2),
     ("run.ended", 1),
@@ -108,7 +115,14 @@ fn tell_a_story(tree: &Tree, daemon: &mut Supervised<'_>, point: &&str) {
     let mut job = Job::new(1, &["OP_TEST_DELAY", "OP_TAGS_SET"]);
     let process = tree.process_of(&mut job);
     tree.put(job.waits(0));
+    if *point == "journal.anew-written" {
+        daemon.wait("job 1", |tree| jobs_known(tree).then_some(()));
+        damage_while_running(tree);
+    }
     tree.put(job.runs(0));
+    if *point == "journal.anew-written" {
+        daemon.wait("the new journal", |tree| is_in_place(tree).then_some(()));
+    }
     daemon.wait_done(&["1.0.pre"]);
     wait_going(&process);
     tree.put(job.succeeds(0).runs(1));
@@ -120,6 +134,21 @@ fn tell_a_story(tree: &Tree, daemon: &mut Supervised<'_>, point: &&str) {
         daemon.stop();
     }
     daemon.wait_done(&["1.1.post"]);
+}
+
+/// Whether the journal knows a job.
+fn jobs_known(tree: &Tree) -> bool {
+    let db = rusqlite::Connection::open(tree.path("state/journal.db")).unwrap();
+    db.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
+}
+
+/// Whether a damaged journal has made room for a new one.
+fn is_in_place(tree: &Tree) -> bool {
+    let names = fs::read_dir(tree.path("state")).unwrap();
+    let names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.iter().any(|name| name.starts_with("journal.db.damaged-"))
+        && names.iter().any(|name| name == "journal.db")
+        && !names.iter().any(|name| name == "journal.anew")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -108,13 +109,18 @@ impl<'t> Daemon<'t> {
 
     /// Starts a daemon, by way of these words (`nohup`) if there are any.
     pub fn spawn(tree: &'t Tree, variables: &[(&str, &str)], by: &[&str]) -> Self {
+        Self::spawn_program(tree, variables, &[by, &[PROGRAM]].concat())
+    }
+
+    /// The same with another copy of the program, the last of these words.
+    pub fn spawn_program(tree: &'t Tree, variables: &[(&str, &str)], program: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(tree.path("hookd.log")).unwrap();
         let (socket, inbox) = listen(&tree.path("notify"));
         // A descriptor that somebody left open is not for hooks.
         let child = Command::new("/bin/sh")
             .args(["-c", "exec \"$@\" run 7</dev/null", "sh"])
-            .args(by)
-            .args([PROGRAM, "--config"])
+            .args(program)
+            .arg("--config")
             .arg(tree.config())
             .stdin(Stdio::null())
             .env_remove("RUST_LOG")
@@ -135,8 +141,10 @@ impl<'t> Daemon<'t> {
 
     /// Waits until it says that it is ready.
     pub fn wait_ready(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
         while !self.hears("READY=1", Duration::from_millis(50)) {
             let ended = self.child.try_wait().unwrap();
+            assert!(Instant::now() < deadline, "the daemon is not ready\n{}", self.log());
             assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
         }
     }
@@ -270,6 +278,7 @@ const END: &[u8] = b"HARNESS=end";
 fn listen(socket: &Path) -> (PathBuf, Receiver<String>) {
     let _ = fs::remove_file(socket);
     let listener = UnixDatagram::bind(socket).unwrap();
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).unwrap();
     let (sender, inbox) = channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];

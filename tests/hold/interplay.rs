@@ -150,6 +150,25 @@ fn while_the_journal_cannot_be_written_nothing_is_held() {
 }
 
 #[test]
+fn a_job_whose_hold_cannot_be_written_goes_on_and_its_pre_hooks_say_that_they_are_late() {
+    let tree = master();
+    let daemon = tree.start();
+    let (mut job, process) = waiting(&tree, 1);
+    daemon.wait_status("job 1", |status| status["jobs_tracked"] == 1 && status["processes_watched"] == 1);
+    let lock = JournalLock::new(&tree);
+    tree.put(job.runs(0));
+    daemon.wait_log("no hook starts until the journal can be written", 1);
+    process.wait_going();
+    assert_eq!(daemon.status()["counters"]["holds"], 1, "it was held before");
+    lock.release();
+    open_gate(&tree, 1);
+    daemon.wait_done(&["1.0.pre"]);
+    assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=yes attempt=1");
+    assert_eq!(tree.event("1.0.pre")["late"], true);
+    assert_eq!(tree.event("1.0.pre")["runs"].as_array().map(Vec::len), Some(1), "begun once");
+}
+
+#[test]
 fn a_held_job_goes_on_when_the_journal_cannot_be_written_any_more() {
     let tree = master();
     tree.log_hook("pre", "20-after", "");
