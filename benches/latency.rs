@@ -2,76 +2,138 @@
 //!
 //! `cargo bench --bench latency`: the release daemon on a temporary tree and the limit
 //! program (`benches/limit.c`), in turn, in one run: from the rename of a job file to the
-//! first instruction of the hook, and from the death of a job process to it. Needs `cc`.
+//! first instruction of the hook, and from the death of a job process to it; then the first
+//! again beside a job of 64 MiB that is rewritten all the time. Needs `cc`.
+//! `RUNS` is how often (1000); `HOOKD` is another build of the daemon to measure.
+
+#![expect(clippy::expect_used, reason = "a benchmark whose ground gives way is to stop")]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
-const RUNS: usize = 1000;
-const HOOKD: &str = env!("CARGO_BIN_EXE_ganeti-hookd");
+mod master;
+mod peers;
+mod shapes;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use master::{Kill, Result, epoch, hookd, make_dirs, number, start_daemon};
+use peers::Peer;
+
+const RUNS: u32 = 1000;
 
 fn main() -> Result<()> {
-    let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(RUNS);
+    let runs = number("RUNS", RUNS);
     let dir = tempfile::tempdir()?;
     let mut bench = Bench::new(dir.path())?;
-    let mut rename = Pair::default();
+    let peers = peers::start(dir.path(), &dir.path().join("limit-stamp"))?;
+    for peer in &peers {
+        bench.await_peer(peer)?;
+    }
+    let mut rename = Table::new(["limit", "daemon"].into_iter().chain(peers.iter().map(|peer| peer.name)));
     for _ in 0..runs {
-        rename.limit.push(bench.limit_rename()?);
-        rename.daemon.push(bench.daemon_rename()?);
+        rename.add(0, bench.limit_rename("limit")?);
+        rename.add(1, bench.daemon_rename()?);
+        for (column, peer) in peers.iter().enumerate() {
+            rename.add(2 + column, bench.limit_rename(peer.name)?);
+        }
     }
     rename.print("rename to hook");
-    let mut death = Pair::default();
+    drop(peers);
+    let mut death = Table::new(["limit", "daemon"]);
     for _ in 0..runs {
-        death.limit.push(bench.limit_death()?);
-        death.daemon.push(bench.daemon_death()?);
+        death.add(0, bench.limit_death()?);
+        death.add(1, bench.daemon_death()?);
     }
     death.print("death to hook");
+    beside_large_jobs(&mut bench, runs / 4)
+}
+
+/// The same rename while a job of 64 MiB is rewritten a hundred times a second.
+fn beside_large_jobs(bench: &mut Bench, runs: u32) -> Result<()> {
+    for shape in ["64 MiB in a list", "64 MiB in a string"] {
+        // Two files: a rename onto another link of the same file does nothing.
+        let large = ["large-1", "large-2"].map(|name| bench.dir.join(name));
+        let link = bench.dir.join("link");
+        // It waits, and has no process, so that there is nothing to tell of it.
+        let text = String::from_utf8(shapes::file(shape))?
+            .replace(r#""status": "success""#, r#""status": "waiting""#)
+            .replace(r#""exec_timestamp": [1795366310, 570160]"#, r#""exec_timestamp": null"#)
+            .replace(r#""process_id": 2905"#, r#""process_id": null"#);
+        for large in &large {
+            fs::write(large, &text)?;
+        }
+        let target = bench.dir.join("queue").join(shapes::id().file_name());
+        let quiet = (0..runs).map(|_| bench.daemon_rename()).collect::<Result<Vec<u64>>>()?;
+        fs::hard_link(&large[1], &target)?;
+        // From now on: an open job that vanishes may come back.
+        bench.tracked = 2;
+        let over = AtomicBool::new(false);
+        let beside = thread::scope(|scope| {
+            let rewriting = scope.spawn(|| {
+                let (start, mut count) = (Instant::now(), 0_u32);
+                while !over.load(Ordering::Acquire) {
+                    fs::hard_link(&large[count as usize % 2], &link)?;
+                    fs::rename(&link, &target)?;
+                    count += 1;
+                    thread::sleep(
+                        (start + Duration::from_millis(10) * count).saturating_duration_since(Instant::now()),
+                    );
+                }
+                std::io::Result::Ok(f64::from(count) / start.elapsed().as_secs_f64())
+            });
+            let beside = (0..runs).map(|_| bench.daemon_rename()).collect::<Result<Vec<u64>>>();
+            over.store(true, Ordering::Release);
+            let rate = rewriting.join().map_err(|_| "a thread panicked")??;
+            println!("{shape}: rewritten {rate:.0} times a second");
+            beside
+        })?;
+        Table(vec![("quiet", quiet), ("beside", beside)]).print("rename to hook");
+        fs::remove_file(target)?;
+        large.iter().try_for_each(fs::remove_file)?;
+    }
     Ok(())
 }
 
-/// Times in nanoseconds.
-#[derive(Default)]
-struct Pair {
-    limit: Vec<u64>,
-    daemon: Vec<u64>,
-}
+/// Times in nanoseconds, by what they were measured of; the first is what the others are
+/// compared with.
+struct Table(Vec<(&'static str, Vec<u64>)>);
 
-impl Pair {
+impl Table {
+    fn new(columns: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(columns.into_iter().map(|column| (column, Vec::new())).collect())
+    }
+
+    fn add(&mut self, column: usize, time: u64) {
+        self.0[column].1.push(time);
+    }
+
     fn print(mut self, what: &str) {
-        self.limit.sort_unstable();
-        self.daemon.sort_unstable();
+        for (_, times) in &mut self.0 {
+            times.sort_unstable();
+        }
         for percent in [50, 90, 99] {
             let at = |times: &[u64]| times[(times.len() - 1) * percent / 100] as f64 / 1000.0;
-            let (limit, daemon) = (at(&self.limit), at(&self.daemon));
-            println!(
-                "{what:15} p{percent}: limit {limit:7.0} us, daemon {daemon:7.0} us, ratio {:.2}",
-                daemon / limit
-            );
+            print!("{what:15} p{percent}:");
+            let first = at(&self.0[0].1);
+            for (column, times) in &self.0 {
+                print!(" {column} {:.0} us ({:.2})", at(times), at(times) / first);
+            }
+            println!();
         }
     }
 }
 
+/// The monotonic clock, in nanoseconds.
 fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
-}
-
-/// A child that is killed at the end.
-struct Kill(Child);
-
-impl Drop for Kill {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 struct Bench {
@@ -80,16 +142,16 @@ struct Bench {
     limit_stamps: File,
     daemon_stamps: File,
     next_job: u32,
+    /// Jobs in the queue while one is measured.
+    tracked: usize,
     death_limit: (ChildStdin, BufReader<std::process::ChildStdout>),
     _children: Vec<Kill>,
 }
 
 impl Bench {
     fn new(dir: &Path) -> Result<Self> {
-        for sub in ["queue", "data", "hooks/global-pre.d", "hooks/global-post.d", "ganeti/livelocks", "limit"]
-        {
-            fs::create_dir_all(dir.join(sub))?;
-        }
+        make_dirs(dir)?;
+        fs::create_dir(dir.join("limit"))?;
         let limit_stamps = stamps(dir, "limit-stamp")?;
         let daemon_stamps = stamps(dir, "daemon-stamp")?;
         compile("limit", &dir.join("limit-program"), &[])?;
@@ -118,16 +180,41 @@ impl Bench {
             dir: dir.to_owned(),
             limit_stamps,
             daemon_stamps,
-            next_job: 0,
+            next_job: 1,
+            tracked: 1,
             death_limit,
             _children: children,
         })
     }
 
-    fn limit_rename(&mut self) -> Result<u64> {
+    fn limit_rename(&mut self, dir: &str) -> Result<u64> {
         let text = job(1, epoch(), "running", 0, "");
-        let start = self.publish("limit", 1, &text)?;
+        let start = self.publish(dir, 1, &text)?;
         Ok(stamp(&mut self.limit_stamps)? - start)
+    }
+
+    /// Waits until a peer runs something for a file, and then for the last of that.
+    fn await_peer(&mut self, peer: &Peer) -> Result<()> {
+        for id in 1..100 {
+            self.publish(peer.name, id, "")?;
+            let mut runs = 0;
+            while self.limit_stamp_within(Duration::from_millis(100))? {
+                runs += 1;
+            }
+            if runs > 0 {
+                return Ok(());
+            }
+        }
+        Err(format!("{} runs nothing", peer.name).into())
+    }
+
+    fn limit_stamp_within(&mut self, time: Duration) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.limit_stamps, PollFlags::IN)];
+        let there = poll(&mut fds, Some(&Timespec::try_from(time)?))? > 0;
+        if there {
+            stamp(&mut self.limit_stamps)?;
+        }
+        Ok(there)
     }
 
     /// The pre hook of a job that begins to execute; it has been waiting before.
@@ -144,14 +231,17 @@ impl Bench {
         Ok(latency)
     }
 
+    /// The same kind of process: how long the kernel takes to end one depends on its size.
     fn limit_death(&mut self) -> Result<u64> {
-        let mut child = Command::new("sleep").arg("60").spawn()?;
-        writeln!(self.death_limit.0, "{}", child.id())?;
+        let livelock = self.dir.join("livelock");
+        let mut process = stand_in(&livelock)?;
+        writeln!(self.death_limit.0, "{}", process.0.id())?;
         await_line(&mut self.death_limit.1)?;
         let start = now();
-        child.kill()?;
+        process.0.kill()?;
         let latency = stamp(&mut self.limit_stamps)? - start;
-        child.wait()?;
+        process.0.wait()?;
+        fs::remove_file(livelock)?;
         Ok(latency)
     }
 
@@ -179,7 +269,7 @@ impl Bench {
             let status = ganeti_hookd::api::get(&self.dir.join("run"), "/v1/status")?;
             let status: ganeti_hookd::status::Status = serde_json::from_slice(&status)?;
             if status.undelivered == 0
-                && status.jobs_tracked == 1
+                && status.jobs_tracked == self.tracked
                 && self.dir.join(format!("queue/job-{id}")).exists()
             {
                 return Ok(());
@@ -215,7 +305,7 @@ fn stamp(stamps: &mut File) -> Result<u64> {
 
 /// A process that holds a livelock.
 fn stand_in(livelock: &Path) -> Result<Kill> {
-    let mut child = Command::new(HOOKD)
+    let mut child = Command::new(hookd())
         .arg("stand-in")
         .arg(livelock)
         .stdin(Stdio::piped())
@@ -235,43 +325,6 @@ fn compile(name: &str, program: &Path, options: &[String]) -> Result<()> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/{name}.c"));
     let status = Command::new("cc").arg("-O2").args(options).arg("-o").arg(program).arg(source).status()?;
     if status.success() { Ok(()) } else { Err(format!("cc cannot compile {name}.c").into()) }
-}
-
-fn start_daemon(dir: &Path) -> Result<Kill> {
-    fs::write(dir.join("data/ssconf_master_node"), "node1.example.com\n")?;
-    let path = |name: &str| dir.join(name).display().to_string();
-    let config = format!(
-        "[paths]\nqueue-dir = \"{}\"\ndata-dir = \"{}\"\nhooks-dir = \"{}\"\nganeti-run-dir = \"{}\"\nstate-dir = \"{}\"\nrun-dir = \"{}\"\n[hooks]\npre = \"notify\"\n[master]\nname = \"node1.example.com\"\n",
-        path("queue"),
-        path("data"),
-        path("hooks"),
-        path("ganeti"),
-        path("state"),
-        path("run"),
-    );
-    fs::write(dir.join("hookd.toml"), config)?;
-    let socket = UnixDatagram::bind(dir.join("notify"))?;
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let child = Command::new(HOOKD)
-        .arg("--config")
-        .arg(dir.join("hookd.toml"))
-        .arg("run")
-        .env("NOTIFY_SOCKET", dir.join("notify"))
-        .env("RUST_LOG", "error")
-        .spawn()?;
-    let child = Kill(child);
-    let mut buffer = [0; 1024];
-    loop {
-        let length = socket.recv(&mut buffer)?;
-        if buffer[..length].starts_with(b"READY=1") {
-            return Ok(child);
-        }
-    }
-}
-
-/// The time in seconds since the epoch. A job keeps the time it was received at.
-fn epoch() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A job file of one opcode. One that has a process has begun just now.
