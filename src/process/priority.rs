@@ -14,7 +14,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 const FIRST: i32 = -15;
 
 /// The nice value of threads that come last.
-const LAST: i32 = 19;
+const LAST: i32 = 10;
 
 /// The nice value that the daemon was given.
 static GIVEN: OnceLock<i32> = OnceLock::new();
