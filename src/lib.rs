@@ -31,3 +31,4 @@ pub mod settings;
 pub mod shortage;
 pub mod status;
 pub mod tracker;
+pub mod unchanged;

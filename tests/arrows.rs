@@ -69,6 +69,7 @@ const PARTS: &[(&str, Layer)] = &[
     ("http", Base),
     ("regular_file", Base),
     ("shortage", Base),
+    ("unchanged", Base),
     ("api", Edge),
     ("cluster", Edge),
     ("journal", Edge),

@@ -23,4 +23,5 @@ mod daemon {
     mod role;
     mod signals;
     mod table;
+    mod unchanged;
 }

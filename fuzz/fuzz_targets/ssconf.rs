@@ -14,7 +14,7 @@ const LIMIT: usize = 128 * 1024;
 
 fuzz_target!(|data: &[u8]| {
     std::fs::write(DIR.path().join("ssconf_master_node"), data).expect("room");
-    let cluster = Cluster::new(DIR.path());
+    let mut cluster = Cluster::new(DIR.path());
     let naive = String::from_utf8(data.to_vec()).ok().filter(|_| data.len() <= LIMIT).map(|text| {
         let line = text.split('\n').next().unwrap_or_default().trim().to_owned();
         // What Ganeti writes while a cluster is being destroyed.

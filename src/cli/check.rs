@@ -13,7 +13,8 @@ use crate::api;
 use crate::cluster::Cluster;
 use crate::daemon::{node_name, read_settings};
 use crate::event::Phase;
-use crate::hook::{self, scripts};
+use crate::hook;
+use crate::hook::scripts::Hooks;
 use crate::process::livelock;
 use crate::queue::{scan, watch};
 use crate::settings::Settings;
@@ -166,7 +167,7 @@ fn state(settings: &Settings) -> Finding {
 fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {
     let name = hook::directory(phase);
     let dir = settings.paths.hooks_dir.join(name);
-    match scripts::list(&dir) {
+    match Hooks::new(&settings.paths.hooks_dir).of(phase).list() {
         Ok(scripts) if scripts.is_empty() => vec![note(name, format!("no script in {}", dir.display()))],
         Ok(scripts) => scripts
             .into_iter()

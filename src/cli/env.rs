@@ -45,8 +45,9 @@ impl Args {
             None if opcodes::hook_path(&event.op_code).is_none() => View::default(),
             None => planner::view_now(&settings.paths, &event),
         };
-        let cluster = Cluster::new(&settings.paths.data_dir);
-        let facts = cluster.facts(cluster.master().unwrap_or_default());
+        let mut cluster = Cluster::new(&settings.paths.data_dir);
+        let master = cluster.master().unwrap_or_default();
+        let facts = cluster.facts(master);
         let common = plan::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
         let env = plan::for_run(&common, true, 1);
         let mut out = io::stdout().lock();

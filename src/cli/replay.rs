@@ -15,7 +15,7 @@ use crate::event::{Event, EventRecord};
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::{self, Environment};
 use crate::hook::run::{Limits, run};
-use crate::hook::{self, scripts};
+use crate::hook::scripts::Hooks;
 use crate::opcodes::View;
 use crate::recording::{Line, parse_line};
 use crate::replay::Replay;
@@ -208,7 +208,7 @@ impl Player {
         let limits =
             Limits { timeout: self.settings.hooks.timeout, output: self.settings.hooks.output_limit };
         let env = plan::for_run(common, true, 1);
-        let scripts = scripts::list(&dir.join(hook::directory(event.key.phase))).map_err(failed)?;
+        let scripts = Hooks::new(dir).of(event.key.phase).list().map_err(failed)?;
         Ok(scripts
             .into_iter()
             .map(|script| {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::hook::plan::ClusterFacts;
 use crate::regular_file::{self, ReadError};
+use crate::unchanged::{Identity, Kept};
 
 /// The file with the master's name (Ganeti: `ssconf.py`, `SS_MASTER_NODE`).
 pub const MASTER_NODE: &str = "ssconf_master_node";
@@ -37,16 +38,18 @@ pub struct SsconfError {
     error: ReadError,
 }
 
-/// The cluster as seen from its data directory.
+/// The cluster as seen from its data directory. A file that has not changed is not read twice.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     data_dir: PathBuf,
+    master: Kept<Option<String>>,
+    name: Kept<Option<String>>,
 }
 
 impl Cluster {
     /// The cluster with this data directory.
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned() }
+        Self { data_dir: data_dir.to_owned(), master: Kept::default(), name: Kept::default() }
     }
 
     /// The master's name; `None` when this node belongs to no cluster, or to one that is
@@ -54,44 +57,57 @@ impl Cluster {
     ///
     /// # Errors
     /// When the file is there but cannot be read.
-    pub fn master(&self) -> Result<Option<String>, SsconfError> {
-        Ok(self.value(MASTER_NODE)?.filter(|name| name != NO_MASTER))
+    pub fn master(&mut self) -> Result<Option<String>, SsconfError> {
+        let master = value(&self.data_dir, MASTER_NODE, &mut self.master)?;
+        Ok(master.filter(|name| name != NO_MASTER))
     }
 
     /// What every hook is told about the cluster with this master; what cannot be read is
     /// left out.
-    pub fn facts(&self, master: Option<String>) -> ClusterFacts {
+    pub fn facts(&mut self, master: Option<String>) -> ClusterFacts {
         ClusterFacts {
             data_dir: self.data_dir.display().to_string(),
-            name: self.value(CLUSTER_NAME).unwrap_or_default(),
+            name: value(&self.data_dir, CLUSTER_NAME, &mut self.name).unwrap_or_default(),
             master,
         }
     }
 
     /// The number of nodes that are not marked offline; 0 when it is not known.
     pub fn online_nodes(&self) -> usize {
-        let nodes = self.text(ONLINE_NODES).unwrap_or_default().unwrap_or_default();
+        let nodes = text(&self.data_dir.join(ONLINE_NODES)).unwrap_or_default().unwrap_or_default();
         nodes.lines().filter(|line| !line.trim().is_empty()).count()
     }
+}
 
-    /// The first line of a ssconf file; `None` when there is none.
-    fn value(&self, name: &str) -> Result<Option<String>, SsconfError> {
-        let text = self.text(name)?.unwrap_or_default();
-        Ok(text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned))
+/// The first line of a ssconf file; `None` when there is none.
+fn value(
+    data_dir: &Path,
+    name: &str,
+    kept: &mut Kept<Option<String>>,
+) -> Result<Option<String>, SsconfError> {
+    let path = data_dir.join(name);
+    let identity = path.symlink_metadata().ok().map(|metadata| Identity::of(&metadata));
+    if let Some(value) = identity.and_then(|identity| kept.get(&identity)) {
+        return Ok(value.clone());
     }
+    let text = text(&path)?.unwrap_or_default();
+    let value = text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+    if let Some(identity) = identity {
+        kept.keep(identity, value.clone());
+    }
+    Ok(value)
+}
 
-    /// A ssconf file; `None` when there is none.
-    fn text(&self, name: &str) -> Result<Option<String>, SsconfError> {
-        let path = self.data_dir.join(name);
-        let text = match regular_file::read(&path, SSCONF_LIMIT) {
-            Ok(Some(bytes)) => {
-                String::from_utf8(bytes).map_err(|_| ReadError::Io(io::Error::other("it is not UTF-8 text")))
-            }
-            Ok(None) => return Ok(None),
-            Err(error) => Err(error),
-        };
-        text.map(Some).map_err(|error| SsconfError { path, error })
-    }
+/// A ssconf file; `None` when there is none.
+fn text(path: &Path) -> Result<Option<String>, SsconfError> {
+    let text = match regular_file::read(path, SSCONF_LIMIT) {
+        Ok(Some(bytes)) => {
+            String::from_utf8(bytes).map_err(|_| ReadError::Io(io::Error::other("it is not UTF-8 text")))
+        }
+        Ok(None) => return Ok(None),
+        Err(error) => Err(error),
+    };
+    text.map(Some).map_err(|error| SsconfError { path: path.to_owned(), error })
 }
 
 /// This system's name, by which Ganeti knows the node (Ganeti: `netutils.py`,

@@ -11,7 +11,7 @@ use crate::fault;
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::{self, Environment};
 use crate::hook::run::Limits;
-use crate::hook::scripts::{self, Refusal, Script};
+use crate::hook::scripts::{Refusal, Script};
 use crate::hook::{self};
 use crate::journal::{Change, EventState, RunStart};
 use crate::opcodes::View;
@@ -157,7 +157,7 @@ impl Daemon {
         let specialised = view.unwrap_or(&nothing);
         let facts = self.cluster.facts(self.master.clone());
         delivery.common = plan::common(seq, &delivery.event, specialised, &facts, words);
-        match scripts::list(&self.settings.paths.hooks_dir.join(directory)) {
+        match self.hooks.of(delivery.event.key.phase).list() {
             Ok(scripts) => {
                 delivery.scripts = scripts.into();
                 self.problems.remove("hooks directory");
@@ -321,7 +321,7 @@ impl Daemon {
         if let Some(delivery) = self.deliveries.get_mut(&run.seq) {
             delivery.has_ended(run);
         }
-        self.changes.push(Change::RunEnd(run.id, now(), outcome));
+        self.changes.push(Change::RunEnd(run.seq, run.id, now(), outcome));
     }
 
     /// Finishes an event if nothing of it runs or is to run. Returns `false`: no script of

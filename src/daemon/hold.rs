@@ -14,7 +14,7 @@ use super::role::Role;
 use super::{Daemon, RETRY, Watched, now};
 use crate::event::{EventKey, Phase};
 use crate::fault;
-use crate::hook::{self, plan, scripts};
+use crate::hook::{plan, scripts};
 use crate::job::{Job, JobId, Status, Timestamp};
 use crate::journal::Change;
 use crate::process::exits::Exits;
@@ -307,9 +307,9 @@ impl Daemon {
         if self.settings.hooks.pre != PreMode::Hold {
             return;
         }
-        let dir = self.settings.paths.hooks_dir.join(hook::directory(Phase::Pre));
         let runnable = |script: &scripts::Script| script.refusal.is_none();
-        self.holds.has_scripts = scripts::list(&dir).is_ok_and(|scripts| scripts.iter().any(runnable));
+        self.holds.has_scripts =
+            self.hooks.of(Phase::Pre).list().is_ok_and(|scripts| scripts.iter().any(runnable));
         if !self.holds.has_scripts && !self.has_other_nodes() {
             return;
         }

@@ -32,6 +32,7 @@ pub use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::dispatch::Dispatch;
 use crate::fault;
+use crate::hook::scripts::Hooks;
 use crate::job::{JobId, Timestamp};
 use crate::journal::{Change, Journal};
 use crate::noded::NodeDaemons;
@@ -75,6 +76,7 @@ struct Daemon {
     config: PathBuf,
     node: String,
     cluster: Cluster,
+    hooks: Hooks,
     role: Role,
     master: Option<String>,
 

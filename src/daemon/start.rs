@@ -28,6 +28,7 @@ use crate::clock;
 use crate::cluster::{Cluster, system_name};
 use crate::dispatch::Dispatch;
 use crate::fault;
+use crate::hook::scripts::Hooks;
 use crate::job::JobId;
 use crate::journal::{self, Change, EventState, Filter, History, Journal, JournalError, Loaded};
 use crate::noded::NodeDaemons;
@@ -153,6 +154,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         node,
         daemons: NodeDaemons::new(&paths.data_dir),
         cluster: Cluster::new(&paths.data_dir),
+        hooks: Hooks::new(&paths.hooks_dir),
         role: Role::Standby,
         master: None,
         reader: JobReader::new(&paths.queue_dir),
@@ -266,7 +268,7 @@ fn open_journal(state_dir: &Path) -> Result<(Journal, Loaded), JournalError> {
     let (mut journal, loaded) = open()?;
     // Which numbers it had given out nobody knows; there were not as many as seconds.
     let seconds = now().as_micros() / 1_000_000;
-    journal.give_out_none_below(seconds, seconds)?;
+    journal.give_out_none_below(seconds)?;
     Ok((journal, loaded))
 }
 

@@ -5,17 +5,17 @@
 //! script that somebody else could have written is refused: it would run as root.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Access;
 use rustix::io::Errno;
 
+use crate::event::Phase;
 use crate::shortage::{explain, is_shortage};
+use crate::unchanged::{Identity, Kept};
 
 /// Why a directory or script is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,30 +75,79 @@ pub struct Script {
     pub refusal: Option<Refusal>,
 }
 
-/// The scripts of a hooks directory in the order they run; none when there is no such
-/// directory, as with Ganeti.
-///
-/// # Errors
-/// When the directory itself is not trusted or cannot be read.
-pub fn list(dir: &Path) -> Result<Vec<Script>, Refusal> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+/// The directories of this node's hooks.
+#[derive(Debug)]
+pub struct Hooks {
+    pre: Directory,
+    post: Directory,
+}
+
+impl Hooks {
+    /// The hooks below this directory.
+    pub fn new(hooks_dir: &Path) -> Self {
+        let directory = |phase| Directory::new(hooks_dir.join(super::directory(phase)));
+        Self { pre: directory(Phase::Pre), post: directory(Phase::Post) }
+    }
+
+    /// Those of a phase.
+    pub fn of(&mut self, phase: Phase) -> &mut Directory {
+        match phase {
+            Phase::Pre => &mut self.pre,
+            Phase::Post => &mut self.post,
+        }
+    }
+}
+
+/// A hooks directory. One that has not changed is not read twice; who may write to it and to
+/// its scripts is looked at each time.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// What Ganeti would run if it is executable, in its order.
+    names: Kept<Vec<String>>,
+}
+
+impl Directory {
+    /// The directory of this path, which need not exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, names: Kept::default() }
+    }
+
+    /// The scripts in the order they run; none when there is no such directory, as with
+    /// Ganeti.
+    ///
+    /// # Errors
+    /// When the directory itself is not trusted or cannot be read.
+    pub fn list(&mut self) -> Result<Vec<Script>, Refusal> {
+        let names = match self.names() {
+            Ok(names) => names,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(Refusal::unreadable(&self.path, &error)),
+        };
+        if names.is_empty() {
             return Ok(Vec::new());
         }
-        Err(error) => return Err(Refusal::unreadable(dir, &error)),
-    };
-    let mut names: Vec<OsString> = Vec::new();
-    for entry in entries {
-        names.push(entry.map_err(|error| Refusal::unreadable(dir, &error))?.file_name());
+        trust_path(&self.path)?;
+        Ok(names.iter().filter_map(|name| script(&self.path, name)).collect())
     }
-    names.retain(|name| is_script_name(name.as_bytes()));
-    if names.is_empty() {
-        return Ok(Vec::new());
+
+    fn names(&mut self) -> io::Result<Vec<String>> {
+        let identity = Identity::of(&self.path.metadata()?);
+        if let Some(names) = self.names.get(&identity) {
+            return Ok(names.clone());
+        }
+        let mut names = Vec::new();
+        for entry in self.path.read_dir()? {
+            // What is not UTF-8 has no script's name.
+            names
+                .extend(entry?.file_name().into_string().ok().filter(|name| is_script_name(name.as_bytes())));
+        }
+        names.sort_unstable();
+        self.names.keep(identity, names.clone());
+        Ok(names)
     }
-    trust_path(dir)?;
-    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    Ok(names.into_iter().filter_map(|name| script(dir, &name.to_string_lossy())).collect())
 }
 
 /// Whether a name is one that Ganeti would run (Ganeti: `constants.EXT_PLUGIN_MASK`).
@@ -177,6 +226,10 @@ mod tests {
     fn put(dir: &Path, name: &str, mode: u32) {
         fs::write(dir.join(name), "#!/bin/sh\n").unwrap();
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn list(dir: &Path) -> Result<Vec<Script>, Refusal> {
+        Directory::new(dir.to_owned()).list()
     }
 
     fn names(scripts: &[Script]) -> Vec<&str> {

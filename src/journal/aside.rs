@@ -59,7 +59,7 @@ impl Journal {
         std::fs::create_dir(&unfinished).map_err(io)?;
         let mut journal = Self::open(&unfinished)?;
         journal.commit(all)?;
-        journal.give_out_none_below(self.next_seq, self.next_run)?;
+        journal.give_out_none_below(self.next_seq)?;
         // The last to close it leaves one file.
         drop(journal);
         std::fs::rename(&unfinished, &anew).map_err(io)?;
@@ -67,21 +67,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Has the numbers of events and runs go on from these at least, after a restart, too.
+    /// Has the numbers of events go on from this one at least, after a restart, too.
     ///
     /// # Errors
     /// When that cannot be written.
-    pub fn give_out_none_below(&mut self, seq: i64, run: i64) -> Result<(), JournalError> {
+    pub fn give_out_none_below(&mut self, seq: i64) -> Result<(), JournalError> {
         self.next_seq = self.next_seq.max(seq);
-        self.next_run = self.next_run.max(run);
-        // SQLite's own record of the highest number that a table ever had.
-        let (seq, run) = (self.next_seq - 1, self.next_run - 1);
-        let sql = format!(
-            "BEGIN IMMEDIATE;
-             DELETE FROM sqlite_sequence;
-             INSERT INTO sqlite_sequence VALUES ('events', {seq}), ('runs', {run});
-             COMMIT;"
-        );
-        self.db.execute_batch(&sql).map_err(|error| self.wrap(error))
+        let sql = "INSERT OR REPLACE INTO meta VALUES ('seq', ?1)";
+        self.db.execute(sql, [self.next_seq - 1]).map_err(|error| self.wrap(error))?;
+        Ok(())
     }
 }

@@ -33,6 +33,14 @@ use crate::tracker::Tracked;
 /// The journal's file, below the state directory.
 pub const FILE: &str = "journal.db";
 
+/// The highest number that an event ever had, also one that was forgotten.
+const LAST_SEQ: &str = "max(coalesce((SELECT max(seq) FROM events), 0),
+    coalesce((SELECT value FROM meta WHERE key = 'seq'), 0))";
+
+/// The highest number of a run of an event that may have more of them.
+const LAST_RUN: &str = "SELECT coalesce(max(id), 0) FROM runs
+    WHERE seq IN (SELECT seq FROM events WHERE state <> 'done')";
+
 /// How long a commit waits for another writer.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -123,7 +131,8 @@ impl EventState {
 /// A run that begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunStart {
-    /// The run's number, given by [`Journal::next_run`].
+    /// The run's number, given by [`Journal::next_run`]; together with the event's it is
+    /// no other run's.
     pub id: i64,
     /// The event it is for.
     pub seq: i64,
@@ -156,8 +165,8 @@ pub enum Change {
     Plan(i64, View),
     /// A run begins.
     RunStart(RunStart),
-    /// A run has ended.
-    RunEnd(i64, Timestamp, Outcome),
+    /// A run of this event and number has ended.
+    RunEnd(i64, i64, Timestamp, Outcome),
     /// The job numbers accounted for.
     Numbers(Numbers),
     /// The first start was at this time.
@@ -194,9 +203,8 @@ impl Journal {
         }
         schema::migrate(&mut db, found).map_err(wrap)?;
         let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ";
-        let next_seq = number(&format!("{last} 'events'")).map_err(wrap)? + 1;
-        let next_run = number(&format!("{last} 'runs'")).map_err(wrap)? + 1;
+        let next_seq = number(&format!("SELECT {LAST_SEQ}")).map_err(wrap)? + 1;
+        let next_run = number(LAST_RUN).map_err(wrap)? + 1;
         let highest_job = number("SELECT coalesce(max(job), 0) FROM events").map_err(wrap)?;
         let numbers = load::numbers(&db).map_err(wrap)?;
         // From here on somebody waits for each commit, and tries again.
@@ -331,11 +339,11 @@ fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
         Change::RunStart(run) => {
             statement(
                 db,
-                "INSERT INTO runs (id, seq, node, script, attempt, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO runs (seq, id, node, script, attempt, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
-                run.id,
                 run.seq,
+                run.id,
                 run.node,
                 run.script,
                 run.attempt,
@@ -347,11 +355,12 @@ fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
             let plan = serde_json::to_string(view).unwrap_or_default();
             statement(db, "UPDATE events SET plan = ?2 WHERE seq = ?1")?.execute(params![seq, plan])?;
         }
-        Change::RunEnd(id, ended, outcome) => write_run_end(db, *id, *ended, outcome)?,
+        Change::RunEnd(seq, id, ended, outcome) => write_run_end(db, *seq, *id, *ended, outcome)?,
         Change::Begun(time) => {
             statement(db, "INSERT OR REPLACE INTO meta VALUES ('begun', ?1)")?.execute([time.as_micros()])?;
         }
         Change::Prune(before) => {
+            statement(db, &format!("INSERT OR REPLACE INTO meta VALUES ('seq', {LAST_SEQ})"))?.execute([])?;
             // The oldest ones, up to the first that is to be kept: after the clock was set
             // back some are kept longer.
             statement(
@@ -408,13 +417,20 @@ fn write_event(db: &Connection, seq: i64, event: &Event, state: EventState) -> r
     Ok(())
 }
 
-fn write_run_end(db: &Connection, id: i64, ended: Timestamp, outcome: &Outcome) -> rusqlite::Result<()> {
+fn write_run_end(
+    db: &Connection,
+    seq: i64,
+    id: i64,
+    ended: Timestamp,
+    outcome: &Outcome,
+) -> rusqlite::Result<()> {
     statement(
         db,
-        "UPDATE runs SET ended = ?2, code = ?3, signal = ?4, seconds = ?5, output = ?6, dropped = ?7, error = ?8
-         WHERE id = ?1",
+        "UPDATE runs SET ended = ?3, code = ?4, signal = ?5, seconds = ?6, output = ?7, dropped = ?8, error = ?9
+         WHERE seq = ?1 AND id = ?2",
     )?
     .execute(params![
+        seq,
         id,
         ended.as_micros(),
         outcome.code,
@@ -439,3 +455,6 @@ fn write_numbers(db: &Connection, old: &Numbers, new: &Numbers) -> rusqlite::Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
