@@ -1,6 +1,7 @@
 //! Job files that are so large that they are read aside.
 
 use std::fs;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::{Daemon, Job, Tree, wait_for};
@@ -134,4 +135,33 @@ fn a_job_that_went_on_while_its_file_was_read_is_not_held() {
         assert!(!is_said() || !process.has_been_stopped());
     }
     assert!(is_said(), "{}", daemon.log());
+}
+
+/// Something for a processor to do.
+struct Busy(Child);
+
+impl Busy {
+    fn new() -> Self {
+        Self(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn on_a_machine_that_is_never_idle_a_large_job_is_told_all_the_same() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let _busy: Vec<Busy> = (0..6 * processors).map(|_| Busy::new()).collect();
+    let mut job = large_job(1);
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    tree.put(job.succeeds(0).succeeds(1));
+    daemon.wait_done(&["1.1.post"]);
 }
