@@ -145,7 +145,7 @@ fn a_hook_that_was_under_way_runs_again_and_those_before_it_do_not() {
 }
 
 #[test]
-fn a_hook_that_sigterm_cut_short_runs_again() {
+fn a_hook_that_ends_while_the_daemon_stops_has_ended_and_the_next_one_is_for_the_next_start() {
     let tree = Tree::new();
     tree.log_hook(
         "post",
@@ -157,7 +157,6 @@ fn a_hook_that_sigterm_cut_short_runs_again() {
     tree.put(&Job::ended(1));
     tree.put(&Job::ended(2));
     daemon.wait_hooks(2);
-    // It may end by itself: then it has ended, and what comes after it is for the next start.
     daemon.signal(rustix::process::Signal::TERM);
     daemon.wait_log("stopping", 1);
     fs::write(tree.path("gate"), "").unwrap();
