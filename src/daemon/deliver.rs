@@ -8,11 +8,11 @@ use super::workers::{Task, Work};
 use super::{Daemon, now};
 use crate::event::{Event, Phase};
 use crate::fault;
+use crate::hook;
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::{self, Environment};
 use crate::hook::run::Limits;
 use crate::hook::scripts::{Refusal, Script};
-use crate::hook::{self};
 use crate::journal::{Change, EventState, RunStart};
 use crate::opcodes::View;
 use crate::settings::PreMode;
@@ -141,7 +141,7 @@ impl Daemon {
         }
         let op_code = event.op_code.clone();
         self.note_unknown(&op_code);
-        if !self.can_begin(seq) || !self.find_scripts(seq, hook::directory(phase)) {
+        if !self.can_begin(seq) || !self.find_scripts(seq) {
             return false;
         }
         self.send_to_nodes(seq);
@@ -150,14 +150,15 @@ impl Daemon {
 
     /// Finds this node's scripts for an event, and what all nodes' get. Returns whether the
     /// event can begin.
-    fn find_scripts(&mut self, seq: i64, directory: &str) -> bool {
+    fn find_scripts(&mut self, seq: i64) -> bool {
         let Some(delivery) = self.deliveries.get_mut(&seq) else { return false };
         let view = delivery.plan.as_ref().map(|plan| &plan.view.variables);
         let (nothing, words) = (Environment::new(), self.settings.hooks.status_words);
         let specialised = view.unwrap_or(&nothing);
         let facts = self.cluster.facts(self.master.clone());
         delivery.common = plan::common(seq, &delivery.event, specialised, &facts, words);
-        match self.hooks.of(delivery.event.key.phase).list() {
+        let phase = delivery.event.key.phase;
+        match self.hooks.of(phase).list() {
             Ok(scripts) => {
                 delivery.scripts = scripts.into();
                 self.problems.remove("hooks directory");
@@ -168,7 +169,7 @@ impl Daemon {
                 return false;
             }
             Err(refusal) => {
-                let run = self.run_start(seq, self.node.clone(), directory.to_owned(), 1);
+                let run = self.run_start(seq, self.node.clone(), hook::directory(phase).to_owned(), 1);
                 self.refuse(run, &refusal);
             }
         }

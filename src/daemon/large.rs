@@ -3,29 +3,21 @@
 //!
 //! One reading of a job is under way at a time. What changes meanwhile is read after it,
 //! so a file that never rests is read as fast as that goes, and each reading counts.
-//!
-//! The thread runs where nothing else would. When that takes too long, on a machine that is
-//! never idle, it is hurried.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 
 use super::message::Message;
 use super::observe::Version;
 use super::{Daemon, LARGE_FILE};
 use crate::job::{self, Job, JobId, ParseError};
-use crate::process::priority::{self, PatientThread};
+use crate::process::priority;
 use crate::queue::read::{JOB_SIZE_LIMIT, JobReader};
 use crate::regular_file::ReadError;
-
-/// How long others may keep the thread from its work. To read and parse 256 MiB takes about
-/// as long.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a large file holds; `None` when it is gone.
 pub type Content = Result<Option<Result<Job<'static>, ParseError>>, ReadError>;
@@ -36,15 +28,11 @@ pub struct LargeFiles {
     requests: Sender<(u64, JobId)>,
     next: u64,
     under_way: BTreeMap<JobId, UnderWay>,
-    thread: PatientThread,
-    /// Whether the thread was hurried with what it does now.
-    hurried: bool,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     number: u64,
-    since: Instant,
     /// The file has changed since it was asked for.
     overtaken: bool,
 }
@@ -57,10 +45,8 @@ impl LargeFiles {
     pub fn start(queue_dir: &Path, owner: Sender<Message>) -> io::Result<Self> {
         let (requests, inbox) = unbounded();
         let mut reader = JobReader::new(queue_dir);
-        let (this, thread) = bounded(1);
         thread::Builder::new().name("large-files".to_owned()).spawn(move || {
-            priority::reset();
-            let _ = this.send(PatientThread::this());
+            priority::come_last();
             for (number, id) in inbox {
                 let content = reader
                     .queued(id, JOB_SIZE_LIMIT)
@@ -71,9 +57,7 @@ impl LargeFiles {
                 }
             }
         })?;
-        let thread = thread.recv().map_err(io::Error::other)?;
-        thread.give_way();
-        Ok(Self { requests, next: 0, under_way: BTreeMap::new(), thread, hurried: false })
+        Ok(Self { requests, next: 0, under_way: BTreeMap::new() })
     }
 
     /// Asks for a job's file as it is now, or as soon as the thread has read it as it was.
@@ -83,22 +67,8 @@ impl LargeFiles {
             return;
         }
         self.next += 1;
-        self.under_way.insert(id, UnderWay { number: self.next, since: Instant::now(), overtaken: false });
+        self.under_way.insert(id, UnderWay { number: self.next, overtaken: false });
         let _ = self.requests.send((self.next, id));
-    }
-
-    /// When [`Self::hurry_in_time`] has something to do.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let oldest = self.under_way.values().map(|under_way| under_way.since).min();
-        oldest.filter(|_| !self.hurried).map(|since| since + PATIENCE)
-    }
-
-    /// Hurries the thread when something has been under way for too long.
-    pub fn hurry_in_time(&mut self) {
-        if self.next_deadline().is_some_and(|at| Instant::now() >= at) {
-            self.thread.hurry();
-            self.hurried = true;
-        }
     }
 
     /// The job's file has been read in another way: the answer is not wanted any more.
@@ -109,9 +79,6 @@ impl LargeFiles {
     /// Takes an answer. Returns whether its file has changed since it was asked for;
     /// `None` when it is not wanted.
     fn answered(&mut self, number: u64, id: JobId) -> Option<bool> {
-        if std::mem::take(&mut self.hurried) {
-            self.thread.give_way();
-        }
         self.under_way.get(&id).filter(|under_way| under_way.number == number)?;
         self.under_way.remove(&id).map(|under_way| under_way.overtaken)
     }

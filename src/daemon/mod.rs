@@ -181,13 +181,7 @@ impl Daemon {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [
-            self.retry_at,
-            self.watchdog.next(),
-            self.stopping,
-            self.holds.next_deadline(),
-            self.large.next_deadline(),
-        ];
+        let deadlines = [self.retry_at, self.watchdog.next(), self.stopping, self.holds.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -233,7 +227,6 @@ impl Daemon {
     /// One turn: look, write, act.
     fn work(&mut self) {
         self.end_holds_in_time();
-        self.large.hurry_in_time();
         if self.watchdog.ping() {
             // A directory above them may have been renamed, which nobody tells.
             self.check_watch();

@@ -1,4 +1,4 @@
-//! How soon a thread runs when it has something to do (setpriority(2), sched(7)).
+//! How soon a thread runs when it has something to do (setpriority(2)).
 //!
 //! Between the rename that publishes `running` and the stop lie two threads that have to
 //! be scheduled, the watcher's and the owner's, and on a busy master each of them may
@@ -8,11 +8,13 @@
 
 use std::sync::OnceLock;
 
-use rustix::process::{Pid, getpriority_process, setpriority_process};
-use rustix::thread::gettid;
+use rustix::process::{getpriority_process, setpriority_process};
 
 /// The nice value of threads that may go first.
 const FIRST: i32 = -15;
+
+/// The nice value of threads that come last.
+const LAST: i32 = 10;
 
 /// The nice value that the daemon was given.
 static GIVEN: OnceLock<i32> = OnceLock::new();
@@ -34,36 +36,10 @@ pub fn reset() {
     }
 }
 
-/// A thread of this program whose work takes long and can wait.
-#[derive(Clone, Copy, Debug)]
-pub struct PatientThread(Pid);
-
-impl PatientThread {
-    /// This thread.
-    pub fn this() -> Self {
-        Self(gettid())
-    }
-
-    /// Has it give way to whatever else wants to run, at once: another policy lets it finish
-    /// a slice of some milliseconds first. On a machine that is never idle it hardly runs.
-    pub fn give_way(self) {
-        self.set_policy(libc::SCHED_IDLE);
-    }
-
-    /// Has it run like any other program.
-    pub fn hurry(self) {
-        self.set_policy(libc::SCHED_OTHER);
-    }
-
-    fn set_policy(self, policy: libc::c_int) {
-        let parameters = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the kernel reads the parameters, which are there, and nothing else. Should
-        // it refuse, the thread goes on as it did.
-        #[expect(unsafe_code, reason = "no crate here sets a thread's scheduling policy")]
-        unsafe {
-            libc::sched_setscheduler(self.0.as_raw_nonzero().get(), policy, &parameters);
-        }
-    }
+/// Lets this thread come after all others: what it does takes long, and can wait.
+pub fn come_last() {
+    // To be nicer than before is always allowed.
+    let _ = setpriority_process(None, LAST);
 }
 
 #[cfg(test)]
