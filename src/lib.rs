@@ -29,6 +29,7 @@ pub mod regular_file;
 pub mod replay;
 pub mod settings;
 pub mod shortage;
+pub mod signals;
 pub mod status;
 pub mod tracker;
 pub mod unchanged;

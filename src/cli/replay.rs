@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::{Failure, failed};
 use crate::daemon::read_settings;
-use crate::event::{Event, EventRecord};
+use crate::event::{Event, EventRecord, Phase};
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::{self, Environment};
-use crate::hook::run::{Limits, run};
-use crate::hook::scripts::Hooks;
+use crate::hook::run::{Limits, Starter, run};
+use crate::hook::scripts::{Hooks, Script};
 use crate::opcodes::View;
 use crate::recording::{Line, parse_line};
 use crate::replay::Replay;
@@ -110,7 +110,7 @@ impl Args {
             .map_err(|error| failed(format!("{}: {error}; PATH is a recording", path.display())))?;
         let size = file.metadata()?.len();
         let mut player = Player {
-            hooks_dir: self.hooks_dir(&settings)?,
+            hooks: self.hooks_dir(&settings)?.map(RealHooks::new).transpose()?,
             env: self.env,
             settings,
             replay: Replay::default(),
@@ -159,9 +159,34 @@ impl Args {
 struct Player {
     settings: Settings,
     replay: Replay,
-    hooks_dir: Option<PathBuf>,
+    hooks: Option<RealHooks>,
     env: bool,
     live: Option<Live>,
+}
+
+/// The scripts that are run for each event.
+struct RealHooks {
+    scripts: Hooks,
+    starter: Starter,
+}
+
+impl RealHooks {
+    fn new(dir: PathBuf) -> Result<Self, Failure> {
+        Ok(Self { scripts: Hooks::new(&dir), starter: Starter::new().map_err(failed)? })
+    }
+
+    /// Runs those of an event, one after the other.
+    fn run(&mut self, phase: Phase, env: &Environment, limits: Limits) -> Result<Vec<Run>, Failure> {
+        let scripts = self.scripts.of(phase).list().map_err(failed)?;
+        let run = |script: Script| {
+            let Outcome { code, signal, seconds, output, error, .. } = match &script.refusal {
+                Some(refusal) => Outcome::not_run(format!("refused: {refusal}")),
+                None => run(&self.starter, &script.path, env, limits, None),
+            };
+            Run { script: script.name, code, signal, seconds, output, error }
+        };
+        Ok(scripts.into_iter().map(run).collect())
+    }
 }
 
 impl Player {
@@ -174,7 +199,7 @@ impl Player {
 
     fn print(&mut self, events: Vec<(i64, Event)>, progress: &mut Progress) -> Result<(), Failure> {
         for (seq, event) in events {
-            let (common, nodes) = match self.env || self.hooks_dir.is_some() {
+            let (common, nodes) = match self.env || self.hooks.is_some() {
                 true => self.common(seq, &event),
                 false => Default::default(),
             };
@@ -182,7 +207,7 @@ impl Player {
                 event: EventRecord::new(seq, &event),
                 env: self.env.then(|| plan::for_run(&common, true, 1)),
                 nodes: self.env.then_some(nodes),
-                runs: self.hooks_dir.as_ref().map(|dir| self.run_hooks(dir, &event, &common)).transpose()?,
+                runs: self.run_hooks(&event, &common)?,
             };
             let text = serde_json::to_string(&printed).map_err(failed)?;
             progress.clear();
@@ -201,24 +226,16 @@ impl Player {
         (plan::common(seq, event, &variables, &facts, words), nodes)
     }
 
-    fn run_hooks(&self, dir: &Path, event: &Event, common: &Environment) -> Result<Vec<Run>, Failure> {
-        if self.settings.hooks.skips(&event.op_code) {
-            return Ok(vec![]);
+    /// Runs the scripts of an event, where that is wanted.
+    fn run_hooks(&mut self, event: &Event, common: &Environment) -> Result<Option<Vec<Run>>, Failure> {
+        let Some(hooks) = &mut self.hooks else { return Ok(None) };
+        let settings = &self.settings.hooks;
+        if settings.skips(&event.op_code) {
+            return Ok(Some(vec![]));
         }
-        let limits =
-            Limits { timeout: self.settings.hooks.timeout, output: self.settings.hooks.output_limit };
+        let limits = Limits { timeout: settings.timeout, output: settings.output_limit };
         let env = plan::for_run(common, true, 1);
-        let scripts = Hooks::new(dir).of(event.key.phase).list().map_err(failed)?;
-        Ok(scripts
-            .into_iter()
-            .map(|script| {
-                let Outcome { code, signal, seconds, output, error, .. } = match &script.refusal {
-                    Some(refusal) => Outcome::not_run(format!("refused: {refusal}")),
-                    None => run(&script.path, &env, limits, None),
-                };
-                Run { script: script.name, code, signal, seconds, output, error }
-            })
-            .collect())
+        hooks.run(event.key.phase, &env, limits).map(Some)
     }
 }
 

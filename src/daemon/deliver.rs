@@ -1,6 +1,7 @@
 //! Delivering events: which scripts, one after the other, and what became of them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::planner::{Plan, Target};
 use super::role::Role;
@@ -196,7 +197,8 @@ impl Daemon {
             let env = plan::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let limits = Limits { timeout: hooks.timeout, output: hooks.output_limit };
-            let task = Task::Script { script: script.path, env, limits };
+            let starter = Arc::clone(&self.starter);
+            let task = Task::Script { starter, script: script.path, env, limits };
             self.effects.push(Work { run: run.id, seq, task });
             if let Some(delivery) = self.deliveries.get_mut(&seq) {
                 delivery.running.insert(run.id, run);

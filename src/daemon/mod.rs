@@ -32,6 +32,7 @@ pub use crate::clock::now;
 use crate::cluster::Cluster;
 use crate::dispatch::Dispatch;
 use crate::fault;
+use crate::hook::run::Starter;
 use crate::hook::scripts::Hooks;
 use crate::job::{JobId, Timestamp};
 use crate::journal::{Change, Journal};
@@ -77,6 +78,7 @@ struct Daemon {
     node: String,
     cluster: Cluster,
     hooks: Hooks,
+    starter: Arc<Starter>,
     role: Role,
     master: Option<String>,
 

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -28,19 +29,20 @@ use crate::clock;
 use crate::cluster::{Cluster, system_name};
 use crate::dispatch::Dispatch;
 use crate::fault;
+use crate::hook::run::Starter;
 use crate::hook::scripts::Hooks;
 use crate::job::JobId;
 use crate::journal::{self, Change, EventState, Filter, History, Journal, JournalError, Loaded};
 use crate::noded::NodeDaemons;
 use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
-use crate::process::inherited;
 use crate::process::priority;
 use crate::queue::mounts;
 use crate::queue::read::JobReader;
 use crate::regular_file;
 use crate::settings::{Findings, Settings};
 use crate::shortage::explain;
+use crate::signals;
 use crate::status::Counters;
 use crate::tracker::Tracker;
 
@@ -121,7 +123,9 @@ pub fn node_name(settings: &Settings) -> String {
 /// # Errors
 /// When it cannot start. Once it runs it does not give up.
 pub fn run(config: &Path) -> Result<(), StartError> {
-    inherited::reset_signals();
+    // Whoever started us may have had some ignored (`nohup`, a shell's `&`) or blocked; with
+    // SIGCHLD ignored no exit status of a hook would ever be known.
+    signals::reset();
     // Whatever the clock does from now on, it has been as slow as this.
     let _ = clock::boot_time();
     let settings = read_settings(config)?;
@@ -144,6 +148,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         .map_err(io_error(format!("the API socket in {} cannot be made", paths.run_dir.display())))?;
     watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;
     let exits = exits(sender.clone()).map_err(io_error("the ends of processes cannot be watched"))?;
+    let starter = Starter::new().map_err(io_error("hooks cannot be run"))?;
     let workers = |max| Workers::new(sender.clone(), max).map_err(io_error("hooks cannot be run"));
     let (workers, callers) = (workers(usize::MAX)?, workers(CALLERS_MAX)?);
     let node = node_name(&settings);
@@ -155,6 +160,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         daemons: NodeDaemons::new(&paths.data_dir),
         cluster: Cluster::new(&paths.data_dir),
         hooks: Hooks::new(&paths.hooks_dir),
+        starter: Arc::new(starter),
         role: Role::Standby,
         master: None,
         reader: JobReader::new(&paths.queue_dir),

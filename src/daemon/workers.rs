@@ -18,7 +18,7 @@ use crate::deadline::is_stopped;
 use crate::fault;
 use crate::hook::outcome::Outcome;
 use crate::hook::plan::Environment;
-use crate::hook::run::{Limits, run};
+use crate::hook::run::{Limits, Starter, run};
 use crate::noded::{NodeDaemons, Request};
 use crate::process::priority;
 
@@ -38,6 +38,8 @@ pub struct Work {
 pub enum Task {
     /// A script of this node.
     Script {
+        /// What starts it.
+        starter: Arc<Starter>,
         /// The script.
         script: PathBuf,
         /// Its environment.
@@ -58,7 +60,9 @@ impl Work {
     /// Does it, and tells how it ended.
     fn run(self, stop: BorrowedFd<'_>) -> Message {
         let (outcome, scripts) = match &self.task {
-            Task::Script { script, env, limits } => (run(script, env, *limits, Some(stop)), Vec::new()),
+            Task::Script { starter, script, env, limits } => {
+                (run(starter, script, env, *limits, Some(stop)), Vec::new())
+            }
             Task::Node { daemons, request } => ask(daemons, request, stop),
         };
         let Self { run, seq, .. } = self;

@@ -5,21 +5,24 @@
 //! what it deliberately left behind in the background; and the run is over soon after
 //! its time limit, whatever the script does.
 
+mod spawn;
+
+pub use spawn::Starter;
+
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, WaitIdStatus};
 
 use super::outcome::Outcome;
 use super::plan::Environment;
 use crate::fault;
 use crate::shortage::{self, is_shortage};
+use spawn::Process;
 
 /// Between SIGTERM and SIGKILL for a script that runs too long.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -48,10 +51,16 @@ pub struct Limits {
 
 /// Runs a script to its end, or to the moment `stop` becomes readable: then it is ended
 /// as if its time were up, and the outcome says [`Outcome::interrupted`].
-pub fn run(script: &Path, env: &Environment, limits: Limits, stop: Option<BorrowedFd<'_>>) -> Outcome {
+pub fn run(
+    starter: &Starter,
+    script: &Path,
+    env: &Environment,
+    limits: Limits,
+    stop: Option<BorrowedFd<'_>>,
+) -> Outcome {
     let start = Instant::now();
     fault::point("hook.before-start");
-    let mut outcome = match start_child(script, env, start, stop) {
+    let mut outcome = match patiently(start, stop, || spawn(starter, script, env)) {
         Ok(running) => running.wait(limits, start, stop),
         Err(error) => Outcome {
             postponed: is_shortage(&error),
@@ -65,50 +74,17 @@ pub fn run(script: &Path, env: &Environment, limits: Limits, stop: Option<Borrow
 
 /// A script that runs.
 struct Running {
-    child: Child,
-    pidfd: OwnedFd,
+    process: Process,
     output: PipeReader,
 }
 
-fn start_child(
-    script: &Path,
-    env: &Environment,
-    start: Instant,
-    stop: Option<BorrowedFd<'_>>,
-) -> io::Result<Running> {
-    let (output, mut child, spare) = patiently(start, stop, || spawn(script, env))?;
-    fault::point("hook.started");
-    drop(spare);
-    let pid = Pid::from_child(&child);
-    match patiently(start, stop, || Ok(pidfd_open(pid, PidfdFlags::empty())?)) {
-        Ok(pidfd) => Ok(Running { child, pidfd, output }),
-        Err(error) => {
-            // It cannot be watched, so it must not go on, nor become a zombie.
-            let _ = kill_process_group(pid, Signal::KILL);
-            let _ = child.wait();
-            Err(error)
-        }
-    }
-}
-
-/// Starts the script. The standard library's spawn clears the signal mask, resets
-/// SIGPIPE and, since nothing asks for more, uses `posix_spawn`; every descriptor of
-/// ours is close-on-exec. The third part keeps a descriptor free for the script's pidfd.
-fn spawn(script: &Path, env: &Environment) -> io::Result<(PipeReader, Child, PipeReader)> {
+fn spawn(starter: &Starter, script: &Path, env: &Environment) -> io::Result<Running> {
     fault::refused("hook.start")?;
     let (output, input) = io::pipe()?;
-    let spare = output.try_clone()?;
     rustix::io::ioctl_fionbio(&output, true)?;
-    let child = Command::new(script)
-        .env_clear()
-        .envs(env)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(input.try_clone()?)
-        .stderr(input)
-        .process_group(0)
-        .spawn()?;
-    Ok((output, child, spare))
+    let process = starter.start(script, env, input.as_fd())?;
+    fault::point("hook.started");
+    Ok(Running { process, output })
 }
 
 /// Repeats `attempt` for a while when what it needs is short, or until `stop`.
@@ -177,7 +153,7 @@ impl Running {
             self.end(&mut capture, if woken == Woken::Stop { STOP_GRACE } else { GRACE });
         }
         capture.take_all(&mut self.output);
-        let status = self.child.wait();
+        let status = self.process.wait();
         let error = (woken == Woken::TimeUp).then(|| {
             let limit = humantime::format_duration(limits.timeout);
             format!("ran longer than hooks.timeout ({limit}) and was ended")
@@ -187,9 +163,9 @@ impl Running {
 
     /// Ends the script and all of its process group.
     fn end(&self, capture: &mut Capture, grace: Duration) {
-        self.signal(Signal::TERM);
+        self.process.signal(Signal::TERM);
         self.read_until(capture, Some(Instant::now() + grace), None);
-        self.signal(Signal::KILL);
+        self.process.signal(Signal::KILL);
         self.read_until(capture, None, None);
     }
 
@@ -208,7 +184,7 @@ impl Running {
             }
             let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
             // A descriptor that is not watched is replaced by one that is.
-            let pidfd = self.pidfd.as_fd();
+            let pidfd = self.process.as_fd();
             let mut fds = [
                 watch(pidfd),
                 watch(stop.unwrap_or(pidfd)),
@@ -230,17 +206,11 @@ impl Running {
             }
         }
     }
-
-    /// Signals the script's process group, and the script should it have left it.
-    fn signal(&self, signal: Signal) {
-        let _ = kill_process_group(Pid::from_child(&self.child), signal);
-        let _ = pidfd_send_signal(&self.pidfd, signal);
-    }
 }
 
-fn outcome(status: io::Result<ExitStatus>, capture: Capture, error: Option<String>) -> Outcome {
+fn outcome(status: io::Result<WaitIdStatus>, capture: Capture, error: Option<String>) -> Outcome {
     let (code, signal, lost) = match status {
-        Ok(status) => (status.code(), status.signal(), None),
+        Ok(status) => (status.exit_status(), status.terminating_signal(), None),
         Err(error) => (None, None, Some(format!("its exit status is unknown: {error}"))),
     };
     Outcome {

@@ -1,13 +1,9 @@
-//! What whoever started us left to us: open descriptors, ignored and blocked signals.
+//! What whoever started us left to us: open descriptors.
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-
-/// The signals that may be given another meaning, up to the last real-time one, but
-/// SIGPIPE: the standard library ignores it in us and not in what it starts.
-const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
 /// Makes sure that no program that we start inherits a descriptor besides 0, 1 and 2.
 /// Our own are close-on-exec from birth; a shell or a service manager may have left
@@ -36,29 +32,5 @@ fn set_close_on_exec(number: RawFd) -> io::Result<()> {
     match fcntl_setfd(fd, FdFlags::CLOEXEC) {
         Ok(()) | Err(Errno::BADF) => Ok(()),
         Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Gives every signal its usual meaning again, and blocks none. Whoever started us may
-/// have had some ignored (`nohup`, a shell's `&`) or blocked; what we start would inherit
-/// that, and with SIGCHLD ignored no exit status of a hook would ever be known.
-///
-/// To be called before there are other threads and handlers.
-pub fn reset_signals() {
-    for signal in SIGNALS.filter(|signal| *signal != libc::SIGPIPE) {
-        // SAFETY: the default action is no function of ours, so nothing can be called
-        // that must not be; the kernel refuses numbers and signals that cannot be set.
-        #[expect(unsafe_code, reason = "no crate here sets a signal's default action")]
-        unsafe {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-    }
-    // SAFETY: the set is made by sigemptyset before it is read, and the mask is this
-    // thread's own.
-    #[expect(unsafe_code, reason = "no crate here sets the signal mask")]
-    unsafe {
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
     }
 }
