@@ -73,7 +73,7 @@ fn beside_large_jobs(bench: &mut Bench, runs: u32) -> Result<()> {
         let quiet = (0..runs).map(|_| bench.daemon_rename()).collect::<Result<Vec<u64>>>()?;
         fs::hard_link(&large[1], &target)?;
         // From now on: an open job that vanishes may come back.
-        bench.tracked = 2;
+        bench.others = 1;
         let over = AtomicBool::new(false);
         let beside = thread::scope(|scope| {
             let rewriting = scope.spawn(|| {
@@ -142,8 +142,8 @@ struct Bench {
     limit_stamps: File,
     daemon_stamps: File,
     next_job: u32,
-    /// Jobs in the queue while one is measured.
-    tracked: usize,
+    /// Jobs in the queue besides the one that is measured.
+    others: usize,
     death_limit: (ChildStdin, BufReader<std::process::ChildStdout>),
     _children: Vec<Kill>,
 }
@@ -181,7 +181,7 @@ impl Bench {
             limit_stamps,
             daemon_stamps,
             next_job: 1,
-            tracked: 1,
+            others: 0,
             death_limit,
             _children: children,
         })
@@ -221,8 +221,9 @@ impl Bench {
     fn daemon_rename(&mut self) -> Result<u64> {
         self.next_job += 1;
         let (id, received) = (self.next_job, epoch());
+        self.await_rest(self.others)?;
         self.publish("queue", id, &job(id, received, "waiting", 0, ""))?;
-        self.await_rest(id)?;
+        self.await_rest(self.others + 1)?;
         let start = self.publish("queue", id, &job(id, received, "running", 0, ""))?;
         let latency = stamp(&mut self.daemon_stamps)? - start;
         self.publish("queue", id, &job(id, received, "success", 0, ""))?;
@@ -248,12 +249,13 @@ impl Bench {
     fn daemon_death(&mut self) -> Result<u64> {
         self.next_job += 1;
         let id = self.next_job;
+        self.await_rest(self.others)?;
         let livelock = self.dir.join(format!("ganeti/livelocks/job_{id:06}_1"));
         let mut process = stand_in(&livelock)?;
         let text = job(id, epoch(), "running", process.0.id(), &livelock.display().to_string());
         self.publish("queue", id, &text)?;
         stamp(&mut self.daemon_stamps)?;
-        self.await_rest(id)?;
+        self.await_rest(self.others + 1)?;
         let start = now();
         process.0.kill()?;
         let latency = stamp(&mut self.daemon_stamps)? - start;
@@ -263,15 +265,12 @@ impl Bench {
         Ok(latency)
     }
 
-    /// Waits until the daemon knows the job and has nothing else to do.
-    fn await_rest(&self, id: u32) -> Result<()> {
+    /// Waits until the daemon knows so many jobs and has nothing else to do.
+    fn await_rest(&self, jobs: usize) -> Result<()> {
         loop {
             let status = ganeti_hookd::api::get(&self.dir.join("run"), "/v1/status")?;
             let status: ganeti_hookd::status::Status = serde_json::from_slice(&status)?;
-            if status.undelivered == 0
-                && status.jobs_tracked == self.tracked
-                && self.dir.join(format!("queue/job-{id}")).exists()
-            {
+            if status.undelivered == 0 && status.jobs_tracked == jobs {
                 return Ok(());
             }
         }

@@ -155,6 +155,15 @@ pub struct Event {
     pub time: Timestamp,
 }
 
+/// As the log has it: `42.0.post (late) OP_TEST_DELAY succeeded`, always one line.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let late = if self.late { " (late)" } else { "" };
+        write!(f, "{}{late} {}", self.key, self.op_code.escape_debug())?;
+        self.status.map_or(Ok(()), |status| write!(f, " {}", status.as_str()))
+    }
+}
+
 /// An event as `replay`, `events --json` and the feed print it, without its line's end.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventRecord<'a> {
@@ -194,6 +203,23 @@ impl<'a> EventRecord<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_in_the_log() {
+        let mut event = Event {
+            key: "42.0.post".parse().unwrap(),
+            received: Timestamp::default(),
+            op_count: 1,
+            op_code: "OP_TEST_DELAY".to_owned(),
+            status: Some(PostStatus::Disappeared),
+            executed: true,
+            late: true,
+            time: Timestamp::default(),
+        };
+        assert_eq!(event.to_string(), "42.0.post (late) OP_TEST_DELAY disappeared");
+        event = Event { op_code: "OP_X\n<0>".to_owned(), status: None, late: false, ..event };
+        assert_eq!(event.to_string(), "42.0.post OP_X\\n<0>");
+    }
 
     #[test]
     fn keys_are_read_as_they_are_written() {

@@ -40,6 +40,7 @@ impl Drop for Kill {
 /// Starts the daemon and waits until it is ready.
 pub fn start_daemon(dir: &Path) -> Result<Kill> {
     fs::write(dir.join("data/ssconf_master_node"), "node1.example.com\n")?;
+    fs::write(dir.join("data/ssconf_cluster_name"), "cluster.example.com\n")?;
     let path = |name: &str| dir.join(name).display().to_string();
     let config = format!(
         "[paths]\nqueue-dir = \"{}\"\ndata-dir = \"{}\"\nhooks-dir = \"{}\"\nganeti-run-dir = \"{}\"\nstate-dir = \"{}\"\nrun-dir = \"{}\"\n[hooks]\npre = \"notify\"\n[master]\nname = \"node1.example.com\"\n",

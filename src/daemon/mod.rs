@@ -279,13 +279,12 @@ impl Daemon {
             self.changes.push(Change::Numbers(self.numbers.clone()));
             self.numbers_changed = false;
         }
-        if !self.changes.is_empty() {
-            if let Err(error) = self.write_changes() {
-                return self.stall(&error.to_string());
-            }
-            self.changes.clear();
-            self.changed();
+        if !self.changes.is_empty()
+            && let Err(error) = self.write_changes()
+        {
+            return self.stall(&error.to_string());
         }
+        let written = std::mem::take(&mut self.changes);
         if self.stalled {
             log::warn!("the journal can be written again; going on");
             self.stalled = false;
@@ -294,6 +293,8 @@ impl Daemon {
             self.more_to_begin = self.dispatch.is_ready();
         }
         self.submit_effects();
+        // Jobs may stand still until their hooks have run; who only listens comes after them.
+        self.announce(&written);
     }
 
     /// The journal cannot be written: keep everything, start nothing, try again.
@@ -309,8 +310,16 @@ impl Daemon {
         self.problems.insert("journal", error.to_owned());
     }
 
-    /// Tells those who wait that the history has changed.
-    fn changed(&mut self) {
+    /// Tells the log, and those who wait for it, what is new in the history.
+    fn announce(&mut self, written: &[Change]) {
+        if written.is_empty() {
+            return;
+        }
+        for change in written {
+            if let Change::Event(_, event, _) = change {
+                log::info!("{event}");
+            }
+        }
         self.change += 1;
         let change = self.change;
         for (_, waiter) in self.waiters.drain(..) {

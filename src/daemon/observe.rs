@@ -328,13 +328,6 @@ impl Daemon {
             Role::Master => EventState::Pending,
             Role::Standby => EventState::Standby,
         };
-        log::info!(
-            "{}{} {}{}",
-            event.key,
-            if event.late { " (late)" } else { "" },
-            event.op_code,
-            event.status.map(|status| format!(" {}", status.as_str())).unwrap_or_default()
-        );
         self.changes.push(Change::Event(seq, event.clone(), state));
         match self.role {
             Role::Master => self.deliver(seq, Delivery::new(event)),

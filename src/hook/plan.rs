@@ -48,8 +48,7 @@ pub fn common(
     cluster: &ClusterFacts,
     words: StatusWords,
 ) -> Environment {
-    let mut env = specialised.clone();
-    let common: Environment = [
+    let mut env: Environment = [
         ("PATH", PATH.to_owned()),
         ("GANETI_HOOKS_VERSION", HOOKS_VERSION.to_owned()),
         ("GANETI_HOOKS_PATH", "global".to_owned()),
@@ -66,7 +65,6 @@ pub fn common(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    env.extend(common);
     let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
     if let Some(name) = &cluster.name {
         set("GANETI_CLUSTER", name);
@@ -83,6 +81,9 @@ pub fn common(
             },
         );
         set("GANETI_HOOKD_EXECUTED", &yes_no(event.executed));
+    }
+    for (name, value) in specialised {
+        env.entry(name.clone()).or_insert_with(|| value.clone());
     }
     env
 }
