@@ -137,7 +137,11 @@ impl Desk {
         let dropped = limit(&mut view);
         if !dropped.is_empty() {
             let dropped = dropped.join(", ");
-            log::warn!("{}: too large for an environment, left out: {dropped}", event.key);
+            log::warn!(
+                "{}: too large for an environment, or with a NUL, left out: {}",
+                event.key,
+                dropped.escape_debug()
+            );
         }
         view
     }

@@ -137,11 +137,17 @@ fn has_own_post(event: &Event, input: &OpInput) -> bool {
 
 /// Leaves out what no program could be started with; returns the names of what was.
 pub fn limit(view: &mut View) -> Vec<String> {
+    let mut dropped: Vec<String> = view
+        .variables
+        .iter()
+        .filter(|(name, value)| !is_variable(name, value))
+        .map(|(name, _)| name.clone())
+        .collect();
+    dropped.iter().for_each(|name| drop(view.variables.remove(name)));
     let mut total: usize = view.variables.iter().map(|(name, value)| plan::size(name, value)).sum();
     let mut by_size: Vec<(usize, String)> =
         view.variables.iter().map(|(name, value)| (plan::size(name, value), name.clone())).collect();
     by_size.sort();
-    let mut dropped = Vec::new();
     while let Some((size, name)) = by_size.pop()
         && (size > plan::VARIABLE_LIMIT || total > plan::TOTAL_LIMIT)
     {
@@ -150,6 +156,12 @@ pub fn limit(view: &mut View) -> Vec<String> {
         dropped.push(name);
     }
     dropped
+}
+
+/// Whether there can be such a variable: some names and values are parts of an opcode's input,
+/// which may be any text.
+fn is_variable(name: &str, value: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
 }
 
 #[cfg(test)]
@@ -255,5 +267,8 @@ mod tests {
         view.variables.extend((0..20).map(|n| (format!("D{n}"), "x".repeat(100_000))));
         let dropped = limit(&mut view);
         assert_eq!((dropped.len(), view.variables.contains_key("B")), (11, true));
+        let bad = [("NUL", "a\0b"), ("NUL\0", ""), ("A=B", ""), ("", "x")];
+        view.variables.extend(bad.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(limit(&mut view), ["", "A=B", "NUL", "NUL\0"]);
     }
 }
