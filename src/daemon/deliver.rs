@@ -54,7 +54,7 @@ pub struct Delivery {
 
 /// An event's runs in an earlier life of the daemon, by node and script: the last attempt
 /// and whether it ended.
-type Earlier = BTreeMap<(String, String), (u32, bool)>;
+pub type Earlier = BTreeMap<(String, String), (u32, bool)>;
 
 impl Delivery {
     /// A new event.
@@ -129,7 +129,7 @@ impl Daemon {
 
     /// Whether something is short that scripts need, or the journal cannot be written.
     fn must_wait(&self) -> bool {
-        self.stalled || self.short
+        self.stalled.is_some() || self.short
     }
 
     /// Begins to deliver an event. Returns whether a script of it runs.
@@ -248,6 +248,17 @@ impl Daemon {
         }
         self.fall_short("hooks", format!("{} {error}", work.task));
         self.shelved.push(work);
+    }
+
+    /// Tries again what could not begin, which may be late by now.
+    pub(super) fn take_up_shelved(&mut self) {
+        for mut work in std::mem::take(&mut self.shelved) {
+            self.tell_of_lateness(work.seq);
+            if self.deliveries.get(&work.seq).is_some_and(|delivery| delivery.event.late) {
+                plan::set_late(work.task.env());
+            }
+            self.effects.push(work);
+        }
     }
 
     /// Something that scripts need is short.

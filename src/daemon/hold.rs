@@ -223,7 +223,7 @@ impl Daemon {
     }
 
     fn try_hold(&mut self, id: JobId, op: u32, executed: Timestamp) -> Result<Landing, String> {
-        if self.stalled {
+        if self.stalled.is_some() {
             return Err("the journal cannot be written".to_owned());
         }
         let age = now().as_secs_f64() - executed.as_secs_f64();

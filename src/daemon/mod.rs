@@ -136,8 +136,8 @@ struct Daemon {
     again: BTreeSet<JobId>,
     /// Something failed; when to try again.
     retry_at: Option<Instant>,
-    /// The journal cannot be written.
-    stalled: bool,
+    /// The journal cannot be written; when that is tried again.
+    stalled: Option<Instant>,
     prune_at: Instant,
     stopping: Option<Instant>,
 
@@ -183,7 +183,8 @@ impl Daemon {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.retry_at, self.watchdog.next(), self.stopping, self.holds.next_deadline()];
+        let deadlines =
+            [self.retry_at, self.stalled, self.watchdog.next(), self.stopping, self.holds.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -261,7 +262,7 @@ impl Daemon {
         if self.retry_at.is_none() {
             self.short = false;
             self.dirty.append(&mut self.again);
-            self.effects.append(&mut self.shelved);
+            self.take_up_shelved();
         }
     }
 
@@ -272,7 +273,7 @@ impl Daemon {
 
     /// Writes what came to light, and then has done what follows from it.
     fn commit(&mut self) {
-        if self.stalled && self.retry_at.is_some() {
+        if self.stalled.is_some_and(|until| Instant::now() < until) {
             return;
         }
         if self.numbers_changed {
@@ -285,9 +286,8 @@ impl Daemon {
             return self.stall(&error.to_string());
         }
         let written = std::mem::take(&mut self.changes);
-        if self.stalled {
+        if self.stalled.take().is_some() {
             log::warn!("the journal can be written again; going on");
-            self.stalled = false;
             self.problems.remove("journal");
             // What waited for this begins in the next turn, at once.
             self.more_to_begin = self.dispatch.is_ready();
@@ -300,13 +300,13 @@ impl Daemon {
     /// The journal cannot be written: keep everything, start nothing, try again.
     fn stall(&mut self, error: &str) {
         self.counters.journal_errors += 1;
-        if !self.stalled {
+        if self.stalled.is_none() {
             log::error!("{error}; no hook starts until the journal can be written, nothing is lost");
         }
-        self.stalled = true;
+        // A time of its own: whatever else is tried again must not put this off.
+        self.stalled = Some(Instant::now() + RETRY);
         self.let_all_go();
         self.take_back_unwritten();
-        self.retry_later();
         self.problems.insert("journal", error.to_owned());
     }
 
@@ -329,13 +329,15 @@ impl Daemon {
 
     /// Forgets old history, at most once an hour, and never for that alone.
     fn prune(&mut self) {
-        if Instant::now() < self.prune_at {
+        // A job that has not been looked at since the start may have ended meanwhile.
+        if self.starting || Instant::now() < self.prune_at {
             return;
         }
         self.prune_at = Instant::now() + Duration::from_secs(3600);
         let keep = i64::try_from(self.settings.history.keep.as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp::from_micros(now().as_micros().saturating_sub(keep));
         self.changes.push(Change::Prune(before));
+        self.standby.retain(|standby| standby.event.time >= before);
         self.forget_vanished(before);
     }
 
@@ -352,6 +354,7 @@ impl Daemon {
 
     /// Scripts that wait for the journal will not begin any more; the next start runs them.
     fn give_up_unstarted(&mut self) {
+        self.effects.append(&mut self.shelved);
         for work in std::mem::take(&mut self.effects) {
             self.take_back(&work);
             if let Some(delivery) = self.deliveries.get_mut(&work.seq) {

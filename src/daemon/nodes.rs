@@ -41,6 +41,10 @@ impl Daemon {
             }
             None => drop(self.problems.remove(CONFIGURATION)),
         }
+        if self.deliveries.get(&seq).is_some_and(|delivery| delivery.plan.is_some()) {
+            // Asked for once more after a failover there and back: the first answer counts.
+            return;
+        }
         if self.settings.hooks.nodes == Nodes::Master {
             plan.view.nodes.truncate(1);
             plan.targets.clear();

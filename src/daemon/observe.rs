@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::deliver::Delivery;
 use super::hold::owner_of;
-use super::role::Role;
+use super::role::{Role, StandbyEvent};
 use super::{Daemon, Watched, now};
 use crate::event::Event;
 use crate::job::{self, Job, JobId, Liveness, Status, Timestamp};
@@ -86,9 +86,23 @@ impl Daemon {
         } else if serial < self.numbers.highest() {
             log::info!("job numbers begin again at {serial}: the cluster was re-created");
             self.numbers = Numbers::default();
+            self.trust_the_history();
         }
         self.numbers.reach(serial);
         self.numbers_changed = true;
+    }
+
+    /// Numbers of jobs in the archive are unaccounted for again. Of those that were told the
+    /// history knows, as far back as it goes; what had ended before that is over.
+    fn trust_the_history(&mut self) {
+        match self.journal.first_event_time() {
+            Ok(first) if first > self.begun => {
+                self.begun = first;
+                self.changes.extend(first.map(Change::Begun));
+            }
+            Ok(_) => {}
+            Err(error) => log::error!("{error}; jobs in the archive may be told again"),
+        }
     }
 
     /// Looks at one job.
@@ -331,7 +345,7 @@ impl Daemon {
         self.changes.push(Change::Event(seq, event.clone(), state));
         match self.role {
             Role::Master => self.deliver(seq, Delivery::new(event)),
-            Role::Standby => self.remember_in_standby(seq, event),
+            Role::Standby => self.remember_in_standby(StandbyEvent::new(seq, event)),
         }
     }
 }

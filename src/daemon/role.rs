@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::deliver::Delivery;
+use super::deliver::{Delivery, Earlier};
 use super::{Daemon, now};
 use crate::cluster::{MASTER_NODE, ONLINE_NODES};
 use crate::dispatch::Dispatch;
 use crate::event::Event;
 use crate::fault;
 use crate::journal::{Change, EventState};
+use crate::opcodes::View;
 use crate::queue::watch::{Hint, watch};
 
 use super::message::Message;
@@ -37,23 +38,32 @@ impl Role {
     }
 }
 
-/// An event noticed in standby.
+/// An event noticed in standby, or left by a master that is one no more.
 #[derive(Debug)]
 pub struct StandbyEvent {
     /// Its number.
     pub seq: i64,
     /// The event.
     pub event: Event,
+    /// Its runs on this node so far.
+    earlier: Earlier,
+    /// What its scripts were given, if that is known.
+    given: Option<View>,
     /// When, by the clock that nobody sets; `None` for before that began.
     noticed: Option<Instant>,
 }
 
 impl StandbyEvent {
-    /// An event that was noticed when it says.
+    /// A new event, which was noticed when it says.
     pub fn new(seq: i64, event: Event) -> Self {
+        Self::resumed(seq, event, Earlier::new(), None)
+    }
+
+    /// An event that this node has begun to deliver when it was master.
+    pub fn resumed(seq: i64, event: Event, earlier: Earlier, given: Option<View>) -> Self {
         let age = now().as_micros().saturating_sub(event.time.as_micros());
         let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
-        Self { seq, event, noticed: Instant::now().checked_sub(age) }
+        Self { seq, event, earlier, given, noticed: Instant::now().checked_sub(age) }
     }
 }
 
@@ -81,7 +91,15 @@ impl Daemon {
             if self.master.as_deref() == Some(self.node.as_str()) { Role::Master } else { Role::Standby };
         if role != self.role {
             self.change_role(role);
+        } else if self.is_anothers() && self.deliveries.values().any(|d| d.running.is_empty()) {
+            // They were left to this node before anybody knew whose they are.
+            self.stand_by();
         }
+    }
+
+    /// Whether another node is known to be master. Where nobody is, it may be this one.
+    pub(super) fn is_anothers(&self) -> bool {
+        self.role == Role::Standby && self.master.is_some()
     }
 
     fn change_role(&mut self, role: Role) {
@@ -100,16 +118,22 @@ impl Daemon {
     fn take_over(&mut self) {
         fault::point("role.take-over");
         let window = self.settings.master.failover_window;
-        for StandbyEvent { seq, mut event, noticed } in std::mem::take(&mut self.standby) {
+        for standby in std::mem::take(&mut self.standby) {
+            let StandbyEvent { seq, event, earlier, given, noticed } = standby;
             if noticed.is_some_and(|noticed| noticed.elapsed() <= window) {
-                event.late = true;
-                self.changes.push(Change::Adopt(seq));
-                self.deliver(seq, Delivery::new(event));
+                self.adopt(seq, event, earlier, given);
             }
         }
         // What is found now, a death for instance, happened before.
         self.starting = true;
         self.rescan = true;
+    }
+
+    /// Delivers, late, an event that has been known for a while.
+    pub(super) fn adopt(&mut self, seq: i64, mut event: Event, earlier: Earlier, given: Option<View>) {
+        event.late = true;
+        self.changes.push(Change::Adopt(seq));
+        self.deliver(seq, Delivery::resumed(event, earlier, given));
     }
 
     /// Puts an event that has its number on its way.
@@ -124,9 +148,10 @@ impl Daemon {
         let waiting: Vec<i64> =
             self.deliveries.iter().filter(|(_, d)| d.running.is_empty()).map(|(seq, _)| *seq).collect();
         for seq in waiting {
-            if let Some(delivery) = self.deliveries.remove(&seq) {
+            if let Some(Delivery { event, earlier, given, plan, .. }) = self.deliveries.remove(&seq) {
                 self.changes.push(Change::EventState(seq, EventState::Standby));
-                self.remember_in_standby(seq, delivery.event);
+                let given = plan.map(|plan| plan.view).or(given);
+                self.remember_in_standby(StandbyEvent::resumed(seq, event, earlier, given));
             }
         }
         self.let_all_go();
@@ -147,13 +172,13 @@ impl Daemon {
     }
 
     /// Keeps an event for the case that this node becomes master within the window.
-    pub(super) fn remember_in_standby(&mut self, seq: i64, event: Event) {
+    pub(super) fn remember_in_standby(&mut self, standby: StandbyEvent) {
         let window = self.settings.master.failover_window;
         let is_old = |event: &StandbyEvent| event.noticed.is_none_or(|noticed| noticed.elapsed() > window);
         while self.standby.front().is_some_and(is_old) {
             self.standby.pop_front();
         }
-        self.standby.push_back(StandbyEvent::new(seq, event));
+        self.standby.push_back(standby);
     }
 
     /// Looks whether the watched directories are still where they were.

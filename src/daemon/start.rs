@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::deliver::Delivery;
 use super::hold::Holds;
 use super::large::LargeFiles;
 use super::message::Message;
@@ -31,8 +30,8 @@ use crate::dispatch::Dispatch;
 use crate::fault;
 use crate::hook::run::Starter;
 use crate::hook::scripts::Hooks;
-use crate::job::JobId;
-use crate::journal::{self, Change, EventState, Filter, History, Journal, JournalError, Loaded};
+use crate::job::{JobId, Timestamp};
+use crate::journal::{self, Change, EventState, Filter, History, Journal, JournalError, Loaded, Undelivered};
 use crate::noded::NodeDaemons;
 use crate::process::exits::Exits;
 use crate::process::held_file::{self, HeldFile};
@@ -139,7 +138,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         "the file of held processes in {} cannot be made",
         paths.run_dir.display()
     )))?;
-    let (journal, loaded) = open_journal(&paths.state_dir)?;
+    let (journal, loaded) = open_journal(&paths.state_dir, settings.master.failover_window)?;
     fault::point("start.loaded");
     let (sender, inbox) = unbounded();
     handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
@@ -198,7 +197,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
         short: false,
         again: Default::default(),
         retry_at: None,
-        stalled: false,
+        stalled: None,
         prune_at: Instant::now(),
         stopping: None,
         started: now(),
@@ -252,13 +251,14 @@ fn lock(state_dir: &Path) -> Result<File, StartError> {
 
 /// Opens the journal and reads it. A damaged one is set aside: it is better to start as
 /// on first start than not at all.
-fn open_journal(state_dir: &Path) -> Result<(Journal, Loaded), JournalError> {
+fn open_journal(state_dir: &Path, failover_window: Duration) -> Result<(Journal, Loaded), JournalError> {
     if let Some(aside) = journal::put_in_place(state_dir, now()) {
         log::warn!("the journal that was written anew is in place; the damaged one is {aside}");
     }
     let open = || {
         let mut journal = Journal::open(state_dir)?;
-        let loaded = journal.load()?;
+        let window = i64::try_from(failover_window.as_micros()).unwrap_or(i64::MAX);
+        let loaded = journal.load(Timestamp::from_micros(now().as_micros().saturating_sub(window)))?;
         journal.checkpoint_aside(state_dir);
         Ok::<_, JournalError>((journal, loaded))
     };
@@ -335,17 +335,19 @@ impl Daemon {
     /// Takes up what an earlier life left, and compares it with the queue.
     fn start(&mut self, loaded: Loaded) {
         self.tracker = loaded.tracker;
-        self.standby = loaded.standby.into_iter().map(|(seq, event)| StandbyEvent::new(seq, event)).collect();
+        self.standby = loaded
+            .standby
+            .into_iter()
+            .map(|Undelivered { seq, event, runs, plan }| StandbyEvent::resumed(seq, event, runs, plan))
+            .collect();
         self.update_role();
-        for mut undelivered in loaded.undelivered {
-            let seq = undelivered.seq;
-            undelivered.event.late = true;
-            if self.role == Role::Master {
-                self.changes.push(Change::Adopt(seq));
-                self.deliver(seq, Delivery::resumed(undelivered.event, undelivered.runs, undelivered.plan));
-            } else {
+        for Undelivered { seq, mut event, runs, plan } in loaded.undelivered {
+            if self.is_anothers() {
+                event.late = true;
                 self.changes.push(Change::EventState(seq, EventState::Standby));
-                self.remember_in_standby(seq, undelivered.event);
+                self.remember_in_standby(StandbyEvent::resumed(seq, event, runs, plan));
+            } else {
+                self.adopt(seq, event, runs, plan);
             }
         }
         if self.begun.is_none() {
@@ -389,7 +391,7 @@ impl Daemon {
                 _ => {}
             }
         }
-        self.retry_at = None;
+        self.stalled = self.stalled.map(|_| Instant::now());
         self.commit();
         log::info!("stopped");
     }

@@ -74,6 +74,16 @@ impl Work {
     }
 }
 
+impl Task {
+    /// What its script, or all of the node's, get.
+    pub fn env(&mut self) -> &mut Environment {
+        match self {
+            Self::Script { env, .. } => env,
+            Self::Node { request, .. } => &mut request.env,
+        }
+    }
+}
+
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,7 +117,8 @@ pub struct Workers {
     work: Option<Sender<Work>>,
     queue: Receiver<Work>,
     inbox: Sender<Message>,
-    idle: Arc<AtomicUsize>,
+    /// Work that was handed in and is not done.
+    outstanding: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
     max: usize,
     stop: Arc<OwnedFd>,
@@ -121,15 +132,17 @@ impl Workers {
     pub fn new(inbox: Sender<Message>, max: usize) -> io::Result<Self> {
         let (work, queue) = unbounded();
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        Ok(Self { work: Some(work), queue, inbox, idle: Arc::default(), threads: Vec::new(), max, stop })
+        let outstanding = Arc::default();
+        Ok(Self { work: Some(work), queue, inbox, outstanding, threads: Vec::new(), max, stop })
     }
 
-    /// Has the work done, by an idle thread or a new one.
+    /// Has the work done, by an idle thread or a new one: while there are fewer threads than
+    /// the most, none waits for another to be done.
     ///
     /// # Errors
     /// When there is no thread and none can be started; the work comes back.
     pub fn submit(&mut self, work: Work) -> Result<(), Box<(Work, io::Error)>> {
-        if self.idle.load(Ordering::Acquire) <= self.queue.len()
+        if self.outstanding.load(Ordering::Acquire) >= self.threads.len()
             && self.threads.len() < self.max
             && let Err(error) = self.start_thread()
             && self.threads.is_empty()
@@ -137,6 +150,7 @@ impl Workers {
             return Err(Box::new((work, error)));
         }
         if let Some(sender) = &self.work {
+            self.outstanding.fetch_add(1, Ordering::AcqRel);
             let _ = sender.send(work);
         }
         Ok(())
@@ -145,27 +159,19 @@ impl Workers {
     fn start_thread(&mut self) -> io::Result<()> {
         fault::refused("thread.hook")?;
         let (queue, inbox) = (self.queue.clone(), self.inbox.clone());
-        let (idle, stop) = (Arc::clone(&self.idle), Arc::clone(&self.stop));
+        let (outstanding, stop) = (Arc::clone(&self.outstanding), Arc::clone(&self.stop));
         let builder = thread::Builder::new().name("hook".to_owned()).stack_size(STACK_SIZE);
-        idle.fetch_add(1, Ordering::AcqRel);
         let started = builder.spawn(move || {
             priority::reset();
             for work in queue {
-                idle.fetch_sub(1, Ordering::AcqRel);
                 let ended = work.run(stop.as_fd());
-                idle.fetch_add(1, Ordering::AcqRel);
+                outstanding.fetch_sub(1, Ordering::AcqRel);
                 if inbox.send(ended).is_err() {
                     return;
                 }
             }
         });
-        match started {
-            Ok(thread) => self.threads.push(thread),
-            Err(error) => {
-                self.idle.fetch_sub(1, Ordering::AcqRel);
-                return Err(error);
-            }
-        }
+        self.threads.push(started?);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::event::{Event, EventKey};
 use crate::job::{JobId, Timestamp};
@@ -23,8 +23,9 @@ pub struct Loaded {
     pub numbers: Numbers,
     /// Events whose scripts have not all ended, oldest first.
     pub undelivered: Vec<Undelivered>,
-    /// Events noticed in standby, oldest first.
-    pub standby: Vec<(i64, Event)>,
+    /// Events that another node was to deliver, as far as this one may still have to, oldest
+    /// first.
+    pub standby: Vec<Undelivered>,
 }
 
 /// An event whose scripts have not all ended.
@@ -40,18 +41,18 @@ pub struct Undelivered {
     pub plan: Option<View>,
 }
 
-/// Reads everything.
-pub fn load(db: &Connection, numbers: Numbers) -> rusqlite::Result<Loaded> {
+/// Reads everything. Of the events that another node was to deliver those that were noticed
+/// since `standby_since`: a node that was never master has nothing but such.
+pub fn load(db: &Connection, numbers: Numbers, standby_since: Timestamp) -> rusqlite::Result<Loaded> {
     let begun = db
         .query_row("SELECT max(value) FROM meta WHERE key = 'begun'", [], |row| row.get::<_, Option<i64>>(0))?
         .map(Timestamp::from_micros);
-    let mut undelivered = Vec::new();
-    for (seq, event) in events(db, "pending")? {
-        let runs = runs(db, seq)?;
-        let plan = plan(db, seq)?;
-        undelivered.push(Undelivered { seq, event, runs, plan });
-    }
-    Ok(Loaded { begun, tracker: jobs(db)?, numbers, undelivered, standby: events(db, "standby")? })
+    let with_runs = |(seq, event)| {
+        Ok::<_, rusqlite::Error>(Undelivered { seq, event, runs: runs(db, seq)?, plan: plan(db, seq)? })
+    };
+    let undelivered = pending(db)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?;
+    let standby = standby(db, standby_since)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?;
+    Ok(Loaded { begun, tracker: jobs(db)?, numbers, undelivered, standby })
 }
 
 /// The job numbers accounted for.
@@ -127,9 +128,40 @@ pub fn event(row: &Row<'_>) -> rusqlite::Result<(i64, Event)> {
     Ok((row.get(0)?, event))
 }
 
-fn events(db: &Connection, state: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
-    let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE state <> 'done' AND state = ?1 ORDER BY seq");
-    db.prepare(&sql)?.query_map([state], event)?.collect()
+fn pending(db: &Connection) -> rusqlite::Result<Vec<(i64, Event)>> {
+    let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE state = 'pending' ORDER BY seq");
+    db.prepare(&sql)?.query_map([], event)?.collect()
+}
+
+/// The last events in standby, back to the first that was noticed before `since`.
+fn standby(db: &Connection, since: Timestamp) -> rusqlite::Result<Vec<(i64, Event)>> {
+    let mut found = Vec::new();
+    let mut events = db.prepare(&format!("SELECT {EVENT_COLUMNS}, state FROM events ORDER BY seq DESC"))?;
+    let mut rows = events.query([])?;
+    while let Some(row) = rows.next()? {
+        let (seq, event) = event(row)?;
+        if event.time < since {
+            break;
+        }
+        if row.get_ref("state")?.as_str()? == "standby" {
+            found.push((seq, event));
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// The highest number of a run of this event.
+pub fn last_run(db: &Connection, seq: i64) -> rusqlite::Result<i64> {
+    db.prepare_cached("SELECT coalesce(max(id), 0) FROM runs WHERE seq = ?1")?
+        .query_row([seq], |row| row.get(0))
+}
+
+/// When the first event that is kept was noticed.
+pub fn first_event_time(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let time =
+        db.query_row("SELECT time FROM events ORDER BY seq LIMIT 1", [], |row| row.get(0)).optional()?;
+    Ok(time.map(Timestamp::from_micros))
 }
 
 fn runs(db: &Connection, seq: i64) -> rusqlite::Result<BTreeMap<(String, String), (u32, bool)>> {

@@ -37,9 +37,9 @@ pub const FILE: &str = "journal.db";
 const LAST_SEQ: &str = "max(coalesce((SELECT max(seq) FROM events), 0),
     coalesce((SELECT value FROM meta WHERE key = 'seq'), 0))";
 
-/// The highest number of a run of an event that may have more of them.
+/// The highest number of a run of an event whose scripts have not all ended.
 const LAST_RUN: &str = "SELECT coalesce(max(id), 0) FROM runs
-    WHERE seq IN (SELECT seq FROM events WHERE state <> 'done')";
+    WHERE seq IN (SELECT seq FROM events WHERE state = 'pending')";
 
 /// How long a commit waits for another writer.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
@@ -212,12 +212,27 @@ impl Journal {
         Ok(Self { db, path, numbers, next_seq, next_run, highest_job, checkpoints: None })
     }
 
-    /// Everything that a start needs to know.
+    /// Everything that a start needs to know; of the events that were another node's to deliver
+    /// those noticed since `standby_since`; their runs get higher numbers from now on.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn load(&self) -> Result<Loaded, JournalError> {
-        load::load(&self.db, self.numbers.clone()).map_err(|error| self.wrap(error))
+    pub fn load(&mut self, standby_since: Timestamp) -> Result<Loaded, JournalError> {
+        let loaded = load::load(&self.db, self.numbers.clone(), standby_since);
+        let loaded = loaded.map_err(|error| self.wrap(error))?;
+        for event in &loaded.standby {
+            let last = load::last_run(&self.db, event.seq).map_err(|error| self.wrap(error))?;
+            self.next_run = self.next_run.max(last + 1);
+        }
+        Ok(loaded)
+    }
+
+    /// When the first event that is kept was noticed; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn first_event_time(&self) -> Result<Option<Timestamp>, JournalError> {
+        load::first_event_time(&self.db).map_err(|error| self.wrap(error))
     }
 
     /// How far the events in the journal tell a job; `None` when there are none of it.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction};
 use crate::fault;
 
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     // Times are microseconds since the epoch.
     "CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
@@ -119,6 +119,10 @@ const MIGRATIONS: [&str; 4] = [
      INSERT INTO runs SELECT seq, id, node, script, attempt, started, ended, code, signal, seconds,
         output, dropped, error FROM old_runs;
      DROP TABLE old_runs;",
+    // In standby every event stays another node's: a start looks for those of the last moments
+    // from the end, and need not read all of them to find what is pending.
+    "DROP INDEX events_undelivered;
+     CREATE INDEX events_pending ON events (seq) WHERE state = 'pending';",
 ];
 
 /// The version of the journal that this program writes.

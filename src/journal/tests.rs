@@ -63,3 +63,20 @@ fn a_run_of_an_event_never_takes_another_ones_place() {
         .unwrap();
     assert_eq!(ended, [(1, vec![None, None, Some(7)]), (2, vec![None, None])]);
 }
+
+#[test]
+fn what_another_node_was_to_deliver_is_loaded_as_far_back_as_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let at = |job, time| Event { time: Timestamp::from_micros(time), ..event(job) };
+    let standby = |seq, event| Change::Event(seq, event, EventState::Standby);
+    journal.commit(&[standby(1, at(1, 10)), standby(2, at(2, 20)), standby(3, at(3, 30))]).unwrap();
+    journal.commit(&[Change::RunStart(run(1, 80)), Change::RunStart(run(3, 7))]).unwrap();
+    drop(journal);
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let loaded = journal.load(Timestamp::from_micros(20)).unwrap();
+    assert_eq!(loaded.standby.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(loaded.standby[1].runs[&("node1".to_owned(), "10-a".to_owned())], (1, false));
+    assert_eq!(journal.next_run(), 8, "higher than any of theirs");
+    assert_eq!(journal.first_event_time().unwrap(), Some(Timestamp::from_micros(10)));
+}

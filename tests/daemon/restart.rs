@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rusqlite::Connection;
 use serde_json::json;
 
 use crate::harness::process::JobProcess;
@@ -290,6 +291,51 @@ fn a_cluster_that_was_made_again_while_the_daemon_was_down() {
         daemon.wait(&post, |events| events.iter().filter(|event| event["event"] == post).count() == 2);
         tree.archive(id);
     }
+}
+
+/// What the history says is changed, as time would.
+fn change_history(tree: &Tree, sql: &str) {
+    Connection::open(tree.path("state/journal.db")).unwrap().execute_batch(sql).unwrap();
+}
+
+#[test]
+fn what_was_told_and_forgotten_is_not_told_again_when_the_serial_goes_back() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    for id in 1..=3 {
+        tree.put(&Job::ended(id));
+        daemon.wait_done(&[&format!("{id}.0.post")]);
+        tree.archive(id);
+    }
+    daemon.fence();
+    daemon.stop();
+    change_history(&tree, "DELETE FROM events WHERE job < 3");
+    let told = tree.told();
+    // A candidate that was away when the serial file was distributed has an old one.
+    tree.put_serial(3);
+    let daemon = tree.start();
+    assert_eq!(daemon.logged("job numbers begin again at 3"), 1);
+    assert_eq!(tree.told(), told);
+}
+
+#[test]
+fn no_job_is_forgotten_before_it_has_been_looked_at() {
+    let tree = Tree::new();
+    // More than one turn looks at.
+    for id in 1..=1100 {
+        tree.put(&Job::ended(id));
+    }
+    let daemon = tree.start();
+    let mut last = Job::delay(2000);
+    tree.put(last.runs(0));
+    daemon.wait_done(&["2000.0.pre"]);
+    daemon.kill();
+    tree.put(last.succeeds(0));
+    tree.archive(2000);
+    // It has been down for longer than anything is kept.
+    change_history(&tree, "UPDATE jobs SET seen = 0");
+    let daemon = tree.start();
+    daemon.wait_done(&["2000.0.post"]);
 }
 
 #[test]

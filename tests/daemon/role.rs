@@ -186,7 +186,32 @@ fn a_restart_in_standby_keeps_what_a_failover_needs() {
     daemon.wait_done(&["1.0.post"]);
     let log = tree.hook_log();
     assert_eq!(log.len(), 3, "{log:#?}");
-    assert!(log[2].starts_with("10-log 1.0.post succeeded late=yes"), "{log:#?}");
+    assert_eq!(log[2], "10-log 1.0.post succeeded late=yes attempt=2");
+}
+
+#[test]
+fn what_was_left_undone_waits_until_it_is_known_who_is_master() {
+    let tree = Tree::with_log();
+    // Whatever happens, it is too late for a failover.
+    tree.set("master.failover-window", "\"0s\"");
+    for (id, master, state) in [(1, NODE, "done"), (2, OTHER_NODE, "standby")] {
+        tree.put_data(MASTER, NODE);
+        tree.log_hook("post", "10-log", "sleep 600");
+        let ran = tree.hook_log().len();
+        let daemon = tree.start();
+        tree.put(&Job::ended(id));
+        daemon.wait_hooks(ran + 2);
+        daemon.kill();
+        tree.log_hook("post", "10-log", "");
+        fs::remove_file(tree.path("data").join(MASTER)).unwrap();
+        let daemon = tree.start();
+        tree.put_data(MASTER, master);
+        let post = format!("{id}.0.post");
+        daemon.wait(state, |events| events.iter().any(|e| e["event"] == *post && e["state"] == state));
+    }
+    let log = tree.hook_log();
+    assert!(log.contains(&"10-log 1.0.post succeeded late=yes attempt=2".to_owned()), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("2.0.post") && line.contains("attempt=2")), "{log:#?}");
 }
 
 #[test]

@@ -136,6 +136,23 @@ fn no_hook_starts_until_the_journal_can_be_written() {
 }
 
 #[test]
+fn what_else_is_tried_again_does_not_keep_the_journal_from_it() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    let lock = lock_journal(&tree);
+    tree.run_through(&mut Job::delay(1));
+    daemon.wait_log("no hook starts until the journal can be written", 1);
+    // From now on something fails every second.
+    std::fs::rename(tree.path("data"), tree.path("elsewhere")).unwrap();
+    daemon.wait_log("is paths.queue-dir or paths.data-dir right?", 1);
+    drop(lock);
+    daemon.wait_log("the journal can be written again", 1);
+    std::fs::rename(tree.path("elsewhere"), tree.path("data")).unwrap();
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.hook_log().len(), 2);
+}
+
+#[test]
 fn sigterm_ends_the_daemon_in_time_though_the_journal_cannot_be_written() {
     let tree = Tree::new();
     tree.log_hook("pre", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");

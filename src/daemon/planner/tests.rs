@@ -116,7 +116,7 @@ fn after_a_restart_the_journal_has_it() {
             Change::Plan(seq, pre.view.clone()),
         ])
         .unwrap();
-    assert_eq!(journal.load().unwrap().undelivered[0].plan.as_ref(), Some(&pre.view));
+    assert_eq!(journal.load(Timestamp::default()).unwrap().undelivered[0].plan.as_ref(), Some(&pre.view));
     cluster.restart();
     cluster.write_config(2, "");
     let (post, _) = cluster.plan(&event(Phase::Post), None);
