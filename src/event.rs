@@ -34,16 +34,21 @@ impl fmt::Display for Phase {
 }
 
 impl FromStr for Phase {
-    type Err = InvalidKey;
+    type Err = InvalidPhase;
 
-    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+    fn from_str(text: &str) -> Result<Self, InvalidPhase> {
         match text {
             "pre" => Ok(Self::Pre),
             "post" => Ok(Self::Post),
-            _ => Err(InvalidKey),
+            _ => Err(InvalidPhase),
         }
     }
 }
+
+/// A text that names no phase.
+#[derive(Debug, thiserror::Error)]
+#[error("a phase is pre or post")]
+pub struct InvalidPhase;
 
 /// How an opcode ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -123,7 +128,7 @@ impl FromStr for EventKey {
         Ok(Self {
             job: job.parse().map_err(|_| InvalidKey)?,
             op: op.parse().map_err(|_| InvalidKey)?,
-            phase: phase.parse()?,
+            phase: phase.parse().map_err(|_| InvalidKey)?,
         })
     }
 }

@@ -124,7 +124,7 @@ pub struct Counters {
 /// One metric: its name, kind, meaning, and value.
 type Metric = (&'static str, &'static str, &'static str, fn(&Status) -> f64);
 
-/// Every metric, in the order it is shown. `docs/metrics.md` is made from this table.
+/// Every metric, in the order it is shown.
 pub const METRICS: &[Metric] = &[
     ("up", "gauge", "1 while the daemon answers", |_| 1.0),
     ("is_master", "gauge", "1 on the master, 0 in standby", |s| f64::from(u8::from(s.role == "master"))),

@@ -25,9 +25,6 @@ _ganeti__hookd() {
             ganeti__hookd,events)
                 cmd="ganeti__hookd__subcmd__events"
                 ;;
-            ganeti__hookd,guard)
-                cmd="ganeti__hookd__subcmd__guard"
-                ;;
             ganeti__hookd,help)
                 cmd="ganeti__hookd__subcmd__help"
                 ;;
@@ -43,9 +40,6 @@ _ganeti__hookd() {
             ganeti__hookd,run)
                 cmd="ganeti__hookd__subcmd__run"
                 ;;
-            ganeti__hookd,stand-in)
-                cmd="ganeti__hookd__subcmd__stand__subcmd__in"
-                ;;
             ganeti__hookd,status)
                 cmd="ganeti__hookd__subcmd__status"
                 ;;
@@ -57,9 +51,6 @@ _ganeti__hookd() {
                 ;;
             ganeti__hookd__subcmd__help,events)
                 cmd="ganeti__hookd__subcmd__help__subcmd__events"
-                ;;
-            ganeti__hookd__subcmd__help,guard)
-                cmd="ganeti__hookd__subcmd__help__subcmd__guard"
                 ;;
             ganeti__hookd__subcmd__help,help)
                 cmd="ganeti__hookd__subcmd__help__subcmd__help"
@@ -76,9 +67,6 @@ _ganeti__hookd() {
             ganeti__hookd__subcmd__help,run)
                 cmd="ganeti__hookd__subcmd__help__subcmd__run"
                 ;;
-            ganeti__hookd__subcmd__help,stand-in)
-                cmd="ganeti__hookd__subcmd__help__subcmd__stand__subcmd__in"
-                ;;
             ganeti__hookd__subcmd__help,status)
                 cmd="ganeti__hookd__subcmd__help__subcmd__status"
                 ;;
@@ -89,7 +77,7 @@ _ganeti__hookd() {
 
     case "${cmd}" in
         ganeti__hookd)
-            opts="-h -V --config --help --version run replay record status events env check release guard stand-in help"
+            opts="-h -V --config --help --version run replay record status events env check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -106,7 +94,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__check)
+        ganeti__hookd__subcmd__check)
             opts="-h --json --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -124,7 +112,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__env)
+        ganeti__hookd__subcmd__env)
             opts="-h --json --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -142,7 +130,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__events)
+        ganeti__hookd__subcmd__events)
             opts="-f -o -h --job --failed --follow --json --output --no-headers --separator --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -176,26 +164,8 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__guard)
-            opts="-h --config --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ganeti__subcmd__hookd__subcmd__help)
-            opts="run replay record status events env check release guard stand-in help"
+        ganeti__hookd__subcmd__help)
+            opts="run replay record status events env check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -208,7 +178,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__check)
+        ganeti__hookd__subcmd__help__subcmd__check)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -222,7 +192,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__env)
+        ganeti__hookd__subcmd__help__subcmd__env)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -236,7 +206,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__events)
+        ganeti__hookd__subcmd__help__subcmd__events)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -250,7 +220,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__guard)
+        ganeti__hookd__subcmd__help__subcmd__help)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -264,7 +234,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__help)
+        ganeti__hookd__subcmd__help__subcmd__record)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -278,7 +248,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__record)
+        ganeti__hookd__subcmd__help__subcmd__release)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -292,7 +262,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__release)
+        ganeti__hookd__subcmd__help__subcmd__replay)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -306,7 +276,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__replay)
+        ganeti__hookd__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -320,7 +290,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__run)
+        ganeti__hookd__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -334,35 +304,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__stand__subcmd__in)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ganeti__subcmd__hookd__subcmd__help__subcmd__status)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ganeti__subcmd__hookd__subcmd__record)
+        ganeti__hookd__subcmd__record)
             opts="-h --out --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -384,7 +326,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__release)
+        ganeti__hookd__subcmd__release)
             opts="-h --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -402,7 +344,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__replay)
+        ganeti__hookd__subcmd__replay)
             opts="-h --env --hooks --speed --live --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -432,7 +374,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__run)
+        ganeti__hookd__subcmd__run)
             opts="-h --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -450,25 +392,7 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        ganeti__subcmd__hookd__subcmd__stand__subcmd__in)
-            opts="-h --config --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ganeti__subcmd__hookd__subcmd__status)
+        ganeti__hookd__subcmd__status)
             opts="-h --json --metrics --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

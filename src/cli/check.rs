@@ -8,16 +8,17 @@ use std::path::Path;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use serde::Serialize;
 
+use super::status::ask;
 use super::{Failure, failed};
-use crate::api;
 use crate::cluster::Cluster;
 use crate::daemon::{node_name, read_settings};
 use crate::event::Phase;
 use crate::hook;
-use crate::hook::scripts::Hooks;
+use crate::hook::scripts::{Hooks, Script};
 use crate::process::livelock;
 use crate::queue::{scan, watch};
 use crate::settings::Settings;
+use crate::status::Status;
 
 /// Check configuration, permissions and system; say what to do about each finding
 ///
@@ -75,7 +76,7 @@ impl Args {
         findings.extend([Phase::Pre, Phase::Post].map(|phase| hooks(&settings, phase)).into_iter().flatten());
         findings.extend([kernel(), proc_hidden()]);
         findings.extend(nodes::check(&settings));
-        findings.push(daemon(&settings));
+        findings.extend(daemon(&settings));
         let mut out = io::stdout().lock();
         for finding in &findings {
             if self.json {
@@ -167,17 +168,30 @@ fn state(settings: &Settings) -> Finding {
 fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {
     let name = hook::directory(phase);
     let dir = settings.paths.hooks_dir.join(name);
-    match Hooks::new(&settings.paths.hooks_dir).of(phase).list() {
-        Ok(scripts) if scripts.is_empty() => vec![note(name, format!("no script in {}", dir.display()))],
-        Ok(scripts) => scripts
-            .into_iter()
-            .map(|script| match script.refusal {
-                None => ok(name, script.name),
-                Some(refusal) => fail(name, format!("{} is refused: {refusal}", script.name)),
-            })
-            .collect(),
-        Err(refusal) => vec![fail(name, refusal)],
+    let scripts = match Hooks::new(&settings.paths.hooks_dir).of(phase).list() {
+        Ok(scripts) => scripts,
+        Err(refusal) => return vec![fail(name, refusal)],
+    };
+    let mut findings = passed_over(&dir, &scripts, name);
+    if scripts.is_empty() {
+        findings.push(note(name, format!("no script in {}", dir.display())));
     }
+    findings.extend(scripts.into_iter().map(|script| match script.refusal {
+        None => ok(name, script.name),
+        Some(refusal) => fail(name, format!("{} is refused: {refusal}", script.name)),
+    }));
+    findings
+}
+
+/// What is in a hooks directory and is no hook.
+fn passed_over(dir: &Path, scripts: &[Script], check: &'static str) -> Vec<Finding> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> =
+        names.filter(|name| scripts.iter().all(|script| script.name != *name)).collect();
+    names.sort();
+    let why = "it is not executable (chmod 755), or its name has more than letters, digits, _ and -";
+    names.iter().map(|name| note(check, format!("{} does not run: {why}", name.escape_debug()))).collect()
 }
 
 fn kernel() -> Finding {
@@ -203,12 +217,14 @@ fn proc_hidden() -> Finding {
     }
 }
 
-fn daemon(settings: &Settings) -> Finding {
-    match api::get(&settings.paths.run_dir, "/v1/status") {
-        Ok(_) => ok("daemon", "it runs and answers"),
-        Err(error) => note(
-            "daemon",
-            format!("{}: {error}; it does not run", settings.paths.run_dir.join(api::SOCKET).display()),
-        ),
+/// Whether the daemon answers, and what it complains of.
+fn daemon(settings: &Settings) -> Vec<Finding> {
+    let status = ask(&settings.paths.run_dir, "/v1/status").and_then(|answer| {
+        serde_json::from_slice::<Status>(&answer).map_err(|error| format!("it answers nonsense: {error}"))
+    });
+    match status {
+        Ok(status) if status.problems.is_empty() => vec![ok("daemon", "it runs and has no problem")],
+        Ok(status) => status.problems.into_iter().map(|problem| fail("daemon", problem)).collect(),
+        Err(error) => vec![fail("daemon", error)],
     }
 }

@@ -8,7 +8,7 @@ use crate::daemon::planner;
 use crate::event::{Event, EventKey, Phase};
 use crate::hook::plan;
 use crate::job::{self, JobId, Liveness};
-use crate::journal::{Filter, History};
+use crate::journal::{Filter, History, HistoryEvent};
 use crate::machine::{self, Progress};
 use crate::opcodes::{self, View};
 use crate::queue::read::{JOB_SIZE_LIMIT, JobReader};
@@ -36,10 +36,21 @@ pub struct Args {
 
 impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
-        let (seq, event, view) = match self.recorded(settings)? {
-            Some(found) => found,
-            None => (0, self.supposed(settings)?, None),
+        let (recorded, view) = match self.recorded(settings)? {
+            Some((event, view)) => (Some(event), view),
+            None => (None, None),
         };
+        let (seq, attempt, event) = match recorded {
+            Some(HistoryEvent { seq, event, runs, .. }) => {
+                (seq, runs.iter().map(|run| run.attempt).max().unwrap_or(1), event)
+            }
+            None => (0, 1, self.supposed(settings)?),
+        };
+        if event.key.phase == Phase::Post && event.status.is_none() {
+            eprintln!(
+                "ganeti-hookd: the opcode has not ended: GANETI_POST_STATUS and GANETI_HOOKD_EXECUTED are not known"
+            );
+        }
         let view = match view {
             Some(view) => view,
             None if opcodes::hook_path(&event.op_code).is_none() => View::default(),
@@ -49,7 +60,7 @@ impl Args {
         let master = cluster.master().unwrap_or_default();
         let facts = cluster.facts(master);
         let common = plan::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
-        let env = plan::for_run(&common, true, 1);
+        let env = plan::for_run(&common, true, attempt);
         let mut out = io::stdout().lock();
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string(&env).map_err(failed)?)?);
@@ -65,16 +76,16 @@ impl Args {
     }
 
     /// The event in the history, the last one of its name, and what is special about it.
-    fn recorded(&self, settings: &Settings) -> Result<Option<(i64, Event, Option<View>)>, Failure> {
+    fn recorded(&self, settings: &Settings) -> Result<Option<(HistoryEvent, Option<View>)>, Failure> {
         let Some(history) = History::open(&settings.paths.state_dir)? else { return Ok(None) };
         let mut found = None;
         history.events(&Filter { key: Some(self.key()), ..Filter::default() }, |event| {
-            found = Some((event.seq, event.event));
+            found = Some(event);
             true
         })?;
-        let Some((seq, event)) = found else { return Ok(None) };
-        let view = history.plan(seq)?;
-        Ok(Some((seq, event, view)))
+        let Some(event) = found else { return Ok(None) };
+        let view = history.plan(event.seq)?;
+        Ok(Some((event, view)))
     }
 
     /// The event that the job's file tells, or one like it if it has not come yet.
@@ -91,7 +102,8 @@ impl Args {
                 ))
             })?,
         };
-        let job = job::parse(self.job, &bytes).map_err(failed)?;
+        let job = job::parse(self.job, &bytes)
+            .map_err(|error| failed(format!("{}: {error}", self.job.file_name())))?;
         let Some(op) = job.ops.get(self.op as usize) else {
             return Err(failed(format!(
                 "job {} has no opcode {}; it has {}",

@@ -80,6 +80,7 @@ fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
         return None;
     }
     let result = match (run.ended, &run.error, run.code, run.signal) {
+        (false, ..) if event.was_cut_short(run) => "interrupted".to_owned(),
         (false, ..) => "running".to_owned(),
         (true, Some(_), ..) => "failed".to_owned(),
         (true, None, Some(code), _) => code.to_string(),

@@ -48,11 +48,6 @@ enum Message {
 impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
         let paths = &settings.paths;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let out =
-            options.open(&self.out).map_err(|error| failed(format!("{}: {error}", self.out.display())))?;
         let (sender, inbox) = unbounded();
         let mut dirs = vec![paths.queue_dir.clone()];
         if paths.data_dir != paths.queue_dir {
@@ -60,8 +55,15 @@ impl Args {
         }
         let _watch = watch(&dirs, tell(sender.clone())).map_err(failed)?;
         stop_on_signals(sender.clone())?;
+        // When all is well but this: a recording that did not begin leaves nothing.
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let out =
+            options.open(&self.out).map_err(|error| failed(format!("{}: {error}", self.out.display())))?;
         let mut recorder = Recorder {
             paths,
+            path: &self.out,
             out,
             exits: exits(sender)?,
             known: BTreeMap::new(),
@@ -117,6 +119,7 @@ fn exits(inbox: Sender<Message>) -> io::Result<Exits> {
 
 struct Recorder<'a> {
     paths: &'a Paths,
+    path: &'a Path,
     out: File,
     exits: Exits,
     /// The content of each file as it was recorded last.
@@ -160,7 +163,10 @@ impl Recorder<'_> {
         let mut paths: HashSet<PathBuf> = self.known.keys().cloned().collect();
         let jobs = scan::jobs(&self.paths.queue_dir).map_err(failed)?;
         paths.extend(jobs.iter().map(|id| self.paths.queue_dir.join(id.file_name())));
-        for entry in std::fs::read_dir(&self.paths.data_dir)? {
+        let data_dir = &self.paths.data_dir;
+        let entries = std::fs::read_dir(data_dir)
+            .map_err(|error| failed(format!("{}: {error}", data_dir.display())))?;
+        for entry in entries {
             let name = entry?.file_name();
             if is_recorded(&name) {
                 paths.insert(self.paths.data_dir.join(name));
@@ -223,7 +229,9 @@ impl Recorder<'_> {
         let mut text = serde_json::to_string(&line).map_err(failed)?;
         text.push('\n');
         self.lines += 1;
-        Ok(self.out.write_all(text.as_bytes())?)
+        self.out
+            .write_all(text.as_bytes())
+            .map_err(|error| failed(format!("{}: {error}", self.path.display())))
     }
 }
 

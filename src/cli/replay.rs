@@ -114,7 +114,7 @@ impl Args {
             env: self.env,
             settings,
             replay: Replay::default(),
-            live: self.live.as_deref().map(Live::new).transpose()?,
+            live: self.live.as_deref().map(live).transpose()?,
         };
         let mut clock = Clock::new(self.speed.or(self.live.as_ref().map(|_| 1.0)));
         let mut progress = Progress::new(size);
@@ -153,6 +153,10 @@ impl Args {
             n => Err(failed(format!("{}: {n} lines could not be used", path.display()))),
         }
     }
+}
+
+fn live(dir: &Path) -> Result<Live, Failure> {
+    Live::new(dir).map_err(|error| failed(format!("--live={}: {error}", dir.display())))
 }
 
 /// Plays lines and prints what they bring.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::{Failure, failed, local_time, seconds};
 use crate::api;
@@ -11,7 +12,8 @@ use crate::status::Status;
 /// Show how the daemon is doing
 ///
 /// Role, lag, jobs, running hooks, last failures, and everything that an operator must
-/// see to. The exit code is 0 when the daemon answers and nothing is wrong.
+/// see to. The exit code is 0 when the daemon answers and has no problem; files that are no jobs
+/// are their writer's problem.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print JSON
@@ -27,17 +29,7 @@ impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
         let run_dir = &settings.paths.run_dir;
         let target = if self.metrics { "/metrics" } else { "/v1/status" };
-        let answer = api::get(run_dir, target).map_err(|error| {
-            let socket = run_dir.join(api::SOCKET);
-            let hint = match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    "the daemon is not running; start it with `systemctl start ganeti-hookd`"
-                }
-                io::ErrorKind::PermissionDenied => "only root and the daemon's user may ask",
-                _ => "the daemon does not answer; its log may say why",
-            };
-            failed(format!("{}: {error}; {hint}", socket.display()))
-        })?;
+        let answer = ask(run_dir, target).map_err(failed)?;
         let mut out = io::stdout().lock();
         if self.metrics {
             return Ok(out.write_all(&answer)?);
@@ -50,6 +42,21 @@ impl Args {
         }
         if status.problems.is_empty() { Ok(()) } else { Err(Failure::Silent) }
     }
+}
+
+/// What the daemon answers; if it does not, why, and what to do about it.
+pub fn ask(run_dir: &Path, target: &str) -> Result<Vec<u8>, String> {
+    api::get(run_dir, target).map_err(|error| {
+        let socket = run_dir.join(api::SOCKET);
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                "the daemon is not running; start it with `systemctl start ganeti-hookd`"
+            }
+            io::ErrorKind::PermissionDenied => "only root and the daemon's user may ask",
+            _ => "the daemon does not answer; its log may say why",
+        };
+        format!("{}: {error}; {hint}", socket.display())
+    })
 }
 
 /// The status in words.

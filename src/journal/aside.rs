@@ -52,7 +52,7 @@ impl Journal {
     /// When it cannot be written.
     pub fn write_anew(&self, state_dir: &Path, all: &[Change]) -> Result<(), JournalError> {
         let (unfinished, anew) = (state_dir.join(ANEW_UNFINISHED), state_dir.join(ANEW));
-        let io = |error: std::io::Error| JournalError::Anew { path: anew.clone(), error };
+        let io = |error: std::io::Error| JournalError::Io { path: anew.clone(), error };
         for old in [&unfinished, &anew].into_iter().filter(|dir| dir.exists()) {
             std::fs::remove_dir_all(old).map_err(io)?;
         }

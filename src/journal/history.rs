@@ -48,6 +48,14 @@ impl HistoryEvent {
         serde_json::to_string(&line).unwrap_or_default()
     }
 
+    /// Whether a run of it was under way when the daemon died: it has no end, and never gets one.
+    pub fn was_cut_short(&self, run: &RunRecord) -> bool {
+        let is_next = |other: &RunRecord| {
+            other.node == run.node && other.script == run.script && other.attempt > run.attempt
+        };
+        !run.ended && (self.state != "pending" || self.runs.iter().any(is_next))
+    }
+
     /// Whether a run of it failed.
     pub fn has_failed(&self) -> bool {
         self.runs.iter().any(RunRecord::has_failed)
@@ -61,7 +69,7 @@ pub struct RunRecord {
     pub node: String,
     /// The script's name.
     pub script: String,
-    /// 1, or more after a crash or on demand.
+    /// 1, or more after a crash.
     pub attempt: u32,
     /// When it began, in seconds since the epoch.
     pub started: f64,
@@ -110,8 +118,10 @@ impl History {
     /// When it cannot be opened.
     pub fn open(state_dir: &Path) -> Result<Option<Self>, JournalError> {
         let path = state_dir.join(FILE);
-        if !path.exists() {
-            return Ok(None);
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => return Err(JournalError::Io { path, error }),
         }
         let open = || {
             // A reader of a WAL journal maintains its shared memory, so it is opened

@@ -56,9 +56,9 @@ pub enum JournalError {
         #[source]
         error: rusqlite::Error,
     },
-    /// A new one cannot be written in place of a damaged one.
+    /// The system says no.
     #[error("{path}: {error}")]
-    Anew {
+    Io {
         /// Where.
         path: PathBuf,
         /// What the system says.
@@ -140,7 +140,7 @@ pub struct RunStart {
     pub node: String,
     /// The script's name.
     pub script: String,
-    /// 1, or more after a crash or on demand.
+    /// 1, or more after a crash.
     pub attempt: u32,
     /// When.
     pub started: Timestamp,

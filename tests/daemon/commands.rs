@@ -189,15 +189,19 @@ fn check_finds_what_is_wrong_and_says_what_to_do() {
     use std::os::unix::fs::PermissionsExt;
     let tree = Tree::with_log();
     tree.put_data("config.data", r#"{"serial_no": 1, "cluster": {}}"#);
+    fs::write(tree.path("hooks/global-pre.d/notes.txt"), "").unwrap();
     let said = tree.cli(&["check"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(
-        said.out.contains("note  daemon") && said.out.contains("ok    master         this node"),
-        "{}",
-        said.out
-    );
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for line in
+        ["FAIL  daemon", "ok    master         this node", "note  global-pre.d   notes.txt does not run"]
+    {
+        assert!(said.out.contains(line), "{line:?} is not in\n{}", said.out);
+    }
+    assert!(said.out.contains("systemctl start ganeti-hookd"), "{}", said.out);
     let daemon = tree.start();
-    let findings = json_lines(&tree.cli(&["check", "--json"]).out);
+    let said = tree.cli(&["check", "--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let findings = json_lines(&said.out);
     let verdict =
         |check: &str| findings.iter().find(|finding| finding["check"] == check).unwrap()["verdict"].clone();
     for check in ["configuration", "queue", "inotify", "master", "livelocks", "state", "pidfd", "daemon"] {
@@ -228,10 +232,22 @@ fn wrong_words_and_paths_are_named() {
         (vec!["replay", "/no/such/recording"], 1, "/no/such/recording: No such file or directory"),
         (vec!["replay", "--speed", "0", "x"], 2, "must be a number above 0"),
         (vec!["record", "--out", a_file.as_str()], 1, "a-file: File exists"),
+        (vec!["replay", "--live", a_file.as_str(), "x"], 1, "x: No such file"),
+        (vec!["env", "1", "0", "during"], 2, "a phase is pre or post"),
     ] {
         let said = tree.cli(&args);
         assert!(said.code == Some(code) && said.err.contains(words), "{args:?}: {said:?}");
     }
+}
+
+#[test]
+fn a_recording_that_does_not_begin_leaves_no_file() {
+    let tree = Tree::new();
+    fs::rename(tree.path("queue"), tree.path("elsewhere")).unwrap();
+    let out = tree.path("recording");
+    let said = tree.cli(&["record", "--out", &out.display().to_string()]);
+    assert!(said.code == Some(1) && said.err.contains("cannot watch"), "{said:?}");
+    assert!(!out.exists());
 }
 
 #[test]

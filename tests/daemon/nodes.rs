@@ -196,7 +196,9 @@ fn check_asks_the_other_nodes() {
         let line = said.out.lines().find(|line| line.contains(OTHER_NODE)).unwrap_or_default().to_owned();
         (said.code, line)
     };
-    let (code, line) = check(&cluster(&node.address));
+    let tree = cluster(&node.address);
+    let _daemon = tree.start();
+    let (code, line) = check(&tree);
     assert!(code == Some(0) && line.starts_with("ok    node"), "{line}");
     let (code, line) = check(&cluster(&address()));
     assert!(code == Some(1) && line.contains("does ganeti-noded run there?"), "{line}");

@@ -143,6 +143,11 @@ fn a_hook_that_was_under_way_runs_again_and_those_before_it_do_not() {
     let runs = tree.event("1.0.pre")["runs"].as_array().unwrap().clone();
     let ended: Vec<bool> = runs.iter().map(|run| run["ended"].as_bool().unwrap()).collect();
     assert_eq!(ended, [true, false, true, true], "{runs:#?}");
+    let said = tree.cli(&["events", "--no-headers", "-o", "runs"]).out;
+    let first = said.lines().next().unwrap().trim();
+    assert_eq!(first, "10-before=0,20-hangs=interrupted,20-hangs=0,30-after=0");
+    let said = tree.cli(&["env", "1", "0", "pre"]).out;
+    assert!(said.contains("GANETI_HOOKD_ATTEMPT=2\n") && said.contains("GANETI_HOOKD_LATE=yes\n"), "{said}");
 }
 
 #[test]

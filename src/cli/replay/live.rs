@@ -27,8 +27,7 @@ impl Live {
         fs::create_dir_all(dir.join(livelock::DIRECTORY))?;
         for entry in fs::read_dir(&dir)? {
             if JobId::from_file_name(entry?.file_name().as_encoded_bytes()).is_some() {
-                let what = format!("{} holds jobs already; name an empty directory", dir.display());
-                return Err(io::Error::other(what));
+                return Err(io::Error::other("it holds jobs already; name an empty directory"));
             }
         }
         Ok(Self { dir, stand_ins: BTreeMap::new() })
