@@ -163,10 +163,10 @@ impl Settings {
                         }
                     }
                 }
-                _ => findings.push(Finding {
-                    key: section,
-                    what: format!("unknown section; sections are [{}]", SECTIONS.join("], [")),
-                }),
+                value => {
+                    let what = misplaced(&section, &value);
+                    findings.push(Finding { key: section, what });
+                }
             }
         }
         if findings.is_empty() { Ok(settings) } else { Err(Findings(findings)) }
@@ -343,6 +343,19 @@ impl fmt::Display for Findings {
     }
 }
 
+/// What is wrong with something at the top of the file that is no known section.
+fn misplaced(name: &str, value: &Value) -> String {
+    let home = KEYS.iter().find_map(|key| key.split_once('.').filter(|(_, key)| *key == name));
+    match (value, home) {
+        (_, _) if SECTIONS.contains(&name) => {
+            format!("is a section; write [{name}] on a line of its own, and its keys below")
+        }
+        (Value::Table(_), _) => format!("unknown section; sections are [{}]", SECTIONS.join("], [")),
+        (_, Some((section, _))) => format!("stands in no section; write it below [{section}]"),
+        (_, None) => format!("unknown key; sections are [{}], each with its own keys", SECTIONS.join("], [")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -387,6 +400,15 @@ mod tests {
             let (section, name) = key.split_once('.').unwrap();
             assert!(table[section].get(name).is_some(), "{key} is not in the documented defaults");
         }
+    }
+
+    #[test]
+    fn what_stands_outside_of_a_section_is_told_where_it_belongs() {
+        let findings = Settings::parse("hooks = 3\nhold-limit = \"5s\"\n").unwrap_err().to_string();
+        insta::assert_snapshot!(findings, @r#"
+        hold-limit: stands in no section; write it below [hooks]
+        hooks: is a section; write [hooks] on a line of its own, and its keys below
+        "#);
     }
 
     #[test]
