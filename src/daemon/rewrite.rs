@@ -16,7 +16,11 @@ impl Daemon {
     fn write_anew(&mut self, error: &JournalError) -> Result<(), JournalError> {
         let state_dir = &self.settings.paths.state_dir;
         self.journal.write_anew(state_dir, &self.everything())?;
-        let aside = journal::put_in_place(state_dir, now()).unwrap_or_default();
+        let Some(aside) = journal::put_in_place(state_dir, now()) else {
+            // The old one is still in our hands, and still damaged: all is done once more.
+            let error = std::io::Error::other("the new journal cannot be put in place");
+            return Err(JournalError::Io { path: state_dir.clone(), error });
+        };
         let mut new = Journal::open(state_dir)?;
         new.checkpoint_aside(state_dir);
         self.journal = new;
