@@ -1,13 +1,13 @@
 //! `ganeti-hookd status`
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::{Failure, failed, local_time, seconds};
 use crate::api;
 use crate::settings::Settings;
-use crate::status::Status;
+use crate::status::{FailedHook, HeldJob, RunningHook, Status};
 
 /// Show how the daemon is doing
 ///
@@ -61,83 +61,65 @@ pub fn ask(run_dir: &Path, target: &str) -> Result<Vec<u8>, String> {
 
 /// The status in words.
 fn describe(status: &Status) -> String {
-    let mut text = String::new();
-    let mut line = |title: &str, value: String| {
-        let _ = writeln!(text, "{title:<10} {value}");
-    };
-    line(
-        "daemon",
-        format!(
-            "ganeti-hookd {}, process {}, since {}",
-            status.version,
-            status.pid,
-            local_time(status.started)
-        ),
-    );
-    line(
-        "role",
-        format!(
-            "{} ({}; the master is {})",
-            status.role,
-            status.node,
-            status.master.as_deref().unwrap_or("unknown")
-        ),
-    );
-    for problem in &status.problems {
-        line("PROBLEM", problem.clone());
+    let mut lines = Lines::default();
+    lines.who(status);
+    lines.counts(status);
+    lines.details(status);
+    lines.0
+}
+
+/// Lines of a title and what there is to say.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, title: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{title:<10} {value}");
     }
-    line(
-        "jobs",
-        format!(
-            "{} in the queue, {} open, {} processes watched",
-            status.jobs_tracked, status.jobs_open, status.processes_watched
-        ),
-    );
-    let lag = if status.undelivered == 0 {
-        String::new()
-    } else {
-        format!(", the oldest {} old", seconds(status.lag_seconds))
-    };
-    line(
-        "events",
-        format!(
-            "{} noticed, {} late, {} undelivered{lag}",
-            status.counters.events, status.counters.events_late, status.undelivered
-        ),
-    );
-    line(
-        "hooks",
-        format!(
-            "{} run, {} failed, {} running",
-            status.counters.runs,
-            status.counters.runs_failed,
-            status.running.len()
-        ),
-    );
-    for held in &status.held {
-        let late = if held.late { ", late" } else { "" };
-        let hook = held.hook.as_deref().unwrap_or("-");
-        line(
-            "held",
-            format!(
-                "{} (process {}{late}) for {}, waits for {hook}",
-                held.event,
-                held.pid,
-                seconds(held.seconds)
+
+    fn who(&mut self, status: &Status) {
+        let Status { version, pid, role, node, .. } = status;
+        let since = local_time(status.started);
+        self.line("daemon", format_args!("ganeti-hookd {version}, process {pid}, since {since}"));
+        let master = status.master.as_deref().unwrap_or("unknown");
+        self.line("role", format_args!("{role} ({node}; the master is {master})"));
+        for problem in &status.problems {
+            self.line("PROBLEM", problem);
+        }
+    }
+
+    fn counts(&mut self, status: &Status) {
+        let Status { jobs_tracked, jobs_open, processes_watched, undelivered, counters, .. } = status;
+        self.line(
+            "jobs",
+            format_args!(
+                "{jobs_tracked} in the queue, {jobs_open} open, {processes_watched} processes watched"
             ),
         );
+        let lag = match undelivered {
+            0 => String::new(),
+            _ => format!(", the oldest {} old", seconds(status.lag_seconds)),
+        };
+        let (events, late) = (counters.events, counters.events_late);
+        self.line("events", format_args!("{events} noticed, {late} late, {undelivered} undelivered{lag}"));
+        let (runs, failed, running) = (counters.runs, counters.runs_failed, status.running.len());
+        self.line("hooks", format_args!("{runs} run, {failed} failed, {running} running"));
     }
-    for hook in &status.running {
-        line(
-            "running",
-            format!("{} {} on {} for {}", hook.event, hook.script, hook.node, seconds(hook.seconds)),
-        );
+
+    fn details(&mut self, status: &Status) {
+        for HeldJob { event, pid, late, hook, seconds: held, .. } in &status.held {
+            let (late, hook) = (if *late { ", late" } else { "" }, hook.as_deref().unwrap_or("-"));
+            let held = seconds(*held);
+            self.line("held", format_args!("{event} (process {pid}{late}) for {held}, waits for {hook}"));
+        }
+        for RunningHook { event, script, node, seconds: running } in &status.running {
+            self.line("running", format_args!("{event} {script} on {node} for {}", seconds(*running)));
+        }
+        for FailedHook { event, script, node, what } in &status.last_failures {
+            self.line("failed", format_args!("{event} {script} on {node}: {what}"));
+        }
+        for (name, what) in &status.bad_files {
+            self.line("bad file", format_args!("{name} {what}"));
+        }
     }
-    for hook in &status.last_failures {
-        line("failed", format!("{} {} on {}: {}", hook.event, hook.script, hook.node, hook.what));
-    }
-    for (name, what) in &status.bad_files {
-        line("bad file", format!("{name} {what}"));
-    }
-    text
 }
