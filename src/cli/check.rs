@@ -190,7 +190,7 @@ fn passed_over(dir: &Path, scripts: &[Script], check: &'static str) -> Vec<Findi
     let mut names: Vec<String> =
         names.filter(|name| scripts.iter().all(|script| script.name != *name)).collect();
     names.sort();
-    let why = "it is not executable (chmod 755), or its name has more than letters, digits, _ and -";
+    let why = "it is no executable file (chmod 755), or its name has more than letters, digits, _ and -";
     names.iter().map(|name| note(check, format!("{} does not run: {why}", name.escape_debug()))).collect()
 }
 

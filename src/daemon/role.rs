@@ -45,7 +45,7 @@ pub struct StandbyEvent {
     pub seq: i64,
     /// The event.
     pub event: Event,
-    /// Its runs on this node so far.
+    /// Its runs so far, as far as this node began them.
     earlier: Earlier,
     /// What its scripts were given, if that is known.
     given: Option<View>,
