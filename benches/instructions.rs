@@ -21,10 +21,10 @@ use std::fs;
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-use ganeti_hookd::job::{self, Job, JobId, Liveness, Status, Timestamp};
-use ganeti_hookd::machine::{Progress, step};
-use ganeti_hookd::recording;
-use ganeti_hookd::tracker::{Lateness, Tracker};
+use ganeti_hookd::engine::tracker::{Lateness, Tracker};
+use ganeti_hookd::engine::transitions::{Progress, step};
+use ganeti_hookd::ganeti::job::{self, Job, JobId, Liveness, Status, Timestamp};
+use ganeti_hookd::ganeti::recording;
 use serde::{Deserialize, Serialize};
 
 use shapes::{file, id};

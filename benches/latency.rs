@@ -268,8 +268,8 @@ impl Bench {
     /// Waits until the daemon knows so many jobs and has nothing else to do.
     fn await_rest(&self, jobs: usize) -> Result<()> {
         loop {
-            let status = ganeti_hookd::api::get(&self.dir.join("run"), "/v1/status")?;
-            let status: ganeti_hookd::status::Status = serde_json::from_slice(&status)?;
+            let status = ganeti_hookd::world::api::get(&self.dir.join("run"), "/v1/status")?;
+            let status: ganeti_hookd::engine::status::Status = serde_json::from_slice(&status)?;
             if status.undelivered == 0 && status.jobs_tracked == jobs {
                 return Ok(());
             }

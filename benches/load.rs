@@ -123,8 +123,8 @@ fn transitions() -> Result<()> {
     let writing = write_all(dir, jobs)?;
     let all = u64::from(jobs * OPS * 2);
     let status = loop {
-        let status = ganeti_hookd::api::get(&dir.join("run"), "/v1/status")?;
-        let status: ganeti_hookd::status::Status = serde_json::from_slice(&status)?;
+        let status = ganeti_hookd::world::api::get(&dir.join("run"), "/v1/status")?;
+        let status: ganeti_hookd::engine::status::Status = serde_json::from_slice(&status)?;
         if status.counters.events >= all && status.undelivered == 0 {
             break status;
         }

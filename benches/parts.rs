@@ -11,11 +11,11 @@ use std::hint::black_box;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use ganeti_hookd::event::{Event, EventKey, Phase};
-use ganeti_hookd::job::{self, Liveness, Timestamp};
-use ganeti_hookd::journal::{Change, EventState, Journal};
-use ganeti_hookd::machine::{Progress, step};
-use ganeti_hookd::queue::scan;
+use ganeti_hookd::engine::transitions::{Progress, step};
+use ganeti_hookd::ganeti::event::{Event, EventKey, Phase};
+use ganeti_hookd::ganeti::job::{self, Liveness, Timestamp};
+use ganeti_hookd::world::journal::{Change, EventState, Journal};
+use ganeti_hookd::world::queue::scan;
 
 use shapes::{file, id};
 

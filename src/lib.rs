@@ -1,35 +1,19 @@
 //! Global hooks for an unmodified Ganeti.
 //!
 //! A sidecar of the Ganeti master that runs hook scripts before and after every opcode,
-//! also when the job process dies. The parts, and which may know which, are described
-//! in `CONTRIBUTING.md`: the core decides, the edges do, the daemon owns the state.
+//! also when the job process dies. Five floors, each in a folder; a floor knows only those
+//! below it (`CONTRIBUTING.md`, and `tests/arrows.rs`, which reads the folders):
+//!
+//! | floor | |
+//! |---|---|
+//! | [`cli`] | the commands |
+//! | [`daemon`] | takes messages, gives them to the engine, has its effects done |
+//! | [`world`] | does: files, processes, scripts, node daemons, the journal |
+//! | [`engine`] | decides, and knows nothing of the world |
+//! | [`ganeti`] | what Ganeti writes and means |
 
-pub mod api;
 pub mod cli;
-pub mod clock;
-pub mod cluster;
-pub mod config;
 pub mod daemon;
-pub mod deadline;
-pub mod dispatch;
-pub mod event;
-pub mod fault;
-pub mod hook;
-pub mod http;
-pub mod job;
-pub mod journal;
-pub mod machine;
-pub mod noded;
-pub mod numbers;
-pub mod opcodes;
-pub mod process;
-pub mod queue;
-pub mod recording;
-pub mod regular_file;
-pub mod replay;
-pub mod settings;
-pub mod shortage;
-pub mod signals;
-pub mod status;
-pub mod tracker;
-pub mod unchanged;
+pub mod engine;
+pub mod ganeti;
+pub mod world;

@@ -13,10 +13,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ganeti_hookd::event::Event;
-use ganeti_hookd::recording::Line;
-use ganeti_hookd::replay::Replay;
-use ganeti_hookd::settings::{Hooks, Settings};
+use ganeti_hookd::engine::replay::Replay;
+use ganeti_hookd::engine::settings::{Hooks, Settings};
+use ganeti_hookd::ganeti::event::Event;
+use ganeti_hookd::ganeti::recording::Line;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

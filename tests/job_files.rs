@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use ganeti_hookd::job::{Job, JobId, Liveness, Status, Timestamp, op_input, parse};
-use ganeti_hookd::machine::{self, Progress};
-use ganeti_hookd::recording::parse_line;
+use ganeti_hookd::engine::transitions::{self, Progress};
+use ganeti_hookd::ganeti::job::{Job, JobId, Liveness, Status, Timestamp, op_input, parse};
+use ganeti_hookd::ganeti::recording::parse_line;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ fn ten_thousand_opcodes_are_good_input() {
     let text = json!({"id": 1, "ops": (0..10_000).map(op).collect::<Vec<Value>>()}).to_string();
     let job = read(&text).unwrap();
     assert_eq!((job.ops.len(), job.ops[9_999].code.as_ref()), (10_000, "OP_9999"));
-    let step = machine::step(Progress::default(), &job, Liveness::Unknown);
+    let step = transitions::step(Progress::default(), &job, Liveness::Unknown);
     assert_eq!((step.transitions.len(), step.progress.next), (20_000, 10_000));
 }
 
@@ -238,7 +238,7 @@ proptest! {
         damages.iter().for_each(|done| damage(&mut bytes, done));
         if let Ok(job) = parse(*id, &bytes) {
             // Whoever reads a job can also go on with it.
-            let step = machine::step(Progress::default(), &job, Liveness::Dead);
+            let step = transitions::step(Progress::default(), &job, Liveness::Dead);
             prop_assert!(step.progress.next as usize <= job.ops.len());
             prop_assert_eq!(job.id, *id);
             for op in 0..job.ops.len() {

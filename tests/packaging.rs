@@ -12,7 +12,7 @@ use clap::{Arg, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use ganeti_hookd::cli::Args;
-use ganeti_hookd::settings::{KEYS, Settings};
+use ganeti_hookd::engine::settings::{KEYS, Settings};
 
 fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)

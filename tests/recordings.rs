@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ganeti_hookd::event::{Event, Phase, PostStatus};
-use ganeti_hookd::job::{JobId, Timestamp, op_input, parse};
-use ganeti_hookd::recording::{Change, Line, parse_line};
-use ganeti_hookd::replay::Replay;
+use ganeti_hookd::engine::replay::Replay;
+use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
+use ganeti_hookd::ganeti::job::{JobId, Timestamp, op_input, parse};
+use ganeti_hookd::ganeti::recording::{Change, Line, parse_line};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ganeti_hookd::job::JobId;
+use ganeti_hookd::ganeti::job::JobId;
 
 /// The number of the job in every file of this module.
 pub fn id() -> JobId {

@@ -2,7 +2,7 @@
 //! limit of their output.
 #![no_main]
 
-use ganeti_hookd::noded::answer::{readable, result, scripts};
+use ganeti_hookd::world::noded::answer::{readable, result, scripts};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

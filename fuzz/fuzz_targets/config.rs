@@ -1,7 +1,7 @@
 //! A cluster configuration: nothing panics, and what is found is in it.
 #![no_main]
 
-use ganeti_hookd::config::ClusterConfig;
+use ganeti_hookd::ganeti::config::ClusterConfig;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

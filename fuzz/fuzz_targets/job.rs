@@ -1,7 +1,7 @@
 //! A job file: what the reader understands is what a naive one makes of the whole value.
 #![no_main]
 
-use ganeti_hookd::job::{self, JobId, Opcode, Status, Timestamp};
+use ganeti_hookd::ganeti::job::{self, JobId, Opcode, Status, Timestamp};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

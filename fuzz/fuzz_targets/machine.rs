@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use ganeti_hookd::event::Phase;
-use ganeti_hookd::job::{Job, JobId, Liveness, Opcode, Status, Timestamp};
-use ganeti_hookd::machine::{Progress, step};
+use ganeti_hookd::ganeti::event::Phase;
+use ganeti_hookd::ganeti::job::{Job, JobId, Liveness, Opcode, Status, Timestamp};
+use ganeti_hookd::engine::transitions::{Progress, step};
 use libfuzzer_sys::fuzz_target;
 
 /// One opcode from two bytes.

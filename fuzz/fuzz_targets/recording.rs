@@ -1,7 +1,7 @@
 //! A line of a recording: what is read of it is what it says, and writing it loses nothing.
 #![no_main]
 
-use ganeti_hookd::recording::{Change, Line, parse_line};
+use ganeti_hookd::ganeti::recording::{Change, Line, parse_line};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

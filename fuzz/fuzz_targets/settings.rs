@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ganeti_hookd::settings::Settings;
+use ganeti_hookd::engine::settings::Settings;
 use libfuzzer_sys::fuzz_target;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use ganeti_hookd::cluster::Cluster;
+use ganeti_hookd::world::cluster::Cluster;
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 

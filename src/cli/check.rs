@@ -10,15 +10,15 @@ use serde::Serialize;
 
 use super::status::ask;
 use super::{Failure, failed};
-use crate::cluster::Cluster;
 use crate::daemon::{node_name, read_settings};
-use crate::event::Phase;
-use crate::hook;
-use crate::hook::scripts::{Hooks, Script};
-use crate::process::livelock;
-use crate::queue::{scan, watch};
-use crate::settings::Settings;
-use crate::status::Status;
+use crate::engine::environment;
+use crate::engine::settings::Settings;
+use crate::engine::status::Status;
+use crate::ganeti::event::Phase;
+use crate::world::cluster::Cluster;
+use crate::world::hook::scripts::{Hooks, Script};
+use crate::world::process::livelock;
+use crate::world::queue::{scan, watch};
 
 /// Check configuration, permissions and system; say what to do about each finding
 ///
@@ -121,7 +121,7 @@ fn inotify(settings: &Settings) -> Finding {
 
 fn data(settings: &Settings) -> Finding {
     let node = node_name(settings);
-    let file = settings.paths.data_dir.join(crate::cluster::MASTER_NODE);
+    let file = settings.paths.data_dir.join(crate::world::cluster::MASTER_NODE);
     match Cluster::new(&settings.paths.data_dir).master() {
         Ok(Some(master)) if master == node => ok("master", format!("this node, {node}")),
         Ok(Some(master)) => note(
@@ -166,7 +166,7 @@ fn state(settings: &Settings) -> Finding {
 }
 
 fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {
-    let name = hook::directory(phase);
+    let name = environment::directory(phase);
     let dir = settings.paths.hooks_dir.join(name);
     let scripts = match Hooks::new(&settings.paths.hooks_dir).of(phase).list() {
         Ok(scripts) => scripts,

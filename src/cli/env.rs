@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 
 use super::{Failure, failed};
-use crate::cluster::Cluster;
 use crate::daemon::planner;
-use crate::event::{Event, EventKey, Phase};
-use crate::hook::plan;
-use crate::job::{self, JobId, Liveness};
-use crate::journal::{Filter, History, HistoryEvent};
-use crate::machine::{self, Progress};
-use crate::opcodes::{self, View};
-use crate::queue::read::{JOB_SIZE_LIMIT, JobReader};
-use crate::settings::Settings;
+use crate::engine::environment;
+use crate::engine::settings::Settings;
+use crate::engine::transitions::{self, Progress};
+use crate::ganeti::event::{Event, EventKey, Phase};
+use crate::ganeti::job::{self, JobId, Liveness};
+use crate::ganeti::opcodes::{self, View};
+use crate::world::cluster::Cluster;
+use crate::world::journal::{Filter, History, HistoryEvent};
+use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 
 /// Show the environment that a hook would get
 ///
@@ -59,8 +59,8 @@ impl Args {
         let mut cluster = Cluster::new(&settings.paths.data_dir);
         let master = cluster.master().unwrap_or_default();
         let facts = cluster.facts(master);
-        let common = plan::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
-        let env = plan::for_run(&common, true, attempt);
+        let common = environment::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
+        let env = environment::for_run(&common, true, attempt);
         let mut out = io::stdout().lock();
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string(&env).map_err(failed)?)?);
@@ -112,7 +112,7 @@ impl Args {
                 job.ops.len()
             )));
         };
-        let step = machine::step(Progress::default(), &job, Liveness::Unknown);
+        let step = transitions::step(Progress::default(), &job, Liveness::Unknown);
         let happened = step.transitions.iter().find(|t| t.op == self.op && t.phase == self.phase);
         Ok(Event {
             key: self.key(),

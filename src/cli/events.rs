@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::table::{Layout, Table};
 use super::{Failure, failed, local_time};
-use crate::api;
-use crate::hook;
-use crate::job::JobId;
-use crate::journal::{Filter, History, HistoryEvent, RunRecord};
-use crate::settings::Settings;
+use crate::engine::environment;
+use crate::engine::settings::Settings;
+use crate::ganeti::job::JobId;
+use crate::world::api;
+use crate::world::journal::{Filter, History, HistoryEvent, RunRecord};
 
 /// Show the history of events and hook runs
 ///
@@ -75,7 +75,7 @@ fn yes_no(value: bool) -> String {
 /// A request to a node, which is a run named after the hooks directory, is worth a word
 /// only where it is the news.
 fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
-    let directory = hook::directory(event.event.key.phase);
+    let directory = environment::directory(event.event.key.phase);
     if run.script == directory && run.ended && !run.has_failed() {
         return None;
     }

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::daemon::{StartError, read_settings};
-use crate::process::{guard, inherited};
-use crate::settings::{DEFAULT_PATH, Settings};
+use crate::engine::settings::{DEFAULT_PATH, Settings};
+use crate::world::process::{guard, inherited};
 
 /// Global hooks for an unmodified Ganeti: scripts before and after every opcode, also
 /// when the job process dies
@@ -83,8 +83,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<crate::journal::JournalError> for Failure {
-    fn from(error: crate::journal::JournalError) -> Self {
+impl From<crate::world::journal::JournalError> for Failure {
+    fn from(error: crate::world::journal::JournalError) -> Self {
         Self::Failed(error.to_string())
     }
 }

@@ -13,16 +13,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Failure, failed};
 use crate::daemon::now;
-use crate::job::{self, JobId};
-use crate::process::exits::Exits;
-use crate::process::{Presence, find, livelock};
-use crate::queue::read::JOB_SIZE_LIMIT;
-use crate::queue::scan;
-use crate::queue::watch::{Hint, watch};
-use crate::recording::Line;
-use crate::regular_file;
-use crate::settings::{Paths, Settings};
-use crate::tracker::process_of;
+use crate::engine::settings::{Paths, Settings};
+use crate::engine::tracker::process_of;
+use crate::ganeti::job::{self, JobId};
+use crate::ganeti::recording::Line;
+use crate::world::process::exits::Exits;
+use crate::world::process::{Presence, find, livelock};
+use crate::world::queue::read::JOB_SIZE_LIMIT;
+use crate::world::queue::scan;
+use crate::world::queue::watch::{Hint, watch};
+use crate::world::regular_file;
 
 /// Record the live queue, to replay it elsewhere
 ///

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::{Failure, failed};
 use crate::daemon::read_settings;
-use crate::process::held_file;
-use crate::settings::Settings;
+use crate::engine::settings::Settings;
+use crate::world::process::held_file;
 
 /// Let every job process go on that a daemon which is gone has left stopped
 ///

@@ -11,15 +11,15 @@ use serde::Serialize;
 
 use super::{Failure, failed};
 use crate::daemon::read_settings;
-use crate::event::{Event, EventRecord, Phase};
-use crate::hook::outcome::Outcome;
-use crate::hook::plan::{self, Environment};
-use crate::hook::run::{Limits, Starter, run};
-use crate::hook::scripts::{Hooks, Script};
-use crate::opcodes::View;
-use crate::recording::{Line, parse_line};
-use crate::replay::Replay;
-use crate::settings::{DEFAULT_PATH, Nodes, Settings};
+use crate::engine::environment::{self, Environment};
+use crate::engine::outcome::Outcome;
+use crate::engine::replay::Replay;
+use crate::engine::settings::{DEFAULT_PATH, Nodes, Settings};
+use crate::ganeti::event::{Event, EventRecord, Phase};
+use crate::ganeti::opcodes::View;
+use crate::ganeti::recording::{Line, parse_line};
+use crate::world::hook::run::{Limits, Starter, run};
+use crate::world::hook::scripts::{Hooks, Script};
 use live::Live;
 
 /// Play a recording and print the events it holds
@@ -209,7 +209,7 @@ impl Player {
             };
             let printed = Printed {
                 event: EventRecord::new(seq, &event),
-                env: self.env.then(|| plan::for_run(&common, true, 1)),
+                env: self.env.then(|| environment::for_run(&common, true, 1)),
                 nodes: self.env.then_some(nodes),
                 runs: self.run_hooks(&event, &common)?,
             };
@@ -227,7 +227,7 @@ impl Player {
             nodes.truncate(1);
         }
         let (facts, words) = (self.replay.cluster(), self.settings.hooks.status_words);
-        (plan::common(seq, event, &variables, &facts, words), nodes)
+        (environment::common(seq, event, &variables, &facts, words), nodes)
     }
 
     /// Runs the scripts of an event, where that is wanted.
@@ -238,7 +238,7 @@ impl Player {
             return Ok(Some(vec![]));
         }
         let limits = Limits { timeout: settings.timeout, output: settings.output_limit };
-        let env = plan::for_run(common, true, 1);
+        let env = environment::for_run(common, true, 1);
         hooks.run(event.key.phase, &env, limits).map(Some)
     }
 }

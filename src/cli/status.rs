@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::{Failure, failed, local_time, seconds};
-use crate::api;
-use crate::settings::Settings;
-use crate::status::{FailedHook, HeldJob, RunningHook, Status};
+use crate::engine::settings::Settings;
+use crate::engine::status::{FailedHook, HeldJob, RunningHook, Status};
+use crate::world::api;
 
 /// Show how the daemon is doing
 ///

@@ -7,18 +7,17 @@ use super::planner::{Plan, Target};
 use super::role::Role;
 use super::workers::{Task, Work};
 use super::{Daemon, now};
-use crate::event::{Event, Phase};
-use crate::fault;
-use crate::hook;
-use crate::hook::outcome::Outcome;
-use crate::hook::plan::{self, Environment};
-use crate::hook::run::Limits;
-use crate::hook::scripts::{Refusal, Script};
-use crate::journal::{Change, EventState, RunStart};
-use crate::opcodes::View;
-use crate::settings::PreMode;
-use crate::shortage::explain;
-use crate::status::FailedHook;
+use crate::engine::environment::{self, Environment};
+use crate::engine::outcome::Outcome;
+use crate::engine::settings::PreMode;
+use crate::engine::status::FailedHook;
+use crate::ganeti::event::{Event, Phase};
+use crate::ganeti::opcodes::View;
+use crate::world::failpoints;
+use crate::world::hook::run::Limits;
+use crate::world::hook::scripts::{Refusal, Script};
+use crate::world::journal::{Change, EventState, RunStart};
+use crate::world::shortage::explain;
 
 /// Events that are begun before the queue and the messages have their turn: an event
 /// without scripts is over at once, and a job may have twenty thousand of them.
@@ -157,7 +156,7 @@ impl Daemon {
         let (nothing, words) = (Environment::new(), self.settings.hooks.status_words);
         let specialised = view.unwrap_or(&nothing);
         let facts = self.cluster.facts(self.master.clone());
-        delivery.common = plan::common(seq, &delivery.event, specialised, &facts, words);
+        delivery.common = environment::common(seq, &delivery.event, specialised, &facts, words);
         let phase = delivery.event.key.phase;
         match self.hooks.of(phase).list() {
             Ok(scripts) => {
@@ -170,7 +169,7 @@ impl Daemon {
                 return false;
             }
             Err(refusal) => {
-                let run = self.run_start(seq, self.node.clone(), hook::directory(phase).to_owned(), 1);
+                let run = self.run_start(seq, self.node.clone(), environment::directory(phase).to_owned(), 1);
                 self.refuse(run, &refusal);
             }
         }
@@ -194,7 +193,7 @@ impl Daemon {
             }
             self.tell_of_lateness(seq);
             let Some(delivery) = self.deliveries.get(&seq) else { return false };
-            let env = plan::for_run(&delivery.common, true, attempt);
+            let env = environment::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let limits = Limits { timeout: hooks.timeout, output: hooks.output_limit };
             let starter = Arc::clone(&self.starter);
@@ -224,7 +223,7 @@ impl Daemon {
     pub(super) fn run_ended(&mut self, run: i64, seq: i64, outcome: Outcome) {
         let Some(delivery) = self.deliveries.get_mut(&seq) else { return };
         let Some(current) = delivery.running.remove(&run) else { return };
-        fault::point("run.ended");
+        failpoints::point("run.ended");
         self.problems.remove("hooks");
         if outcome.interrupted {
             // Left without an end in the journal: the next start runs it again.
@@ -255,7 +254,7 @@ impl Daemon {
         for mut work in std::mem::take(&mut self.shelved) {
             self.tell_of_lateness(work.seq);
             if self.deliveries.get(&work.seq).is_some_and(|delivery| delivery.event.late) {
-                plan::set_late(work.task.env());
+                environment::set_late(work.task.env());
             }
             self.effects.push(work);
         }
@@ -300,7 +299,7 @@ impl Daemon {
     /// Has the scripts run that may.
     pub(super) fn submit_effects(&mut self) {
         for work in std::mem::take(&mut self.effects) {
-            fault::point("run.before-submit");
+            failpoints::point("run.before-submit");
             let submitted = match work.task {
                 Task::Script { .. } => self.workers.submit(work),
                 Task::Node { .. } => self.callers.submit(work),

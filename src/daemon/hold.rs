@@ -12,19 +12,20 @@ use std::time::{Duration, Instant};
 use super::observe::Version;
 use super::role::Role;
 use super::{Daemon, RETRY, Watched, now};
-use crate::event::{EventKey, Phase};
-use crate::fault;
-use crate::hook::{plan, scripts};
-use crate::job::{Job, JobId, Status, Timestamp};
-use crate::journal::Change;
-use crate::process::exits::Exits;
-use crate::process::guard::Guard;
-use crate::process::held_file::HeldFile;
-use crate::process::hold::{Landing, Verified, go_on, landing, stop, verify};
-use crate::process::livelock;
-use crate::settings::PreMode;
-use crate::status::HeldJob;
-use crate::tracker::Look;
+use crate::engine::environment;
+use crate::engine::settings::PreMode;
+use crate::engine::status::HeldJob;
+use crate::engine::tracker::Look;
+use crate::ganeti::event::{EventKey, Phase};
+use crate::ganeti::job::{Job, JobId, Status, Timestamp};
+use crate::world::failpoints;
+use crate::world::hook::scripts;
+use crate::world::journal::Change;
+use crate::world::process::exits::Exits;
+use crate::world::process::guard::Guard;
+use crate::world::process::held_file::HeldFile;
+use crate::world::process::hold::{Landing, Verified, go_on, landing, stop, verify};
+use crate::world::process::livelock;
 
 /// The longest hold of a process that may be in a conversation with a node daemon.
 const LATE_LIMIT: Duration = Duration::from_secs(3);
@@ -114,19 +115,19 @@ impl Holds {
     ) -> Result<(), String> {
         let pidfd = watched.pidfd.as_fd();
         let guard = self.guard.as_ref().ok_or_else(|| "there is no guard".to_owned())?;
-        fault::point("hold.before-guard");
+        failpoints::point("hold.before-guard");
         guard.hold(id.get(), pidfd, limit).map_err(|error| format!("the guard does not answer: {error}"))?;
-        fault::point("hold.guard-knows");
+        failpoints::point("hold.guard-knows");
         self.file.hold(process).map_err(|error| {
             let _ = guard.let_go(id.get());
             format!("the file of held processes: {error}")
         })?;
-        fault::point("hold.file-knows");
+        failpoints::point("hold.file-knows");
         stop(pidfd).map_err(|errno| {
             self.forget(id, process);
             format!("it cannot be stopped: {errno}")
         })?;
-        fault::point("hold.stopped");
+        failpoints::point("hold.stopped");
         Ok(())
     }
 
@@ -255,9 +256,9 @@ impl Daemon {
     /// Lets a job go on, if it is held.
     pub(super) fn let_go(&mut self, id: JobId) {
         let Some(hold) = self.holds.held.remove(&id) else { return };
-        fault::point("hold.before-go-on");
+        failpoints::point("hold.before-go-on");
         let result = go_on(hold.pidfd.as_fd());
-        fault::point("hold.gone-on");
+        failpoints::point("hold.gone-on");
         match result {
             Ok(()) => self.holds.forget(id, hold.process),
             // The guard still has it, and will let it go when its time is up.
@@ -332,7 +333,7 @@ impl Daemon {
             || self.holds.holds(event.key);
         if !in_time && !event.late {
             event.late = true;
-            plan::set_late(&mut delivery.common);
+            environment::set_late(&mut delivery.common);
             self.counters.events_late += 1;
             self.changes.push(Change::Late(seq));
         }

@@ -14,10 +14,10 @@ use crossbeam_channel::{Sender, unbounded};
 use super::message::Message;
 use super::observe::Version;
 use super::{Daemon, LARGE_FILE};
-use crate::job::{self, Job, JobId, ParseError};
-use crate::process::priority;
-use crate::queue::read::{JOB_SIZE_LIMIT, JobReader};
-use crate::regular_file::ReadError;
+use crate::ganeti::job::{self, Job, JobId, ParseError};
+use crate::world::process::priority;
+use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
+use crate::world::regular_file::ReadError;
 
 /// What a large file holds; `None` when it is gone.
 pub type Content = Result<Option<Result<Job<'static>, ParseError>>, ReadError>;

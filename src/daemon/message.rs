@@ -3,9 +3,9 @@
 use super::large::Content;
 use super::planner::Plan;
 use super::workers::Work;
-use crate::api::Question;
-use crate::hook::outcome::Outcome;
-use crate::job::JobId;
+use crate::engine::outcome::Outcome;
+use crate::ganeti::job::JobId;
+use crate::world::api::Question;
 
 /// A message to the owner of the state.
 #[derive(Debug)]

@@ -28,22 +28,22 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-pub use crate::clock::now;
-use crate::cluster::Cluster;
-use crate::dispatch::Dispatch;
-use crate::fault;
-use crate::hook::run::Starter;
-use crate::hook::scripts::Hooks;
-use crate::job::{JobId, Timestamp};
-use crate::journal::{Change, Journal};
-use crate::noded::NodeDaemons;
-use crate::numbers::Numbers;
-use crate::process::exits::Exits;
-use crate::queue::read::JobReader;
-use crate::queue::watch::Watch;
-use crate::settings::Settings;
-use crate::status::{Counters, FailedHook};
-use crate::tracker::{ProcessRef, Tracker};
+use crate::engine::dispatch::Dispatch;
+use crate::engine::numbers::Numbers;
+use crate::engine::settings::Settings;
+use crate::engine::status::{Counters, FailedHook};
+use crate::engine::tracker::{ProcessRef, Tracker};
+use crate::ganeti::job::{JobId, Timestamp};
+pub use crate::world::clock::now;
+use crate::world::cluster::Cluster;
+use crate::world::failpoints;
+use crate::world::hook::run::Starter;
+use crate::world::hook::scripts::Hooks;
+use crate::world::journal::{Change, Journal};
+use crate::world::noded::NodeDaemons;
+use crate::world::process::exits::Exits;
+use crate::world::queue::read::JobReader;
+use crate::world::queue::watch::Watch;
 use deliver::Delivery;
 use large::LargeFiles;
 use message::Message;
@@ -209,7 +209,7 @@ impl Daemon {
             }
             Message::GuardEnded => self.guard_ended(),
             Message::Exited(id) => {
-                fault::point("exit.noticed");
+                failpoints::point("exit.noticed");
                 self.let_go(id);
                 if let Some(watched) = self.processes.remove(&id) {
                     self.dead.insert(id, watched.process);

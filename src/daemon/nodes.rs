@@ -7,12 +7,12 @@
 use super::Daemon;
 use super::planner::{Plan, Target};
 use super::workers::{Task, Work};
-use crate::hook::outcome::Outcome;
-use crate::hook::{self, plan};
-use crate::journal::{Change, RunStart};
-use crate::noded::Request;
-use crate::opcodes;
-use crate::settings::Nodes;
+use crate::engine::environment;
+use crate::engine::outcome::Outcome;
+use crate::engine::settings::Nodes;
+use crate::ganeti::opcodes;
+use crate::world::journal::{Change, RunStart};
+use crate::world::noded::Request;
 
 /// Opcodes that are remembered as unknown; a Ganeti has about a hundred in all.
 const UNKNOWN_MAX: usize = 1000;
@@ -99,13 +99,13 @@ impl Daemon {
     fn send_to_node(&mut self, seq: i64, Target { node, address }: Target) {
         let Some(delivery) = self.deliveries.get(&seq) else { return };
         let phase = delivery.event.key.phase;
-        let script = hook::directory(phase).to_owned();
+        let script = environment::directory(phase).to_owned();
         let attempt = match delivery.earlier.get(&(node.clone(), script.clone())) {
             Some((_, true)) => return,
             Some((attempt, false)) => attempt + 1,
             None => 1,
         };
-        let env = plan::for_run(&delivery.common, false, attempt);
+        let env = environment::for_run(&delivery.common, false, attempt);
         let run = self.run_start(seq, node, script, attempt);
         let Some(address) = address else {
             return self.record(&run, Outcome::not_run("the configuration has no address of it"));

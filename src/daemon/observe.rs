@@ -7,18 +7,18 @@ use super::deliver::Delivery;
 use super::hold::owner_of;
 use super::role::{Role, StandbyEvent};
 use super::{Daemon, Watched, now};
-use crate::event::Event;
-use crate::job::{self, Job, JobId, Liveness, Status, Timestamp};
-use crate::journal::{Change, EventState};
-use crate::machine::{self, Progress};
-use crate::numbers::Numbers;
-use crate::process::{self, Presence, livelock};
-use crate::queue::read::JOB_SIZE_LIMIT;
-use crate::queue::scan;
-use crate::regular_file::ReadError;
-use crate::settings::PreMode;
-use crate::shortage::explain;
-use crate::tracker::{Lateness, Look, process_of};
+use crate::engine::numbers::Numbers;
+use crate::engine::settings::PreMode;
+use crate::engine::tracker::{Lateness, Look, process_of};
+use crate::engine::transitions::{self, Progress};
+use crate::ganeti::event::Event;
+use crate::ganeti::job::{self, Job, JobId, Liveness, Status, Timestamp};
+use crate::world::journal::{Change, EventState};
+use crate::world::process::{self, Presence, livelock};
+use crate::world::queue::read::JOB_SIZE_LIMIT;
+use crate::world::queue::scan;
+use crate::world::regular_file::ReadError;
+use crate::world::shortage::explain;
 
 /// How many of the last numbers are searched on a first start for jobs whose number was
 /// given out but which had not been written yet.
@@ -152,7 +152,7 @@ impl Daemon {
     }
 
     /// A job that is not in the queue: archived, removed, or not written yet.
-    fn gone(&mut self, id: JobId, reader: &mut crate::queue::read::JobReader) {
+    fn gone(&mut self, id: JobId, reader: &mut crate::world::queue::read::JobReader) {
         let wanted = match self.tracker.get(id) {
             Some(known) => known.is_open(),
             None => !self.numbers.contains(id),
@@ -202,7 +202,7 @@ impl Daemon {
         for id in old {
             self.forget(id);
         }
-        if let Some(before) = self.numbers.highest().checked_sub(crate::numbers::WIDEST_GAP) {
+        if let Some(before) = self.numbers.highest().checked_sub(crate::engine::numbers::WIDEST_GAP) {
             self.numbers.give_up_below(before);
         }
     }
@@ -260,7 +260,7 @@ impl Daemon {
         if self.tracker.known(job).is_some() {
             return Progress::default();
         }
-        let Some(begun) = self.begun else { return machine::adopt(job) };
+        let Some(begun) = self.begun else { return transitions::adopt(job) };
         // It may have been told: it is back after it vanished, or was found in the archive
         // of an older cluster whose numbers are given out again.
         match self.journal.progress(job.id, job.received) {
@@ -268,7 +268,7 @@ impl Daemon {
             // Times alone prove nothing, since the clock may have been set back: a number
             // in the queue that is new to us is a new job, whenever it says that it ended.
             Ok(None) if (archived || self.numbers.contains(job.id)) && is_over_by(job, begun) => {
-                machine::adopt(job)
+                transitions::adopt(job)
             }
             Ok(None) => Progress::default(),
             Err(error) => {

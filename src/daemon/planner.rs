@@ -13,16 +13,16 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::message::Message;
-use crate::cluster::Configuration;
-use crate::config::ClusterConfig;
-use crate::event::Event;
-use crate::hook::views::{Views, limit};
-use crate::job::{self, OpInput};
-use crate::journal::History;
-use crate::noded;
-use crate::opcodes::View;
-use crate::queue::read::{JOB_SIZE_LIMIT, JobReader};
-use crate::settings::Paths;
+use crate::engine::settings::Paths;
+use crate::engine::views::{Views, limit};
+use crate::ganeti::config::ClusterConfig;
+use crate::ganeti::event::Event;
+use crate::ganeti::job::{self, OpInput};
+use crate::ganeti::opcodes::View;
+use crate::world::cluster::Configuration;
+use crate::world::journal::History;
+use crate::world::noded;
+use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 
 /// What the scripts of an event are given, and where they run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

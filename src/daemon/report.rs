@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use super::{Daemon, now};
-use crate::api::Question;
-use crate::status::{RunningHook, Status};
+use crate::engine::status::{RunningHook, Status};
+use crate::world::api::Question;
 
 /// Clients that wait for a change.
 const WAITERS_MAX: usize = 64;

@@ -2,7 +2,7 @@
 //! is to be done is all there, and only the history stays in the damaged one.
 
 use super::{Daemon, now};
-use crate::journal::{self, Change, EventState, Journal, JournalError};
+use crate::world::journal::{self, Change, EventState, Journal, JournalError};
 
 impl Daemon {
     /// Writes what came to light; a damaged journal is replaced by a new one first.

@@ -7,16 +7,16 @@ use crossbeam_channel::Sender;
 
 use super::deliver::{Delivery, Earlier};
 use super::{Daemon, now};
-use crate::cluster::{MASTER_NODE, ONLINE_NODES};
-use crate::dispatch::Dispatch;
-use crate::event::Event;
-use crate::fault;
-use crate::journal::{Change, EventState};
-use crate::opcodes::View;
-use crate::queue::watch::{Hint, watch};
+use crate::engine::dispatch::Dispatch;
+use crate::ganeti::event::Event;
+use crate::ganeti::opcodes::View;
+use crate::world::cluster::{MASTER_NODE, ONLINE_NODES};
+use crate::world::failpoints;
+use crate::world::journal::{Change, EventState};
+use crate::world::queue::watch::{Hint, watch};
 
 use super::message::Message;
-use crate::job::JobId;
+use crate::ganeti::job::JobId;
 use std::os::unix::ffi::OsStrExt;
 
 /// What this node is in the cluster.
@@ -116,7 +116,7 @@ impl Daemon {
     /// The events of the last moments before the failover may not have been delivered
     /// by the old master; and whose process has ended can be told only now.
     fn take_over(&mut self) {
-        fault::point("role.take-over");
+        failpoints::point("role.take-over");
         let window = self.settings.master.failover_window;
         for standby in std::mem::take(&mut self.standby) {
             let StandbyEvent { seq, event, earlier, given, noticed } = standby;

@@ -23,27 +23,29 @@ use super::report::Watchdog;
 use super::role::{Role, StandbyEvent};
 use super::workers::Workers;
 use super::{Daemon, now};
-use crate::api::{self, Backend, Question};
-use crate::clock;
-use crate::cluster::{Cluster, system_name};
-use crate::dispatch::Dispatch;
-use crate::fault;
-use crate::hook::run::Starter;
-use crate::hook::scripts::Hooks;
-use crate::job::{JobId, Timestamp};
-use crate::journal::{self, Change, EventState, Filter, History, Journal, JournalError, Loaded, Undelivered};
-use crate::noded::NodeDaemons;
-use crate::process::exits::Exits;
-use crate::process::held_file::{self, HeldFile};
-use crate::process::priority;
-use crate::queue::mounts;
-use crate::queue::read::JobReader;
-use crate::regular_file;
-use crate::settings::{Findings, Settings};
-use crate::shortage::explain;
-use crate::signals;
-use crate::status::Counters;
-use crate::tracker::Tracker;
+use crate::engine::dispatch::Dispatch;
+use crate::engine::settings::{Findings, Settings};
+use crate::engine::status::Counters;
+use crate::engine::tracker::Tracker;
+use crate::ganeti::job::{JobId, Timestamp};
+use crate::world::api::{self, Backend, Question};
+use crate::world::clock;
+use crate::world::cluster::{Cluster, system_name};
+use crate::world::failpoints;
+use crate::world::hook::run::Starter;
+use crate::world::hook::scripts::Hooks;
+use crate::world::journal::{
+    self, Change, EventState, Filter, History, Journal, JournalError, Loaded, Undelivered,
+};
+use crate::world::noded::NodeDaemons;
+use crate::world::process::exits::Exits;
+use crate::world::process::held_file::{self, HeldFile};
+use crate::world::process::priority;
+use crate::world::queue::mounts;
+use crate::world::queue::read::JobReader;
+use crate::world::regular_file;
+use crate::world::shortage::explain;
+use crate::world::signals;
 
 /// The file that is locked while a daemon runs, below the state directory.
 const LOCK_FILE: &str = "lock";
@@ -104,7 +106,9 @@ pub fn read_settings(path: &Path) -> Result<Settings, StartError> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let bytes = match regular_file::read(&target, CONFIG_LIMIT) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) if path == Path::new(crate::settings::DEFAULT_PATH) => return Ok(Settings::default()),
+        Ok(None) if path == Path::new(crate::engine::settings::DEFAULT_PATH) => {
+            return Ok(Settings::default());
+        }
         Ok(None) => return Err(unreadable("there is no such file".to_owned())),
         Err(error) => return Err(unreadable(error.to_string())),
     };
@@ -132,14 +136,14 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     make_dir(&paths.state_dir)?;
     make_dir(&paths.run_dir)?;
     let _lock = lock(&paths.state_dir)?;
-    fault::point("start.locked");
+    failpoints::point("start.locked");
     release_leftovers(&paths.run_dir);
     let held_file = HeldFile::create(&paths.run_dir).map_err(io_error(format!(
         "the file of held processes in {} cannot be made",
         paths.run_dir.display()
     )))?;
     let (journal, loaded) = open_journal(&paths.state_dir, settings.master.failover_window)?;
-    fault::point("start.loaded");
+    failpoints::point("start.loaded");
     let (sender, inbox) = unbounded();
     handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
     let backend = ApiBackend { state_dir: paths.state_dir.clone(), inbox: sender.clone() };
@@ -358,7 +362,7 @@ impl Daemon {
         while !self.dirty.is_empty() {
             self.work();
         }
-        fault::point("start.before-ready");
+        failpoints::point("start.before-ready");
         log::info!("ready: {}", self.summary());
         self.watchdog.status(&self.summary());
         self.watchdog.ready();
@@ -381,7 +385,7 @@ impl Daemon {
             workers.end_scripts();
             workers.join();
         }
-        fault::point("stop.scripts-ended");
+        failpoints::point("stop.scripts-ended");
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::RunEnded { run, seq, outcome } => self.run_ended(run, seq, outcome),

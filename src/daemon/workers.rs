@@ -14,13 +14,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::message::Message;
-use crate::deadline::is_stopped;
-use crate::fault;
-use crate::hook::outcome::Outcome;
-use crate::hook::plan::Environment;
-use crate::hook::run::{Limits, Starter, run};
-use crate::noded::{NodeDaemons, Request};
-use crate::process::priority;
+use crate::engine::environment::Environment;
+use crate::engine::outcome::Outcome;
+use crate::world::deadline::is_stopped;
+use crate::world::failpoints;
+use crate::world::hook::run::{Limits, Starter, run};
+use crate::world::noded::{NodeDaemons, Request};
+use crate::world::process::priority;
 
 /// One run.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Workers {
     }
 
     fn start_thread(&mut self) -> io::Result<()> {
-        fault::refused("thread.hook")?;
+        failpoints::refused("thread.hook")?;
         let (queue, inbox) = (self.queue.clone(), self.inbox.clone());
         let (outstanding, stop) = (Arc::clone(&self.outstanding), Arc::clone(&self.stop));
         let builder = thread::Builder::new().name("hook".to_owned()).stack_size(STACK_SIZE);

@@ -201,7 +201,7 @@ fn kill(daemon: &mut Supervised<'_>, lives: &[Life], dice: &mut Dice) {
 
 /// Kills the guards of this tree's daemons: they have the daemon for a parent.
 fn kill_guards(tree: &Tree) {
-    let Ok(status) = ganeti_hookd::api::get(&tree.path("hookd"), "/v1/status") else { return };
+    let Ok(status) = ganeti_hookd::world::api::get(&tree.path("hookd"), "/v1/status") else { return };
     let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
     let children = format!("/proc/{0}/task/{0}/children", status["pid"]);
     for pid in std::fs::read_to_string(children).unwrap_or_default().split_whitespace() {

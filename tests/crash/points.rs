@@ -88,7 +88,7 @@ fn visit(point: &str, visit: u32) {
     }
     daemon.revive();
     daemon.wait("the daemon", |tree| {
-        ganeti_hookd::api::get(&tree.path("hookd"), "/v1/status").is_ok().then_some(())
+        ganeti_hookd::world::api::get(&tree.path("hookd"), "/v1/status").is_ok().then_some(())
     });
     if !faults_at_start {
         arm(&tree, point, visit);
@@ -162,7 +162,7 @@ fn at_every_point_between_journal_and_effect() {
     });
 }
 
-/// The names in the sources after `fault::point(`.
+/// The names in the sources after `failpoints::point(`.
 fn points_in(dir: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![dir.to_owned()];
@@ -171,7 +171,7 @@ fn points_in(dir: &Path) -> BTreeSet<String> {
             open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
         } else {
             let source = fs::read_to_string(path).unwrap();
-            let names = source.split("fault::point(\"").skip(1);
+            let names = source.split("failpoints::point(\"").skip(1);
             found.extend(names.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         }
     }

@@ -62,7 +62,7 @@ impl NodeDaemon {
     /// the first one.
     fn start(silent_at_first: bool) -> Self {
         let address = address();
-        let listener = TcpListener::bind((address.as_str(), ganeti_hookd::noded::PORT)).unwrap();
+        let listener = TcpListener::bind((address.as_str(), ganeti_hookd::world::noded::PORT)).unwrap();
         let (sender, asked) = channel();
         let config = config();
         thread::spawn(move || {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ganeti_hookd::journal::{Filter, History};
+use ganeti_hookd::world::journal::{Filter, History};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -1,9 +1,9 @@
 //! A daemon as far as the core can tell: what it knows of one job, and what it has told.
 
-use ganeti_hookd::event::{Event, Phase, PostStatus};
-use ganeti_hookd::job::{Job, Liveness, Timestamp};
-use ganeti_hookd::machine::{self, Progress};
-use ganeti_hookd::tracker::{Lateness, Tracked, Tracker};
+use ganeti_hookd::engine::tracker::{Lateness, Tracked, Tracker};
+use ganeti_hookd::engine::transitions::{self, Progress};
+use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
+use ganeti_hookd::ganeti::job::{Job, Liveness, Timestamp};
 
 use crate::ganeti::Moment;
 use crate::model::{self, Told};
@@ -29,7 +29,7 @@ impl Knowledge {
         let Some(job) = life[at].version() else { return Self::default() };
         let mut knowledge = Self { seen: Some(at), ..Self::default() };
         knowledge.history = model::events(&life[..=at]);
-        knowledge.look_at(job, machine::adopt(job), Liveness::Unknown);
+        knowledge.look_at(job, transitions::adopt(job), Liveness::Unknown);
         assert!(knowledge.told.is_empty(), "history was told: {:?}", knowledge.told);
         knowledge
     }

@@ -7,7 +7,7 @@
 //! equal ones are followed once and counted: this walks through all ways without walking
 //! each of them.
 
-use ganeti_hookd::job::Liveness;
+use ganeti_hookd::ganeti::job::Liveness;
 
 use crate::daemon::{Knowledge, file_at, livenesses};
 use crate::ganeti::{Moment, every_life};

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use ganeti_hookd::job::{Job, JobId, Opcode, Status, Timestamp};
+use ganeti_hookd::ganeti::job::{Job, JobId, Opcode, Status, Timestamp};
 
 /// The process of every job here.
 pub const PID: u32 = 4711;

@@ -3,8 +3,8 @@
 //! It has every version before it and no state, so it needs none of the engine's
 //! reasoning: it looks up when an opcode first executed and how it first ended.
 
-use ganeti_hookd::event::{Phase, PostStatus};
-use ganeti_hookd::job::{Opcode, Status};
+use ganeti_hookd::ganeti::event::{Phase, PostStatus};
+use ganeti_hookd::ganeti::job::{Opcode, Status};
 
 use crate::ganeti::Moment;
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use ganeti_hookd::event::EventKey;
-use ganeti_hookd::job::{Job, JobId, Liveness, Opcode, Status, Timestamp};
-use ganeti_hookd::machine::Progress;
-use ganeti_hookd::tracker::{Lateness, Tracker};
+use ganeti_hookd::engine::tracker::{Lateness, Tracker};
+use ganeti_hookd::engine::transitions::Progress;
+use ganeti_hookd::ganeti::event::EventKey;
+use ganeti_hookd::ganeti::job::{Job, JobId, Liveness, Opcode, Status, Timestamp};
 use proptest::prelude::*;
 
 fn any_time() -> impl Strategy<Value = Option<Timestamp>> {

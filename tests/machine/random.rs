@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use ganeti_hookd::event::Phase;
-use ganeti_hookd::job::{self, Liveness};
+use ganeti_hookd::ganeti::event::Phase;
+use ganeti_hookd::ganeti::job::{self, Liveness};
 use proptest::prelude::*;
 use proptest::sample::Index;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ganeti_hookd::event::Phase;
+use ganeti_hookd::ganeti::event::Phase;
 
 use crate::recording::Run;
 

@@ -12,8 +12,8 @@ mod recording;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ganeti_hookd::event::Phase;
-use ganeti_hookd::opcodes::{self, View};
+use ganeti_hookd::ganeti::event::Phase;
+use ganeti_hookd::ganeti::opcodes::{self, View};
 use recording::{Recording, Run};
 
 #[derive(Default)]

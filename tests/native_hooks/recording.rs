@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ganeti_hookd::config::ClusterConfig;
-use ganeti_hookd::event::{EventKey, Phase};
-use ganeti_hookd::job::JobId;
-use ganeti_hookd::opcodes::{self, Scene, View};
-use ganeti_hookd::recording::parse_line;
-use ganeti_hookd::replay::Replay;
+use ganeti_hookd::engine::replay::Replay;
+use ganeti_hookd::ganeti::config::ClusterConfig;
+use ganeti_hookd::ganeti::event::{EventKey, Phase};
+use ganeti_hookd::ganeti::job::JobId;
+use ganeti_hookd::ganeti::opcodes::{self, Scene, View};
+use ganeti_hookd::ganeti::recording::parse_line;
 use serde_json::{Map, Value};
 
 pub struct Recording {

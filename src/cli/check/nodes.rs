@@ -4,11 +4,11 @@ use std::path::Path;
 use std::thread;
 
 use super::{Finding, fail, note, ok};
-use crate::cluster::{Cluster, Configuration, Found, Source};
-use crate::config::ClusterConfig;
 use crate::daemon::{node_name, planner::daemon_address};
-use crate::noded::NodeDaemons;
-use crate::settings::{Nodes, Settings};
+use crate::engine::settings::{Nodes, Settings};
+use crate::ganeti::config::ClusterConfig;
+use crate::world::cluster::{Cluster, Configuration, Found, Source};
+use crate::world::noded::NodeDaemons;
 
 /// Node daemons that are asked at the same time.
 const AT_A_TIME: usize = 32;

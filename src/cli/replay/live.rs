@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::job::JobId;
-use crate::process::livelock;
-use crate::recording::{Change, Line};
+use crate::ganeti::job::JobId;
+use crate::ganeti::recording::{Change, Line};
+use crate::world::process::livelock;
 
 /// The directory that a daemon watches.
 pub struct Live {

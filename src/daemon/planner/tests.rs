@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::event::{EventKey, Phase, PostStatus};
-use crate::job::Timestamp;
-use crate::journal::{Change, EventState, Journal};
+use crate::ganeti::event::{EventKey, Phase, PostStatus};
+use crate::ganeti::job::Timestamp;
+use crate::world::journal::{Change, EventState, Journal};
 
 /// A cluster in a directory, and its planner.
 struct Cluster {
@@ -58,7 +58,7 @@ impl Cluster {
 }
 
 fn start(dir: &Path) -> (Planner, Receiver<Message>) {
-    let mut paths = crate::settings::Settings::default().paths;
+    let mut paths = crate::engine::settings::Settings::default().paths;
     for path in [&mut paths.queue_dir, &mut paths.data_dir, &mut paths.ganeti_run_dir, &mut paths.state_dir] {
         *path = dir.to_owned();
     }

@@ -1,0 +1,159 @@
+//! Playing a recording through the tracker, as the daemon would have seen it live.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::environment::ClusterFacts;
+use crate::engine::tracker::{Lateness, Tracked, Tracker};
+use crate::engine::transitions::{self, Progress};
+use crate::engine::views::{self, Views};
+use crate::ganeti::config::ClusterConfig;
+use crate::ganeti::event::Event;
+use crate::ganeti::job::{self, JobId, Liveness, ParseError, Timestamp};
+use crate::ganeti::opcodes::View;
+use crate::ganeti::recording::{Change, Line};
+
+/// Where Ganeti keeps its data on the nodes that recordings are made on.
+const DATA_DIR: &str = "/var/lib/ganeti";
+
+/// A recording being played.
+#[derive(Debug)]
+pub struct Replay {
+    tracker: Tracker,
+    /// The last version of each job's file.
+    files: BTreeMap<JobId, String>,
+    cluster: ClusterFacts,
+    /// The last version of `config.data` if it has not been read yet, and the one read.
+    config: (String, Option<Arc<ClusterConfig>>),
+    views: Views,
+    seq: i64,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        let cluster = ClusterFacts { data_dir: DATA_DIR.to_owned(), ..ClusterFacts::default() };
+        let (tracker, files, views) = (Tracker::default(), BTreeMap::new(), Views::default());
+        Self { tracker, files, cluster, config: Default::default(), views, seq: 0 }
+    }
+}
+
+impl Replay {
+    /// Plays one line and returns the events it brings, numbered.
+    ///
+    /// # Errors
+    /// When the line holds a job file that is none; nothing changes then.
+    pub fn line(&mut self, line: &Line) -> Result<Vec<(i64, Event)>, ParseError> {
+        let now = Timestamp::from_secs_f64(line.t);
+        match line.change() {
+            Change::Content(path, content) => match JobId::from_file_name(path.as_bytes()) {
+                Some(id) => self.version(id, content, line.initial, now),
+                None => {
+                    self.cluster_file(path, content);
+                    Ok(Vec::new())
+                }
+            },
+            Change::Exit(pid) => self.exit(pid, now),
+            Change::Removed(path) | Change::Moved(path, _) => {
+                if let Some(id) = JobId::from_file_name(path.as_bytes()) {
+                    self.tracker.forget(id);
+                    self.files.remove(&id);
+                }
+                Ok(Vec::new())
+            }
+            Change::Other => Ok(Vec::new()),
+        }
+    }
+
+    /// What the recorded cluster says of itself by now.
+    pub fn cluster(&mut self) -> ClusterFacts {
+        let mut facts = self.cluster.clone();
+        if let Some(config) = self.config() {
+            facts.name = facts.name.or_else(|| Some(config.cluster_name().to_owned()));
+            facts.master = facts.master.or_else(|| config.master_name().map(str::to_owned));
+        }
+        facts
+    }
+
+    /// What the event's scripts get beside the variables that all get, and where they run,
+    /// the master first. To be asked of each event once, in order, before the next line.
+    pub fn view(&mut self, event: &Event) -> View {
+        let file = self.files.get(&event.key.job);
+        let input = file.and_then(|file| job::op_input(file.as_bytes(), event.key.op as usize).ok()?);
+        let config = self.config();
+        let mut view = self.views.view(event, input, config, || None);
+        views::limit(&mut view);
+        if view.nodes.is_empty() {
+            view.nodes.extend(self.cluster.master.clone());
+        }
+        view
+    }
+
+    /// The last recorded configuration; a damaged one is none.
+    fn config(&mut self) -> Option<Arc<ClusterConfig>> {
+        let (text, config) = &mut self.config;
+        if !text.is_empty() {
+            *config = ClusterConfig::parse(std::mem::take(text).as_bytes()).ok().map(Arc::new);
+        }
+        config.clone()
+    }
+
+    fn cluster_file(&mut self, path: &str, content: &str) {
+        let value = content.lines().next().map(str::to_owned);
+        match path {
+            "ssconf_master_node" => self.cluster.master = value,
+            "ssconf_cluster_name" => self.cluster.name = value,
+            "config.data" => self.config = (content.to_owned(), None),
+            _ => {}
+        }
+    }
+
+    fn version(
+        &mut self,
+        id: JobId,
+        content: &str,
+        initial: bool,
+        now: Timestamp,
+    ) -> Result<Vec<(i64, Event)>, ParseError> {
+        let events = self.look(id, content, Liveness::Unknown, initial, now)?;
+        self.files.insert(id, content.to_owned());
+        Ok(events)
+    }
+
+    /// A process has ended, and with it the jobs that name it and are not over: the one
+    /// that it ran, and those of dead processes that had its number before.
+    fn exit(&mut self, pid: u32, now: Timestamp) -> Result<Vec<(i64, Event)>, ParseError> {
+        let runs = |tracked: &Tracked| tracked.process.as_ref().is_some_and(|process| process.pid == pid);
+        let open = self.tracker.iter().filter(|(_, tracked)| tracked.is_open() && runs(tracked));
+        let died: Vec<JobId> = open.map(|(id, _)| id).collect();
+        let mut events = Vec::new();
+        for id in died {
+            if let Some(content) = self.files.get(&id).cloned() {
+                events.extend(self.look(id, &content, Liveness::Dead, false, now)?);
+            }
+        }
+        Ok(events)
+    }
+
+    fn look(
+        &mut self,
+        id: JobId,
+        content: &str,
+        liveness: Liveness,
+        initial: bool,
+        now: Timestamp,
+    ) -> Result<Vec<(i64, Event)>, ParseError> {
+        let job = job::parse(id, content.as_bytes())?;
+        let start = if initial { transitions::adopt(&job) } else { Progress::default() };
+        let lateness = if initial { Lateness::Everything } else { Lateness::PassedPres };
+        let look = self.tracker.look(&job, liveness, start, lateness, now);
+        self.tracker.keep(id, look.tracked);
+        Ok(look
+            .events
+            .into_iter()
+            .map(|event| {
+                self.seq += 1;
+                (self.seq, event)
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,168 @@
+//! What the daemon tells of itself: one state for `status`, its JSON and the metrics.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ganeti::job::JobId;
+
+/// How things are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The daemon's process ID.
+    pub pid: u32,
+    /// When it started, in seconds since the epoch.
+    pub started: f64,
+    /// `master` or `standby`.
+    pub role: String,
+    /// This node's name.
+    pub node: String,
+    /// The master's name, as far as it is known.
+    pub master: Option<String>,
+    /// What an operator must see to; empty when all is well.
+    pub problems: Vec<String>,
+    /// Jobs whose files are in the queue.
+    pub jobs_tracked: usize,
+    /// Jobs that may still bring events.
+    pub jobs_open: usize,
+    /// Job processes that are watched.
+    pub processes_watched: usize,
+    /// Events whose scripts have not all ended.
+    pub undelivered: usize,
+    /// The age of the oldest of them, in seconds.
+    pub lag_seconds: f64,
+    /// Jobs that are held for their pre hooks.
+    #[serde(default)]
+    pub held: Vec<HeldJob>,
+    /// Scripts that run now.
+    pub running: Vec<RunningHook>,
+    /// Runs that failed last, newest last.
+    pub last_failures: Vec<FailedHook>,
+    /// Job files that cannot be used, by name.
+    pub bad_files: BTreeMap<String, String>,
+    /// Counted since the start.
+    pub counters: Counters,
+}
+
+/// A job whose process stands still while its pre hooks run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldJob {
+    /// The job.
+    pub job: JobId,
+    /// The event it is held for, e.g. `42.0.pre`.
+    pub event: String,
+    /// The job process.
+    pub pid: u32,
+    /// How long it has been held.
+    pub seconds: f64,
+    /// Whether it had got further when it was stopped.
+    pub late: bool,
+    /// The script that it waits for.
+    pub hook: Option<String>,
+}
+
+/// A script that runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunningHook {
+    /// The event, e.g. `42.0.post`.
+    pub event: String,
+    /// The script's name.
+    pub script: String,
+    /// The node it runs on.
+    pub node: String,
+    /// How long it has been running.
+    pub seconds: f64,
+}
+
+/// A run that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedHook {
+    /// The event, e.g. `42.0.post`.
+    pub event: String,
+    /// The script's name.
+    pub script: String,
+    /// The node it ran on.
+    pub node: String,
+    /// What went wrong.
+    pub what: String,
+}
+
+/// Things counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Versions of job files that were read.
+    pub versions_read: u64,
+    /// Events that were noticed.
+    pub events: u64,
+    /// Of these, late ones.
+    pub events_late: u64,
+    /// Runs that ended.
+    pub runs: u64,
+    /// Of these, failed ones.
+    pub runs_failed: u64,
+    /// Times that the whole queue was compared.
+    pub scans: u64,
+    /// Times that hints of inotify were lost.
+    pub overflows: u64,
+    /// Job files that could not be used.
+    pub bad_files: u64,
+    /// Times that a job was stopped for its pre hooks.
+    pub holds: u64,
+    /// Of these, times that it had got further already.
+    pub holds_late: u64,
+    /// Times that a job should have been stopped but was not.
+    pub holds_missed: u64,
+    /// Times that a job went on because `hold-limit` was over.
+    pub holds_timed_out: u64,
+    /// Commits that failed.
+    pub journal_errors: u64,
+}
+
+/// One metric: its name, kind, meaning, and value.
+type Metric = (&'static str, &'static str, &'static str, fn(&Status) -> f64);
+
+/// Every metric, in the order it is shown.
+pub const METRICS: &[Metric] = &[
+    ("up", "gauge", "1 while the daemon answers", |_| 1.0),
+    ("is_master", "gauge", "1 on the master, 0 in standby", |s| f64::from(u8::from(s.role == "master"))),
+    ("problems", "gauge", "conditions that an operator must see to", |s| s.problems.len() as f64),
+    ("jobs_tracked", "gauge", "jobs in the queue", |s| s.jobs_tracked as f64),
+    ("jobs_open", "gauge", "jobs that may still bring events", |s| s.jobs_open as f64),
+    ("processes_watched", "gauge", "job processes that are watched", |s| s.processes_watched as f64),
+    ("events_undelivered", "gauge", "events whose scripts have not all ended", |s| s.undelivered as f64),
+    ("lag_seconds", "gauge", "age of the oldest undelivered event", |s| s.lag_seconds),
+    ("jobs_held", "gauge", "jobs held for their pre hooks", |s| s.held.len() as f64),
+    ("hooks_running", "gauge", "scripts that run now", |s| s.running.len() as f64),
+    ("bad_files", "gauge", "job files that cannot be used now", |s| s.bad_files.len() as f64),
+    ("versions_read_total", "counter", "versions of job files read", |s| s.counters.versions_read as f64),
+    ("events_total", "counter", "events noticed", |s| s.counters.events as f64),
+    ("events_late_total", "counter", "events noticed after their moment", |s| s.counters.events_late as f64),
+    ("runs_total", "counter", "script runs ended", |s| s.counters.runs as f64),
+    ("runs_failed_total", "counter", "script runs failed", |s| s.counters.runs_failed as f64),
+    ("scans_total", "counter", "comparisons of the whole queue", |s| s.counters.scans as f64),
+    ("overflows_total", "counter", "losses of inotify events", |s| s.counters.overflows as f64),
+    ("bad_files_total", "counter", "unusable versions of job files", |s| s.counters.bad_files as f64),
+    ("holds_total", "counter", "jobs stopped for their pre hooks", |s| s.counters.holds as f64),
+    ("holds_late_total", "counter", "jobs stopped after they had got further", |s| {
+        s.counters.holds_late as f64
+    }),
+    ("holds_missed_total", "counter", "jobs that could not be stopped", |s| s.counters.holds_missed as f64),
+    ("holds_timed_out_total", "counter", "holds ended by hold-limit", |s| s.counters.holds_timed_out as f64),
+    ("journal_errors_total", "counter", "failed commits", |s| s.counters.journal_errors as f64),
+];
+
+impl Status {
+    /// The metrics in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        METRICS
+            .iter()
+            .map(|(name, kind, help, value)| {
+                let name = format!("ganeti_hookd_{name}");
+                format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}\n", value(self))
+            })
+            .collect()
+    }
+}

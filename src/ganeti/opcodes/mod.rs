@@ -1,0 +1,118 @@
+//! What Ganeti gives to an opcode's own hooks: hook path, object type,
+//! variables and target nodes, worked out again from the opcode's input in the
+//! job file and the cluster configuration before and after it.
+//!
+//! [`table`] holds one entry for each opcode and is the place to look things up;
+//! the files beside it hold what cannot be written as a table. Nothing here
+//! reads a file or a clock, and no input panics. What cannot be known from
+//! outside is left out, never guessed: `docs/variables.md` lists it for users.
+//!
+//! Facts are those of Ganeti 3.0.2 and 3.1.0~rc2; a source such as
+//! `cmdlib/node.py, LUNodeAdd` names the file below Ganeti's `lib/`.
+
+mod cluster;
+mod group;
+mod instance;
+mod moment;
+mod network;
+mod node;
+mod params;
+mod python;
+mod table;
+mod variables;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ganeti::config::ClusterConfig;
+use crate::ganeti::event::Phase;
+use moment::{Moment, Side};
+use table::Hooks;
+use variables::Environment;
+
+/// The object type of opcodes that have no hooks of their own.
+pub const NOT_APPLICABLE: &str = "NOT_APPLICABLE";
+
+/// One opcode and the configuration around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// `OP_INSTANCE_STARTUP`.
+    pub op_code: &'a str,
+    /// The opcode's input in the job file's version that first said `running`.
+    pub input_before: &'a Map<String, Value>,
+    /// The opcode's input in the newest version of the job file.
+    pub input: &'a Map<String, Value>,
+    /// The configuration as it was when the opcode began to execute.
+    pub before: Option<&'a ClusterConfig>,
+    /// The configuration after the opcode ended.
+    pub after: Option<&'a ClusterConfig>,
+}
+
+/// What the hooks of one phase are given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// `GANETI_X`, and `GANETI_POST_X` too in the post phase. Variables that all
+    /// hooks have (`GANETI_CLUSTER`, `GANETI_OP_CODE`...) are not in here.
+    pub variables: BTreeMap<String, String>,
+    /// Names of the nodes to run on: the master first, the others sorted. Empty
+    /// when no configuration is known. Offline nodes are among them.
+    pub nodes: Vec<String>,
+}
+
+/// The variables and target nodes of an opcode in one phase.
+pub fn view(scene: &Scene, phase: Phase) -> View {
+    let hooks = table::hooks(scene.op_code);
+    View {
+        variables: hooks.map_or_else(BTreeMap::new, |hooks| variables(scene, phase, hooks)),
+        nodes: nodes(scene, phase, hooks),
+    }
+}
+
+/// `INSTANCE`, `NODE`, `CLUSTER`, `GROUP`, `NETWORK`, or [`NOT_APPLICABLE`].
+pub fn object_type(op_code: &str) -> &'static str {
+    table::hooks(op_code).map_or(NOT_APPLICABLE, |hooks| hooks.object)
+}
+
+/// `instance-start`; `None` for opcodes without hooks of their own.
+pub fn hook_path(op_code: &str) -> Option<&'static str> {
+    table::hooks(op_code).map(|hooks| hooks.path)
+}
+
+/// Whether the opcode is in the table; a newer Ganeti's need not be.
+pub fn is_known(op_code: &str) -> bool {
+    table::find(op_code).is_some()
+}
+
+/// A post hook gets the variables of its pre hook and those of the time after
+/// (Ganeti: `hooksmaster.py, HooksMaster._BuildEnv`).
+fn variables(scene: &Scene, phase: Phase, hooks: &Hooks) -> BTreeMap<String, String> {
+    let mut environment = Environment::new("GANETI_");
+    let before = Moment::new(scene, phase, Side::Before);
+    table::export(hooks, &before, &mut environment);
+    if phase == Phase::Post {
+        environment = environment.prefixed("GANETI_POST_");
+        let after = Moment::new(scene, phase, Side::After);
+        table::export(hooks, &after, &mut environment);
+    }
+    environment.into_variables()
+}
+
+fn nodes(scene: &Scene, phase: Phase, hooks: Option<&Hooks>) -> Vec<String> {
+    let moment = Moment::new(scene, phase, Side::Before);
+    let mut names = BTreeSet::new();
+    if let Some(hooks) = hooks {
+        for target in hooks.targets(phase) {
+            names.extend(table::target_nodes(target, &moment));
+        }
+    }
+    let Some(master) = moment.master() else {
+        return names.into_iter().collect();
+    };
+    names.remove(&master);
+    std::iter::once(master).chain(names).collect()
+}
+
+#[cfg(test)]
+mod tests;

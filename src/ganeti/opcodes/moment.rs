@@ -1,0 +1,123 @@
+//! A scene seen from one side: when its pre hooks ran, or when its post hooks ran.
+
+use serde_json::Value;
+
+use super::{Phase, Scene, python};
+use crate::ganeti::config::{ClusterConfig, Instance};
+
+/// Which configuration describes the objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// `GANETI_X`: as the opcode's pre hooks saw it.
+    Before,
+    /// `GANETI_POST_X`: as the opcode's post hooks saw it.
+    After,
+}
+
+/// An instance together with the configuration that describes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub config: &'a ClusterConfig,
+    pub uuid: &'a str,
+    pub instance: &'a Instance,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment<'a> {
+    pub scene: &'a Scene<'a>,
+    /// The event's phase: a post sees `Side::Before` with more knowledge than a pre.
+    pub phase: Phase,
+    pub side: Side,
+}
+
+impl<'a> Moment<'a> {
+    pub(super) fn new(scene: &'a Scene<'a>, phase: Phase, side: Side) -> Moment<'a> {
+        Moment { scene, phase, side }
+    }
+
+    /// The configuration of this side, if it is known.
+    pub(super) fn config(&self) -> Option<&'a ClusterConfig> {
+        match self.side {
+            Side::Before => self.scene.before,
+            Side::After => self.scene.after,
+        }
+    }
+
+    /// The configuration that Ganeti decided on: the one before, else the other.
+    pub(super) fn base(&self) -> Option<&'a ClusterConfig> {
+        self.scene.before.or(self.scene.after)
+    }
+
+    /// A field of the opcode's input; null counts as missing, as in Python.
+    pub(super) fn input(&self, field: &str) -> Option<&'a Value> {
+        self.scene.input.get(field).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn input_text(&self, field: &str) -> Option<&'a str> {
+        self.input(field)?.as_str()
+    }
+
+    pub(super) fn input_list(&self, field: &str) -> &'a [Value] {
+        self.input(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn input_true(&self, field: &str) -> bool {
+        python::truthy(self.input(field))
+    }
+
+    pub(super) fn master(&self) -> Option<String> {
+        self.base()?.master_name().map(str::to_owned)
+    }
+
+    /// A node's name by UUID or name, in this side's configuration or the other's.
+    pub(super) fn node_name(&self, spec: &str) -> Option<String> {
+        let sides = [self.config(), self.scene.before, self.scene.after];
+        sides.into_iter().flatten().find_map(|config| config.node_name(spec)).map(str::to_owned)
+    }
+
+    /// The node that an input field names, if the configuration knows it. Beside
+    /// `pnode` stands `pnode_uuid`, beside `node_name` `node_uuid`.
+    pub(super) fn input_node(&self, field: &str) -> Option<String> {
+        let stem = field.strip_suffix("_name").unwrap_or(field);
+        let uuid = self.input_text(&format!("{stem}_uuid"));
+        [uuid, self.input_text(field)].into_iter().flatten().find_map(|spec| self.node_name(spec))
+    }
+
+    /// The opcode's instance as it was before the opcode.
+    pub(super) fn instance_before(&self) -> Option<Found<'a>> {
+        self.instance_in(self.scene.before?)
+    }
+
+    /// The opcode's instance as it is after the opcode.
+    pub(super) fn instance_after(&self) -> Option<Found<'a>> {
+        let after = self.scene.after?;
+        // A rename keeps the UUID.
+        self.instance_before()
+            .and_then(|before| find_instance(after, before.uuid))
+            .or_else(|| self.instance_in(after))
+    }
+
+    /// The opcode's instance on this side; one that is gone afterwards as it was
+    /// before: Ganeti keeps the object.
+    pub(super) fn instance(&self) -> Option<Found<'a>> {
+        match self.side {
+            Side::Before => self.instance_before(),
+            Side::After => {
+                self.scene.after?;
+                self.instance_after().or_else(|| self.instance_before())
+            }
+        }
+    }
+
+    fn instance_in(&self, config: &'a ClusterConfig) -> Option<Found<'a>> {
+        let uuid = self.input_text("instance_uuid");
+        [uuid, self.input_text("instance_name")]
+            .into_iter()
+            .flatten()
+            .find_map(|spec| find_instance(config, spec))
+    }
+}
+
+fn find_instance<'a>(config: &'a ClusterConfig, spec: &str) -> Option<Found<'a>> {
+    config.instance(spec).map(|(uuid, instance)| Found { config, uuid, instance })
+}

@@ -1,0 +1,181 @@
+//! HTTP on a Unix socket: status, metrics, the feed.
+//!
+//! | target | answer |
+//! |---|---|
+//! | `GET /v1/status` | how things are, JSON |
+//! | `GET /metrics` | the same for Prometheus |
+//! | `GET /v1/events?after=SEQ&limit=N` | the events after number SEQ, JSON Lines |
+//! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::engine::status::Status;
+use crate::world::http::{Request, exchange, read_request, write_response};
+use crate::world::shortage::explain;
+
+/// The socket, below the run directory.
+pub const SOCKET: &str = "hookd.sock";
+
+/// Connections served at the same time.
+const CONNECTIONS_MAX: usize = 32;
+
+/// The longest answer that a client takes, in bytes.
+const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
+
+/// How long a peer may take to say what it wants.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most events in one answer of the feed.
+const FEED_LIMIT: u32 = 1000;
+
+/// The longest wait for a change.
+pub const CHANGE_WAIT: Duration = Duration::from_secs(30);
+
+/// The API's socket, removed when dropped.
+#[derive(Debug)]
+pub struct Api {
+    path: PathBuf,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What a client asks of the owner of the state.
+#[derive(Debug)]
+pub enum Question {
+    /// How are things?
+    Status(Sender<Status>),
+    /// Say when the history has gone beyond this state of it.
+    AwaitChange(u64, Sender<u64>),
+}
+
+/// What the API speaks for.
+pub trait Backend: Send + Sync + 'static {
+    /// Passes a question on to the owner of the state; `false` when there is none any more.
+    fn ask(&self, question: Question) -> bool;
+
+    /// The events after number `after`, at most `limit`, as JSON Lines.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    fn feed(&self, after: i64, limit: u32) -> io::Result<Vec<u8>>;
+}
+
+/// Serves the API in `run_dir`, on threads of its own.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn serve(run_dir: &Path, backend: impl Backend) -> io::Result<Api> {
+    std::fs::create_dir_all(run_dir)?;
+    let path = run_dir.join(SOCKET);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let backend: Arc<dyn Backend> = Arc::new(backend);
+    thread::Builder::new().name("api".to_owned()).spawn(move || accept(&listener, &backend))?;
+    Ok(Api { path })
+}
+
+fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // A shortage of descriptors passes; do not spin until it has.
+                log::warn!("cannot accept a connection to the API: {}", explain(&error));
+                thread::sleep(Duration::from_millis(200));
+                continue;
+            }
+        };
+        if connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            let _ = write_response(&stream, 503, "text/plain", b"too many connections\n");
+            continue;
+        }
+        connections.fetch_add(1, Ordering::Relaxed);
+        let (backend, count) = (Arc::clone(backend), Arc::clone(&connections));
+        let serving = thread::Builder::new().name("api-request".to_owned()).spawn(move || {
+            if let Err(error) = answer(&*backend, &stream) {
+                log::debug!("API: {error}");
+            }
+            count.fetch_sub(1, Ordering::Relaxed);
+        });
+        if let Err(error) = serving {
+            log::warn!("a connection to the API cannot be served: {}", explain(&error));
+            connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn answer(backend: &dyn Backend, stream: &UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PEER_TIMEOUT))?;
+    stream.set_write_timeout(Some(PEER_TIMEOUT))?;
+    let request = read_request(stream)?;
+    let answer = match (request.method.as_str(), request.path()) {
+        ("GET", "/v1/status") => {
+            status(backend).map(|s| ("application/json", serde_json::to_vec(&s).unwrap_or_default()))
+        }
+        ("GET", "/metrics") => {
+            status(backend).map(|s| ("text/plain; version=0.0.4", s.metrics().into_bytes()))
+        }
+        ("GET", "/v1/events") => feed(backend, &request).map(|body| ("application/jsonl", body)),
+        ("GET", "/v1/changes") => changes(backend, &request).map(|body| ("application/json", body)),
+        _ => {
+            let known = b"there is /v1/status, /v1/events, /v1/changes and /metrics\n";
+            return write_response(stream, 404, "text/plain", known);
+        }
+    };
+    match answer {
+        Ok((content_type, body)) => write_response(stream, 200, content_type, &body),
+        Err(error) => write_response(stream, 500, "text/plain", format!("{error}\n").as_bytes()),
+    }
+}
+
+/// Asks the owner of the state.
+fn ask<T>(backend: &dyn Backend, question: impl FnOnce(Sender<T>) -> Question) -> io::Result<Receiver<T>> {
+    let (sender, receiver) = bounded(1);
+    if backend.ask(question(sender)) { Ok(receiver) } else { Err(io::Error::other("the daemon is ending")) }
+}
+
+fn status(backend: &dyn Backend) -> io::Result<Status> {
+    ask(backend, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)
+}
+
+fn changes(backend: &dyn Backend, request: &Request) -> io::Result<Vec<u8>> {
+    let since = u64::try_from(request.number("since").unwrap_or(0)).unwrap_or(0);
+    let changed = ask(backend, |sender| Question::AwaitChange(since, sender))?;
+    let state = changed.recv_timeout(CHANGE_WAIT).unwrap_or(since);
+    Ok(format!("{state}\n").into_bytes())
+}
+
+fn feed(backend: &dyn Backend, request: &Request) -> io::Result<Vec<u8>> {
+    let limit = request.number("limit").and_then(|limit| u32::try_from(limit).ok()).unwrap_or(FEED_LIMIT);
+    backend.feed(request.number("after").unwrap_or(0), limit.min(FEED_LIMIT))
+}
+
+/// Asks the daemon whose run directory this is.
+///
+/// # Errors
+/// When no daemon answers, or it says no.
+pub fn get(run_dir: &Path, target: &str) -> io::Result<Vec<u8>> {
+    let stream = UnixStream::connect(run_dir.join(SOCKET))?;
+    stream.set_read_timeout(Some(CHANGE_WAIT + PEER_TIMEOUT))?;
+    let response = exchange(stream, "GET", "localhost", target, b"", ANSWER_LIMIT)?;
+    if response.status == 200 {
+        Ok(response.body)
+    } else {
+        Err(io::Error::other(String::from_utf8_lossy(&response.body).trim().to_owned()))
+    }
+}

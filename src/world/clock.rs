@@ -1,0 +1,30 @@
+//! The system's clock, which people and NTP may set, and the boot's, which nobody does.
+//!
+//! Times that are shown or compared with Ganeti's come from the first. What has to be
+//! measured is measured with `Instant`, which knows nothing of either.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::ganeti::job::Timestamp;
+use crate::world::failpoints;
+
+/// The time by the system's clock.
+pub fn now() -> Timestamp {
+    Timestamp::from_micros(micros(ClockId::Realtime).saturating_add(failpoints::clock_step_micros()))
+}
+
+/// When the machine booted, by the slowest that the clock has been since this program
+/// began to ask. A clock that was set forward makes everything that runs look younger
+/// than it is; by this one a process never looks younger than it did before.
+pub fn boot_time() -> Timestamp {
+    static EARLIEST: AtomicI64 = AtomicI64::new(i64::MAX);
+    let by_the_clock = now().as_micros().saturating_sub(micros(ClockId::Boottime));
+    Timestamp::from_micros(EARLIEST.fetch_min(by_the_clock, Ordering::Relaxed).min(by_the_clock))
+}
+
+fn micros(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
+}

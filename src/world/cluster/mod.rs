@@ -1,0 +1,117 @@
+//! What the cluster says of itself: ssconf files in Ganeti's data directory, and its
+//! configuration.
+
+mod configuration;
+mod wconfd;
+
+pub use configuration::{Configuration, Found, Source};
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::engine::environment::ClusterFacts;
+use crate::world::regular_file::{self, ReadError};
+use crate::world::unchanged::{Identity, Kept};
+
+/// The file with the master's name (Ganeti: `ssconf.py`, `SS_MASTER_NODE`).
+pub const MASTER_NODE: &str = "ssconf_master_node";
+
+/// What stands in it while a cluster is being destroyed (Ganeti:
+/// `src/Ganeti/WConfd/Ssconf.hs`, `mkSSConf`).
+const NO_MASTER: &str = "NO MASTER";
+
+/// The file with the cluster's name (Ganeti: `ssconf.py`, `SS_CLUSTER_NAME`).
+const CLUSTER_NAME: &str = "ssconf_cluster_name";
+
+/// The file with the names of the nodes that are not offline, one a line (Ganeti:
+/// `ssconf.py`, `SS_ONLINE_NODES`).
+pub const ONLINE_NODES: &str = "ssconf_online_nodes";
+
+/// The largest ssconf file, in bytes (Ganeti: `ssconf.py`, `_MAX_SIZE`).
+const SSCONF_LIMIT: u64 = 128 * 1024;
+
+/// Why the cluster's word is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} {error}")]
+pub struct SsconfError {
+    path: PathBuf,
+    error: ReadError,
+}
+
+/// The cluster as seen from its data directory. A file that has not changed is not read twice.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    data_dir: PathBuf,
+    master: Kept<Option<String>>,
+    name: Kept<Option<String>>,
+}
+
+impl Cluster {
+    /// The cluster with this data directory.
+    pub fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned(), master: Kept::default(), name: Kept::default() }
+    }
+
+    /// The master's name; `None` when this node belongs to no cluster, or to one that is
+    /// being destroyed.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read.
+    pub fn master(&mut self) -> Result<Option<String>, SsconfError> {
+        let master = value(&self.data_dir, MASTER_NODE, &mut self.master)?;
+        Ok(master.filter(|name| name != NO_MASTER))
+    }
+
+    /// What every hook is told about the cluster with this master; what cannot be read is
+    /// left out.
+    pub fn facts(&mut self, master: Option<String>) -> ClusterFacts {
+        ClusterFacts {
+            data_dir: self.data_dir.display().to_string(),
+            name: value(&self.data_dir, CLUSTER_NAME, &mut self.name).unwrap_or_default(),
+            master,
+        }
+    }
+
+    /// The number of nodes that are not marked offline; 0 when it is not known.
+    pub fn online_nodes(&self) -> usize {
+        let nodes = text(&self.data_dir.join(ONLINE_NODES)).unwrap_or_default().unwrap_or_default();
+        nodes.lines().filter(|line| !line.trim().is_empty()).count()
+    }
+}
+
+/// The first line of a ssconf file; `None` when there is none.
+fn value(
+    data_dir: &Path,
+    name: &str,
+    kept: &mut Kept<Option<String>>,
+) -> Result<Option<String>, SsconfError> {
+    let path = data_dir.join(name);
+    let identity = path.symlink_metadata().ok().map(|metadata| Identity::of(&metadata));
+    if let Some(value) = identity.and_then(|identity| kept.get(&identity)) {
+        return Ok(value.clone());
+    }
+    let text = text(&path)?.unwrap_or_default();
+    let value = text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+    if let Some(identity) = identity {
+        kept.keep(identity, value.clone());
+    }
+    Ok(value)
+}
+
+/// A ssconf file; `None` when there is none.
+fn text(path: &Path) -> Result<Option<String>, SsconfError> {
+    let text = match regular_file::read(path, SSCONF_LIMIT) {
+        Ok(Some(bytes)) => {
+            String::from_utf8(bytes).map_err(|_| ReadError::Io(io::Error::other("it is not UTF-8 text")))
+        }
+        Ok(None) => return Ok(None),
+        Err(error) => Err(error),
+    };
+    text.map(Some).map_err(|error| SsconfError { path: path.to_owned(), error })
+}
+
+/// This system's name, by which Ganeti knows the node (Ganeti: `netutils.py`,
+/// `Hostname.GetSysName`).
+pub fn system_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,263 @@
+//! Running one hook script: its own process group, a time limit, limited output.
+//!
+//! Promises: the script gets the given environment and nothing else, descriptors 0, 1
+//! and 2 and no others, no blocked signal; it is gone when the run is over, except for
+//! what it deliberately left behind in the background; and the run is over soon after
+//! its time limit, whatever the script does.
+
+mod spawn;
+
+pub use spawn::Starter;
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitIdStatus};
+
+use crate::engine::environment::Environment;
+use crate::engine::outcome::Outcome;
+use crate::world::failpoints;
+use crate::world::shortage::{self, is_shortage};
+use spawn::Process;
+
+/// Between SIGTERM and SIGKILL for a script that runs too long.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// The same when the daemon stops.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a script that is being written is waited for before the run fails.
+const WRITER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a full process table, or a shortage of memory or descriptors, is waited out
+/// before the run is postponed.
+const SHORTAGE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two attempts at something that is short.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The limits of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// After this SIGTERM is sent, and [`GRACE`] later SIGKILL.
+    pub timeout: Duration,
+    /// Bytes of output that are kept; the rest is read and dropped.
+    pub output: usize,
+}
+
+/// Runs a script to its end, or to the moment `stop` becomes readable: then it is ended
+/// as if its time were up, and the outcome says [`Outcome::interrupted`].
+pub fn run(
+    starter: &Starter,
+    script: &Path,
+    env: &Environment,
+    limits: Limits,
+    stop: Option<BorrowedFd<'_>>,
+) -> Outcome {
+    let start = Instant::now();
+    failpoints::point("hook.before-start");
+    let mut outcome = match patiently(start, stop, || spawn(starter, script, env)) {
+        Ok(running) => running.wait(limits, start, stop),
+        Err(error) => Outcome {
+            postponed: is_shortage(&error),
+            ..Outcome::not_run(format!("cannot be started: {}", explain(&error)))
+        },
+    };
+    failpoints::point("hook.ended");
+    outcome.seconds = start.elapsed().as_secs_f64();
+    outcome
+}
+
+/// A script that runs.
+struct Running {
+    process: Process,
+    output: PipeReader,
+}
+
+fn spawn(starter: &Starter, script: &Path, env: &Environment) -> io::Result<Running> {
+    failpoints::refused("hook.start")?;
+    let (output, input) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&output, true)?;
+    let process = starter.start(script, env, input.as_fd())?;
+    failpoints::point("hook.started");
+    Ok(Running { process, output })
+}
+
+/// Repeats `attempt` for a while when what it needs is short, or until `stop`.
+fn patiently<T>(
+    start: Instant,
+    stop: Option<BorrowedFd<'_>>,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if start.elapsed() < patience_with(&error) && !stopped_within(stop, PAUSE) => {}
+            result => return result,
+        }
+    }
+}
+
+fn patience_with(error: &io::Error) -> Duration {
+    if error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error()) {
+        WRITER_PATIENCE
+    } else if is_shortage(error) {
+        SHORTAGE_PATIENCE
+    } else {
+        Duration::ZERO
+    }
+}
+
+/// Lets some time pass, unless `stop` becomes readable.
+fn stopped_within(stop: Option<BorrowedFd<'_>>, time: Duration) -> bool {
+    let mut fds: Vec<PollFd<'_>> =
+        stop.iter().map(|stop| PollFd::from_borrowed_fd(*stop, PollFlags::IN)).collect();
+    let timeout = Timespec::try_from(time).ok();
+    poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+/// The error, and what to do about it where that is not obvious.
+fn explain(error: &io::Error) -> String {
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    let hint = if is(Errno::NOEXEC) {
+        "; a script begins with a line such as #!/bin/sh"
+    } else if is(Errno::NOENT) {
+        "; it was removed, or the interpreter in its first line does not exist"
+    } else if is(Errno::TXTBSY) {
+        "; somebody has it open for writing"
+    } else {
+        return shortage::explain(error);
+    };
+    format!("{error}{hint}")
+}
+
+/// Why waiting for a script ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// The script has ended.
+    Ended,
+    /// Its time is up.
+    TimeUp,
+    /// The daemon stops.
+    Stop,
+}
+
+impl Running {
+    fn wait(mut self, limits: Limits, start: Instant, stop: Option<BorrowedFd<'_>>) -> Outcome {
+        let mut capture = Capture::new(limits.output);
+        let woken = self.read_until(&mut capture, Some(start + limits.timeout), stop);
+        if woken != Woken::Ended {
+            self.end(&mut capture, if woken == Woken::Stop { STOP_GRACE } else { GRACE });
+        }
+        capture.take_all(&mut self.output);
+        let status = self.process.wait();
+        let error = (woken == Woken::TimeUp).then(|| {
+            let limit = humantime::format_duration(limits.timeout);
+            format!("ran longer than hooks.timeout ({limit}) and was ended")
+        });
+        Outcome { interrupted: woken == Woken::Stop, ..outcome(status, capture, error) }
+    }
+
+    /// Ends the script and all of its process group.
+    fn end(&self, capture: &mut Capture, grace: Duration) {
+        self.process.signal(Signal::TERM);
+        self.read_until(capture, Some(Instant::now() + grace), None);
+        self.process.signal(Signal::KILL);
+        self.read_until(capture, None, None);
+    }
+
+    /// Reads output until the script has ended, `deadline`, or `stop` is readable.
+    fn read_until(
+        &self,
+        capture: &mut Capture,
+        deadline: Option<Instant>,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> Woken {
+        let mut output = Some(&self.output);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Woken::TimeUp;
+            }
+            let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+            // A descriptor that is not watched is replaced by one that is.
+            let pidfd = self.process.as_fd();
+            let mut fds = [
+                watch(pidfd),
+                watch(stop.unwrap_or(pidfd)),
+                watch(output.map_or(pidfd, |output| output.as_fd())),
+            ];
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            if poll(&mut fds, timeout.as_ref()).is_err() {
+                continue;
+            }
+            let [ended, stopped, readable] = fds.map(|fd| !fd.revents().is_empty());
+            if ended {
+                return Woken::Ended;
+            }
+            if stopped {
+                return Woken::Stop;
+            }
+            if readable {
+                output = output.filter(|pipe| capture.take(&mut &**pipe));
+            }
+        }
+    }
+}
+
+fn outcome(status: io::Result<WaitIdStatus>, capture: Capture, error: Option<String>) -> Outcome {
+    let (code, signal, lost) = match status {
+        Ok(status) => (status.exit_status(), status.terminating_signal(), None),
+        Err(error) => (None, None, Some(format!("its exit status is unknown: {error}"))),
+    };
+    Outcome {
+        code,
+        signal,
+        output: String::from_utf8_lossy(&capture.kept).into_owned(),
+        dropped: capture.dropped,
+        error: error.or(lost),
+        ..Outcome::default()
+    }
+}
+
+/// Output as it comes in.
+struct Capture {
+    kept: Vec<u8>,
+    limit: usize,
+    dropped: u64,
+}
+
+impl Capture {
+    fn new(limit: usize) -> Self {
+        Self { kept: Vec::new(), limit, dropped: 0 }
+    }
+
+    /// Takes what is there, at most one buffer. Returns whether more may come.
+    fn take(&mut self, output: &mut impl Read) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        match output.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(n) => {
+                let room = (self.limit - self.kept.len()).min(n);
+                self.kept.extend_from_slice(&buffer[..room]);
+                self.dropped += (n - room) as u64;
+                true
+            }
+            Err(error) => matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock),
+        }
+    }
+
+    /// Takes what the script left in the pipe when it ended: at most what a pipe holds,
+    /// since something in the background may go on writing.
+    fn take_all(&mut self, output: &mut PipeReader) {
+        const PIPE_MAX: u64 = 1024 * 1024;
+        let before = self.kept.len() as u64 + self.dropped;
+        while rustix::io::ioctl_fionread(&*output).is_ok_and(|left| left > 0)
+            && self.kept.len() as u64 + self.dropped - before < PIPE_MAX
+            && self.take(output)
+        {}
+    }
+}

@@ -1,0 +1,308 @@
+//! Starting a script, as directly as the kernel allows.
+//!
+//! The way is that of `posix_spawn`: clone(2) with `CLONE_VM` and `CLONE_VFORK`. The child
+//! runs in our memory, on a stack of its own, and the thread that started it waits until it
+//! has become the script. Nothing is copied, however large this process is. By our own hand
+//! it is done for two reasons (`docs/performance.md` has the times):
+//!
+//! * glibc up to 2.37 asks for and sets the action of each signal in the child, some 130
+//!   system calls; here only those are set that this process has changed.
+//! * `CLONE_PIDFD`: the child comes with its pidfd, or does not come. To find out afterwards
+//!   that there is no descriptor for it would be too late.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process, kill_process_group,
+    pidfd_send_signal, waitid, waitpid,
+};
+
+use crate::engine::environment::Environment;
+use crate::world::signals;
+
+/// Pieces of 16 bytes in a child's stack. Its few functions need less than a kilobyte.
+const STACK: usize = 1024;
+
+/// What is the same for all scripts that this process starts.
+#[derive(Debug)]
+pub struct Starter {
+    null: File,
+    /// The signals whose action is to be reset.
+    signals: Vec<c_int>,
+}
+
+impl Starter {
+    /// To be made when all signal handlers are set: the child resets those that are known.
+    ///
+    /// # Errors
+    /// When `/dev/null` cannot be opened, or `/proc` does not show this process.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { null: File::open("/dev/null")?, signals: signals::not_default()? })
+    }
+
+    /// Starts a script without arguments: with this environment and nothing else, `/dev/null`
+    /// as standard input, `output` as standard output and error, no other descriptor (those
+    /// of this process are close-on-exec), its own process group, the root as working
+    /// directory, no blocked and no ignored signal.
+    ///
+    /// # Errors
+    /// When the kernel says no, or a variable cannot be given to any program.
+    pub fn start(&self, script: &Path, env: &Environment, output: BorrowedFd<'_>) -> io::Result<Process> {
+        let script = CString::new(script.as_os_str().as_bytes())?;
+        let env = Variables::new(env)?;
+        let (argv, envp) = ([script.as_ptr(), std::ptr::null()], env.pointers());
+        let mut child = Child {
+            script: &script,
+            argv: argv.as_ptr(),
+            envp: envp.as_ptr(),
+            input: self.null.as_raw_fd(),
+            output: output.as_raw_fd(),
+            signals: &self.signals,
+            errno: 0,
+        };
+        let process = signals::with_all_blocked(|| clone(&mut child))?;
+        match child.errno {
+            0 => Ok(process),
+            errno => {
+                // It has ended, or is about to: it must not stay a zombie.
+                process.wait()?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+}
+
+/// A process that was started and has to be waited for.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Waits until it has ended, and tells how.
+    ///
+    /// # Errors
+    /// When somebody else has waited for it.
+    pub fn wait(&self) -> io::Result<WaitIdStatus> {
+        loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Signals its process group, and itself should it have left that. Not to be called when
+    /// it has been waited for: its number may be another's then.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process_group(self.pid, signal);
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+}
+
+impl AsFd for Process {
+    /// The pidfd: readable when the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// An environment as execve(2) takes it: `NAME=value`, each ended by a NUL.
+struct Variables {
+    text: Vec<u8>,
+    begins: Vec<usize>,
+}
+
+impl Variables {
+    fn new(env: &Environment) -> io::Result<Self> {
+        let length = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let mut variables = Self { text: Vec::with_capacity(length), begins: Vec::with_capacity(env.len()) };
+        for (name, value) in env {
+            if name.contains('\0') || value.contains('\0') {
+                let what =
+                    format!("the variable {} has a NUL, which no program can get", name.escape_debug());
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+            variables.begins.push(variables.text.len());
+            for part in [name.as_str(), "=", value, "\0"] {
+                variables.text.extend_from_slice(part.as_bytes());
+            }
+        }
+        Ok(variables)
+    }
+
+    /// Where each begins, and a null pointer. They are good as long as `self` is.
+    fn pointers(&self) -> Vec<*const c_char> {
+        let begins = self.begins.iter().map(|begin| self.text[*begin..].as_ptr().cast());
+        begins.chain([std::ptr::null()]).collect()
+    }
+}
+
+/// What the child has to know, and what became of it.
+struct Child<'a> {
+    script: &'a CStr,
+    argv: *const *const c_char,
+    envp: *const *const c_char,
+    input: c_int,
+    output: c_int,
+    signals: &'a [c_int],
+    /// Why it could not become the script; 0 if it did.
+    errno: c_int,
+}
+
+/// Starts the child, and waits until it has become the script or could not.
+fn clone(child: &mut Child<'_>) -> io::Result<Process> {
+    const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut stack = [const { MaybeUninit::<u128>::uninit() }; STACK];
+    let mut pidfd: c_int = -1;
+    // SAFETY: the child runs `become_script` on `stack`, which grows downwards on every
+    // architecture of Debian, and with its argument `child`. CLONE_VFORK: this function does
+    // not go on, and so both stay where they are, until the child uses this memory no more.
+    // Of the memory that it shares with our other threads it changes `child.errno`, which
+    // nobody else knows, and this thread's errno. No signal handler of ours runs in it, since
+    // all signals are blocked until it has reset them.
+    #[expect(unsafe_code, reason = "no crate here starts a process in this way")]
+    let pid = unsafe {
+        let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+        libc::clone(become_script, top, FLAGS, std::ptr::from_mut(child).cast(), &raw mut pidfd)
+    };
+    let Some(pid) = (pid > 0).then(|| Pid::from_raw(pid)).flatten() else {
+        return Err(io::Error::last_os_error());
+    };
+    if pidfd < 0 {
+        // Linux before 5.2 passes over the flag.
+        kill_process(pid, Signal::KILL)?;
+        waitpid(Some(pid), WaitOptions::empty())?;
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel has no pidfds; Linux 5.3 does"));
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    #[expect(unsafe_code, reason = "it comes as a number")]
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Process { pid, pidfd })
+}
+
+/// What the child does. It shares our memory and may have been started while another thread
+/// held any lock: so it makes system calls and nothing else.
+extern "C" fn become_script(child: *mut c_void) -> c_int {
+    // SAFETY: it is the argument of `clone`, which waits for us.
+    #[expect(unsafe_code, reason = "a C function's argument")]
+    let child = unsafe { &mut *child.cast::<Child<'_>>() };
+    child.signals.iter().for_each(|signal| signals::set_default(*signal));
+    // SAFETY: the strings and the lists of pointers to them are in the memory of the thread
+    // that waits for us, ended as execve(2) wants them. Descriptors 0 to 2 are open in us
+    // (the standard library sees to that when we start), so that none of ours is one of them
+    // and dup2 makes copies without close-on-exec.
+    #[expect(unsafe_code, reason = "no crate here makes these calls without allocating")]
+    unsafe {
+        if libc::setpgid(0, 0) == 0
+            && libc::dup2(child.input, 0) == 0
+            && libc::dup2(child.output, 1) == 1
+            && libc::dup2(child.output, 2) == 2
+            && libc::chdir(c"/".as_ptr()) == 0
+        {
+            signals::block_none();
+            libc::execve(child.script.as_ptr(), child.argv, child.envp);
+        }
+        child.errno = *libc::__errno_location();
+        libc::_exit(127)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// What a program that this is the text of said, and how it ended.
+    fn run(text: &str, env: &Environment) -> io::Result<(String, WaitIdStatus)> {
+        let dir = tempfile::tempdir()?;
+        let script = dir.path().join("script");
+        std::fs::write(&script, text)?;
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+        let (mut output, input) = io::pipe()?;
+        let process = Starter::new()?.start(&script, env, input.as_fd())?;
+        drop(input);
+        let mut said = String::new();
+        output.read_to_string(&mut said)?;
+        Ok((said, process.wait()?))
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_script_gets_its_environment_and_nothing_else() {
+        const SCRIPT: &str = "#!/bin/cat /proc/self/environ\n";
+        let env = variables(&[("A", "b=c\nd"), ("EMPTY", ""), ("GANETI_X", "ünï")]);
+        let (said, status) = run(SCRIPT, &env).unwrap();
+        // It prints itself as well.
+        assert_eq!(said, format!("A=b=c\nd\0EMPTY=\0GANETI_X=ünï\0{SCRIPT}"));
+        assert_eq!(status.exit_status(), Some(0));
+        assert_eq!(run(SCRIPT, &variables(&[])).unwrap().0, SCRIPT);
+    }
+
+    #[test]
+    fn no_signal_is_blocked_or_ignored_or_caught() {
+        let (status, _) = run("#!/bin/cat /proc/self/status\n", &variables(&[])).unwrap();
+        let mask = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            // 32 and 33 are the C library's own: nothing can set them by way of it.
+            u64::from_str_radix(line.trim(), 16).unwrap() & !(0b11 << 31)
+        };
+        assert_eq!(["SigBlk:", "SigIgn:", "SigCgt:"].map(mask), [0, 0, 0], "{status}");
+    }
+
+    #[test]
+    fn how_it_ends_is_known() {
+        let end = |text: &str| run(&format!("#!/bin/sh\n{text}\n"), &variables(&[])).unwrap();
+        assert_eq!(end("exit 7").1.exit_status(), Some(7));
+        assert_eq!(end("kill -KILL $$").1.terminating_signal(), Some(9));
+        assert_eq!(end("echo out; echo err >&2").0, "out\nerr\n");
+    }
+
+    #[test]
+    fn what_cannot_be_started_says_why_and_leaves_no_zombie() {
+        let none = variables(&[]);
+        let errno = |text: &str| run(text, &none).unwrap_err().raw_os_error();
+        assert_eq!(errno("no program"), Some(libc::ENOEXEC));
+        assert_eq!(errno("#!/no/such/interpreter\n"), Some(libc::ENOENT));
+        let error = run("#!/bin/sh\n", &variables(&[("A", "a\0b")])).unwrap_err();
+        assert_eq!(error.to_string(), "the variable A has a NUL, which no program can get");
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+        assert_eq!(children, "");
+    }
+
+    #[test]
+    fn many_threads_start_scripts_at_once() {
+        let starter = Starter::new().unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let starter = &starter;
+                scope.spawn(move || {
+                    for turn in 0..25 {
+                        let number = format!("{thread}.{turn}");
+                        let (mut output, input) = io::pipe().unwrap();
+                        let env = variables(&[("NUMBER", &number)]);
+                        let process = starter.start(Path::new("/usr/bin/env"), &env, input.as_fd()).unwrap();
+                        drop(input);
+                        let mut said = String::new();
+                        output.read_to_string(&mut said).unwrap();
+                        assert_eq!(said, format!("NUMBER={number}\n"));
+                        assert_eq!(process.wait().unwrap().exit_status(), Some(0));
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,189 @@
+//! The journal's schema: migrations, each applied once, in order, never changed later.
+
+use rusqlite::{Connection, Transaction};
+
+use crate::world::failpoints;
+
+/// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
+const MIGRATIONS: [&str; 5] = [
+    // Times are microseconds since the epoch.
+    "CREATE TABLE meta (
+        key   TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+
+     -- The jobs in the queue, and how far they have been told (`Tracked`).
+     CREATE TABLE jobs (
+        id       INTEGER PRIMARY KEY,
+        received INTEGER NOT NULL,
+        next     INTEGER NOT NULL,
+        pre      INTEGER NOT NULL,
+        op_count INTEGER NOT NULL,
+        pid      INTEGER,
+        livelock TEXT,
+        started  INTEGER,
+        seen     INTEGER NOT NULL
+     ) STRICT;
+
+     -- Job numbers that were given out but not seen (`Numbers`).
+     CREATE TABLE holes (id INTEGER PRIMARY KEY) STRICT;
+
+     CREATE TABLE events (
+        seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+        job      INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        op       INTEGER NOT NULL,
+        phase    TEXT NOT NULL,
+        op_count INTEGER NOT NULL,
+        op_code  TEXT NOT NULL,
+        status   TEXT,
+        executed INTEGER NOT NULL,
+        late     INTEGER NOT NULL,
+        time     INTEGER NOT NULL,
+        -- What became of it: `pending`, `done`, or `standby` (another node's to deliver).
+        state    TEXT NOT NULL
+     ) STRICT;
+     CREATE INDEX events_job ON events (job, received);
+     CREATE INDEX events_undelivered ON events (seq) WHERE state <> 'done';
+     CREATE INDEX events_time ON events (time);
+
+     -- One script run for one event on one node. A run without an end was under way
+     -- when the daemon died.
+     CREATE TABLE runs (
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq     INTEGER NOT NULL REFERENCES events (seq) ON DELETE CASCADE,
+        node    TEXT NOT NULL,
+        script  TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        ended   INTEGER,
+        code    INTEGER,
+        signal  INTEGER,
+        seconds REAL,
+        output  TEXT,
+        dropped INTEGER,
+        error   TEXT
+     ) STRICT;
+     CREATE INDEX runs_seq ON runs (seq);",
+    // What the event's scripts are given beside the variables that all have, and the nodes
+    // they run on, as JSON (`View`). Never the opcode's input, which may hold secrets.
+    "ALTER TABLE events ADD COLUMN plan TEXT;",
+    // Each event paid for it, and once an hour it was of use.
+    "DROP INDEX events_time;",
+    // Two pages less for a commit to write: SQLite's own record of the numbers it gave out,
+    // which `meta` has instead when events are forgotten, and an index that told the runs of
+    // an event, which the key does now. Runs are copied to where no reference counts, for
+    // they would go with the old events.
+    "INSERT OR REPLACE INTO meta SELECT 'seq', seq FROM sqlite_sequence WHERE name = 'events';
+     CREATE TABLE old_runs AS SELECT * FROM runs;
+     DROP TABLE runs;
+     ALTER TABLE events RENAME TO old_events;
+     DROP INDEX events_job;
+     DROP INDEX events_undelivered;
+     CREATE TABLE events (
+        seq      INTEGER PRIMARY KEY,
+        job      INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        op       INTEGER NOT NULL,
+        phase    TEXT NOT NULL,
+        op_count INTEGER NOT NULL,
+        op_code  TEXT NOT NULL,
+        status   TEXT,
+        executed INTEGER NOT NULL,
+        late     INTEGER NOT NULL,
+        time     INTEGER NOT NULL,
+        state    TEXT NOT NULL,
+        plan     TEXT
+     ) STRICT;
+     INSERT INTO events SELECT seq, job, received, op, phase, op_count, op_code, status, executed,
+        late, time, state, plan FROM old_events;
+     DROP TABLE old_events;
+     CREATE INDEX events_job ON events (job, received);
+     CREATE INDEX events_undelivered ON events (seq) WHERE state <> 'done';
+     CREATE TABLE runs (
+        seq     INTEGER NOT NULL REFERENCES events (seq) ON DELETE CASCADE,
+        id      INTEGER NOT NULL,
+        node    TEXT NOT NULL,
+        script  TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        ended   INTEGER,
+        code    INTEGER,
+        signal  INTEGER,
+        seconds REAL,
+        output  TEXT,
+        dropped INTEGER,
+        error   TEXT,
+        PRIMARY KEY (seq, id)
+     ) STRICT, WITHOUT ROWID;
+     INSERT INTO runs SELECT seq, id, node, script, attempt, started, ended, code, signal, seconds,
+        output, dropped, error FROM old_runs;
+     DROP TABLE old_runs;",
+    // In standby every event stays another node's: a start looks for those of the last moments
+    // from the end, and need not read all of them to find what is pending.
+    "DROP INDEX events_undelivered;
+     CREATE INDEX events_pending ON events (seq) WHERE state = 'pending';",
+];
+
+/// The version of the journal that this program writes.
+pub const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Brings the journal to [`VERSION`].
+///
+/// # Errors
+/// When SQLite says no.
+pub fn migrate(db: &mut Connection, found: i64) -> rusqlite::Result<()> {
+    for (version, migration) in (0_i64..).zip(MIGRATIONS).filter(|(version, _)| *version >= found) {
+        let tx: Transaction<'_> = db.transaction()?;
+        tx.execute_batch(migration)?;
+        failpoints::point("journal.within-migration");
+        tx.pragma_update(None, "user_version", version + 1)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_journal_is_brought_up_once() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch(MIGRATIONS[0]).unwrap();
+        db.pragma_update(None, "user_version", 1).unwrap();
+        let insert =
+            "INSERT INTO events VALUES (7, 1, 0, 0, 'pre', 1, 'OP_TEST_DELAY', NULL, 1, 0, 0, 'done')";
+        db.execute_batch(insert).unwrap();
+        migrate(&mut db, 1).unwrap();
+        migrate(&mut db, VERSION).unwrap();
+        let found = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(found("PRAGMA user_version"), VERSION);
+        assert_eq!(found("SELECT seq FROM events WHERE plan IS NULL"), 7);
+    }
+
+    #[test]
+    fn runs_and_the_highest_number_outlive_the_change_of_tables() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+        MIGRATIONS[..3].iter().for_each(|migration| db.execute_batch(migration).unwrap());
+        for seq in [7, 8, 9] {
+            let event = "1, 0, 0, 'post', 1, 'OP_TEST_DELAY', 'failed', 1, 0, 5, 'done', '{}'";
+            db.execute_batch(&format!("INSERT INTO events VALUES ({seq}, {event})")).unwrap();
+            let run = "'node1', '10-a', 1, 5, 6, 3, NULL, 0.5, 'out', 2, 'error'";
+            db.execute_batch(&format!("INSERT INTO runs VALUES ({seq}0, {seq}, {run})")).unwrap();
+        }
+        db.execute_batch("DELETE FROM events WHERE seq = 9").unwrap();
+        migrate(&mut db, 3).unwrap();
+        let found = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(found("SELECT value FROM meta WHERE key = 'seq'"), 9);
+        assert_eq!(found("SELECT count(*) FROM events WHERE plan = '{}' AND state = 'done' AND time = 5"), 2);
+        let run = "seq = 8 AND id = 80 AND node = 'node1' AND script = '10-a' AND attempt = 1 AND started = 5
+            AND ended = 6 AND code = 3 AND signal IS NULL AND seconds = 0.5 AND output = 'out' AND dropped = 2
+            AND error = 'error'";
+        assert_eq!(found(&format!("SELECT count(*) FROM runs WHERE {run}")), 1);
+        db.execute_batch("DELETE FROM events").unwrap();
+        assert_eq!(found("SELECT count(*) FROM runs"), 0, "they go with their event");
+        assert_eq!(found("SELECT count(*) FROM sqlite_sequence"), 0);
+    }
+}

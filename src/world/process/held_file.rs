@@ -1,0 +1,160 @@
+//! The file of held processes: which processes we have stopped, in the run directory.
+//!
+//! It is written before a process is stopped, so that whoever comes after a sudden end
+//! of daemon and guard (`ganeti-hookd release`, the next start) can let go what we held,
+//! and only that: a process that an administrator stopped is not in it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::hold::{Verified, go_on};
+use super::stat;
+use crate::world::regular_file;
+
+/// The file, below the run directory.
+const FILE: &str = "held";
+
+/// The largest file that is read, in bytes.
+const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// The file of held processes, open for writing.
+#[derive(Debug)]
+pub struct HeldFile {
+    file: File,
+    held: usize,
+}
+
+impl HeldFile {
+    /// Opens an empty one. What an earlier one held must have been let go by then.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(run_dir: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        let file = options.open(run_dir.join(FILE))?;
+        file.set_len(0)?;
+        Ok(Self { file, held: 0 })
+    }
+
+    /// The process is about to be stopped.
+    ///
+    /// # Errors
+    /// When it cannot be written down; it must not be stopped then.
+    pub fn hold(&mut self, process: Verified) -> io::Result<()> {
+        self.write('+', process)?;
+        self.held += 1;
+        Ok(())
+    }
+
+    /// The process goes on.
+    pub fn let_go(&mut self, process: Verified) {
+        self.held = self.held.saturating_sub(1);
+        let written = if self.held == 0 { self.file.set_len(0) } else { self.write('-', process) };
+        if let Err(error) = written {
+            log::warn!("the file of held processes: {error}");
+        }
+    }
+
+    fn write(&mut self, sign: char, process: Verified) -> io::Result<()> {
+        self.file.write_all(format!("{sign} {} {}\n", process.pid, process.start_ticks).as_bytes())
+    }
+}
+
+/// The processes in the file's text that have not been let go.
+fn still_held(text: &str) -> Vec<Verified> {
+    let mut held = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.split(' ');
+        let (sign, pid, ticks) = (fields.next(), fields.next(), fields.next());
+        let (Some(Ok(pid)), Some(Ok(start_ticks))) = (pid.map(str::parse), ticks.map(str::parse)) else {
+            continue;
+        };
+        match sign {
+            Some("+") => held.insert(pid, Verified { pid, start_ticks }),
+            _ => held.remove(&pid),
+        };
+    }
+    held.into_values().collect()
+}
+
+/// Lets every process go on that the file says we hold, and that is still that process.
+/// Returns their IDs. Whoever stops one of them from then on is not us.
+///
+/// # Errors
+/// When the file cannot be read, or not written.
+pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
+    let text =
+        regular_file::read(&run_dir.join(FILE), SIZE_LIMIT).map_err(io::Error::other)?.unwrap_or_default();
+    let held = still_held(&String::from_utf8_lossy(&text));
+    let released = held.iter().filter(|process| release_one(**process)).map(|process| process.pid).collect();
+    if !held.is_empty() {
+        let mut file = HeldFile { file: OpenOptions::new().append(true).open(run_dir.join(FILE))?, held: 0 };
+        held.into_iter().try_for_each(|process| file.write('-', process))?;
+    }
+    Ok(released)
+}
+
+fn release_one(process: Verified) -> bool {
+    let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+    let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return false };
+    // The descriptor came first: if the process fits now, it is the one. It may still be
+    // about to stop; to one that runs this does nothing.
+    let is_ours =
+        matches!(stat::read(process.pid), Ok(Some(stat)) if stat.start_ticks == process.start_ticks);
+    is_ours && go_on(std::os::fd::AsFd::as_fd(&pidfd)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_let_go_is_not_held() {
+        let held = still_held("+ 10 111\n+ 20 222\n- 10 111\n+ 30 3");
+        let held: Vec<(u32, u64)> =
+            held.into_iter().map(|process| (process.pid, process.start_ticks)).collect();
+        assert_eq!(held, [(20, 222), (30, 3)]);
+        assert!(still_held("nonsense\n+ x y\n").is_empty());
+    }
+
+    #[test]
+    fn only_what_we_stopped_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut children: Vec<_> =
+            (0..3).map(|_| std::process::Command::new("sleep").arg("60").spawn().unwrap()).collect();
+        let state = |pid: u32| stat::read(pid).unwrap().unwrap();
+        let mut file = HeldFile::create(dir.path()).unwrap();
+        for (i, child) in children.iter().enumerate() {
+            let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap();
+            let ticks = state(child.id()).start_ticks + u64::from(i == 1);
+            if i < 2 {
+                file.hold(Verified { pid: child.id(), start_ticks: ticks }).unwrap();
+            }
+            super::super::hold::stop(&pidfd).unwrap();
+            while state(child.id()).state != b'T' {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(
+            release(dir.path()).unwrap(),
+            [children[0].id()],
+            "not another process of the same ID, not an administrator's"
+        );
+        let pidfd = pidfd_open(Pid::from_child(&children[0]), PidfdFlags::empty()).unwrap();
+        super::super::hold::stop(&pidfd).unwrap();
+        while state(children[0].id()).state != b'T' {
+            std::thread::yield_now();
+        }
+        assert!(release(dir.path()).unwrap().is_empty(), "an administrator stopped it afterwards");
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
