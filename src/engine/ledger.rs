@@ -1,0 +1,155 @@
+//! What is to be written, and what has to wait for that.
+//!
+//! Changes are written in the order in which they were recorded, all of a batch or none. An
+//! effect that was handed in by [`Ledger::after`] comes out again only when everything that
+//! was recorded before it is in the journal: nothing else can release it. When a batch cannot
+//! be written, what happened stays to be written, and what had only been begun is handed back:
+//! nobody else takes anything back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::change::Change;
+use super::effect::Effect;
+
+/// How long after a failure the journal is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is to be written, and what waits for it.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Changes that the journal does not hold.
+    changes: Vec<Change>,
+    /// Those of them that are being written.
+    writing: Option<Arc<Vec<Change>>>,
+    /// What may be done once it holds them.
+    gated: Vec<Effect>,
+    next_seq: i64,
+    next_run: i64,
+    /// The journal cannot be written; when that is tried again.
+    stalled: Option<Duration>,
+}
+
+/// What became of changes that were to be written.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub struct Outgoing {
+    /// What may be done now.
+    pub effects: Vec<Effect>,
+    /// The changes that have been written.
+    pub written: Arc<Vec<Change>>,
+    /// The journal could not be written before.
+    pub was_stalled: bool,
+}
+
+impl Ledger {
+    /// Nothing is to be written; numbers are given out from these on.
+    pub fn new(next_seq: i64, next_run: i64) -> Self {
+        Self {
+            changes: Vec::new(),
+            writing: None,
+            gated: Vec::new(),
+            next_seq: next_seq.max(1),
+            next_run: next_run.max(1),
+            stalled: None,
+        }
+    }
+
+    /// The number of the next event.
+    pub fn next_seq(&mut self) -> i64 {
+        self.next_seq += 1;
+        self.next_seq - 1
+    }
+
+    /// The number of the next run.
+    pub fn next_run(&mut self) -> i64 {
+        self.next_run += 1;
+        self.next_run - 1
+    }
+
+    /// Something is to be written.
+    pub fn record(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// The effect may be done when everything that has been recorded is written.
+    pub fn after(&mut self, effect: Effect) {
+        self.gated.push(effect);
+    }
+
+    /// An event is late: it is written so, or changed where it has been written.
+    pub fn record_late(&mut self, seq: i64) {
+        let unwritten = self.changes.iter_mut().rev().find_map(|change| match change {
+            Change::Event(number, event, _) if *number == seq => Some(event),
+            _ => None,
+        });
+        match unwritten {
+            Some(event) => event.late = true,
+            None => self.record(Change::Late(seq)),
+        }
+    }
+
+    /// Whether something is to be written, or to be done.
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || !self.gated.is_empty()
+    }
+
+    /// Whether the journal cannot be written.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.is_some()
+    }
+
+    /// Whether it is too early to try that again.
+    pub fn must_wait(&self, steady: Duration) -> bool {
+        self.stalled.is_some_and(|time| steady < time)
+    }
+
+    /// When it is tried again.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.stalled
+    }
+
+    /// Has everything written that is to be.
+    pub fn commit(&mut self) -> Effect {
+        let batch = Arc::new(std::mem::take(&mut self.changes));
+        self.writing = Some(Arc::clone(&batch));
+        Effect::Commit(batch)
+    }
+
+    /// The last batch has been written.
+    pub fn committed(&mut self) -> Outgoing {
+        Outgoing {
+            effects: std::mem::take(&mut self.gated),
+            written: self.writing.take().unwrap_or_default(),
+            was_stalled: self.stalled.take().is_some(),
+        }
+    }
+
+    /// The last batch has not been written. What happened stays to be written; the beginnings
+    /// of runs are struck, and what was to begin is handed back. Returns whether this is new.
+    pub fn failed(&mut self, steady: Duration) -> (bool, Vec<Effect>) {
+        let batch = self.writing.take().unwrap_or_default();
+        let mut changes = Arc::unwrap_or_clone(batch);
+        changes.append(&mut self.changes);
+        self.changes = changes;
+        let is_new = self.stalled.replace(steady + RETRY).is_none();
+        (is_new, self.strike_begun())
+    }
+
+    /// Strikes the beginnings of runs that are not written, and hands back what was to begin.
+    pub fn strike_begun(&mut self) -> Vec<Effect> {
+        let begun = std::mem::take(&mut self.gated);
+        let runs: Vec<i64> = begun.iter().filter_map(run_of).collect();
+        self.changes.retain(|change| !matches!(change, Change::RunStart(run) if runs.contains(&run.id)));
+        begun
+    }
+}
+
+/// The run that an effect begins.
+fn run_of(effect: &Effect) -> Option<i64> {
+    match effect {
+        Effect::Start(script) => Some(script.run),
+        Effect::Ask(node) => Some(node.run),
+        _ => None,
+    }
+}
