@@ -213,13 +213,17 @@ impl Holds {
             .collect()
     }
 
-    /// When the next hold must end, or a guard is to be started.
+    /// When the next hold must end.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let guard = match self.guard {
+        self.held.values().map(Hold::deadline).min()
+    }
+
+    /// When a guard is to be started.
+    pub fn next_guard(&self) -> Option<Duration> {
+        match self.guard {
             Guard::After(time) => Some(time),
             _ => None,
-        };
-        self.held.values().map(Hold::deadline).chain(guard).min()
+        }
     }
 }
 
@@ -284,7 +288,7 @@ mod tests {
         assert!(holds.want_guard(SECOND).is_some(), "the first that is lost is replaced at once");
         holds.guard_is(true, SECOND);
         holds.guard_ended(SECOND);
-        assert_eq!((holds.want_guard(SECOND), holds.next_deadline()), (None, Some(SECOND * 2)));
+        assert_eq!((holds.want_guard(SECOND), holds.next_guard()), (None, Some(SECOND * 2)));
         assert!(holds.want_guard(SECOND * 2).is_some());
         holds.guard_is(true, SECOND * 2);
         holds.guard_ended(SECOND * 9);

@@ -43,8 +43,8 @@ pub mod views;
 use std::time::Duration;
 
 use agenda::Agenda;
-use change::{Remembered, Undelivered};
-use deliveries::{Age, Deliveries};
+use change::Remembered;
+use deliveries::{Deliveries, Delivery};
 use effect::{Effect, Level};
 use holds::Holds;
 use input::{Input, Now};
@@ -114,11 +114,12 @@ impl Engine {
         if begun.is_none() {
             engine.report.say(Level::Info, "first start: jobs that have ended are history");
         }
-        for Undelivered { seq, event, runs, plan } in standby {
-            let age = engine.age(now);
-            engine.deliveries.stand_by(seq, event, runs, plan, age);
+        for event in standby {
+            engine.keep_in_standby(now, event.seq, Delivery::resumed(event, now));
         }
-        undelivered.into_iter().for_each(|undelivered| engine.adopt(undelivered));
+        for event in undelivered {
+            engine.adopt(event.seq, Delivery::resumed(event, now));
+        }
         engine
     }
 
@@ -134,7 +135,7 @@ impl Engine {
             Input::Serial(serial) => self.serial(serial),
             Input::Version { id, version } => self.version(now, id, version),
             Input::LargeRead { reading, id, version } => self.large_read(now, reading, id, version),
-            Input::Recalled { id, received, told } => self.recalled(id, received, told),
+            Input::Recalled { id, received, told } => self.recalled(now, id, received, told),
             Input::Found { token, presence } => self.found(now, token, presence),
             Input::Exited(token) => self.exited(token),
             Input::Stopped { token, result } => self.stopped(now, token, result),
@@ -165,10 +166,6 @@ impl Engine {
     /// What this node is.
     pub fn role(&self) -> Role {
         self.place.role()
-    }
-
-    fn age(&self, now: Now) -> Age {
-        Age { now: now.time, steady: now.steady, window: self.settings.master.failover_window }
     }
 
     /// Whether hooks of any opcode may have to run on other nodes.
@@ -227,9 +224,10 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Duration> {
         let stalled = self.ledger.next_deadline();
         let always = [stalled, self.turn.next_deadline(), self.holds.next_deadline()];
-        let others = [self.agenda.next_deadline(), self.deliveries.next_deadline()];
+        let owners = [self.agenda.next_deadline(), self.deliveries.next_deadline()];
+        let others = owners.into_iter().chain([self.place.next_deadline(), self.holds.next_guard()]);
         let stops = self.turn.is_stopping();
-        always.into_iter().chain(others.into_iter().filter(|_| !stops)).flatten().min()
+        always.into_iter().chain(others.filter(|_| !stops)).flatten().min()
     }
 
     /// The daemon may end.

@@ -2,7 +2,7 @@
 
 use crate::engine::agenda::Cause;
 use crate::engine::change::{Change, EventState};
-use crate::engine::deliveries::Delivery;
+use crate::engine::deliveries::{Delivery, Notice};
 use crate::engine::effect::{Effect, Level, Token};
 use crate::engine::input::{Landing, Now, Presence, Stamp, Version};
 use crate::engine::jobs::{Kind, Start};
@@ -13,7 +13,7 @@ use crate::engine::tracker::{Lateness, Look};
 use crate::engine::transitions::Progress;
 use crate::engine::{Engine, Role};
 use crate::ganeti::event::{Event, EventKey, Phase};
-use crate::ganeti::job::{Job, JobId, Liveness, Status, Timestamp};
+use crate::ganeti::job::{Job, JobId, Liveness, ProcessRef, Status, Timestamp};
 use crate::ganeti::opcodes;
 
 /// A larger job file, in bytes, is read by a thread of its own. One of this size takes
@@ -80,7 +80,7 @@ impl Engine {
         self.report.count(|counters| counters.scans += 1);
         self.agenda.scan_ended();
         if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
-            let numbers = self.jobs.begin(serial, self.agenda.scanned());
+            let numbers = self.jobs.begin(serial, self.agenda.found_and_asked());
             self.ledger.record(Change::Numbers(numbers));
             self.ledger.record(Change::Begun(self.jobs.begun().unwrap_or(now.time)));
         } else {
@@ -148,7 +148,8 @@ impl Engine {
             _ if overtaken => {}
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
             Version::Failed(what) => self.look_again(now, id, &what),
-            Version::Gone | Version::Archived(_) | Version::Large(_) => self.agenda.hint(id),
+            Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
+            Version::Gone | Version::Archived(_) => self.agenda.hint(id),
         }
     }
 
@@ -185,7 +186,7 @@ impl Engine {
         }
         self.report.vanished(id);
         if let Some(process) = process.filter(|_| !self.jobs.processes.has_dead(id)) {
-            self.effects.extend(self.jobs.processes.meet(id, &process));
+            self.meet(id, &process);
         }
     }
 
@@ -198,18 +199,25 @@ impl Engine {
         self.ledger.record(Change::Forget(id));
     }
 
+    /// What the history says of a job. While it cannot be asked, the job waits: it may have
+    /// been told.
     pub(in crate::engine) fn recalled(
         &mut self,
+        now: Now,
         id: JobId,
         received: Timestamp,
         told: Result<Option<Progress>, String>,
     ) {
-        let told = told.unwrap_or_else(|error| {
-            self.report.say(Level::Error, &format!("{error}; job {id} is taken for a new one"));
-            None
-        });
-        self.jobs.recall(id, received, told);
-        self.read(id);
+        match told {
+            Ok(told) => {
+                self.jobs.recall(id, received, told);
+                self.read(id);
+            }
+            Err(error) => {
+                self.agenda.answered(id);
+                self.look_again(now, id, &format!("cannot be looked up in the history: {error}"));
+            }
+        }
     }
 
     /// Compares one version of a job with what is known.
@@ -265,8 +273,18 @@ impl Engine {
             processes.is_judged(job.id);
             return Liveness::Dead;
         }
-        self.effects.extend(processes.meet(job.id, &process));
+        self.meet(job.id, &process);
         Liveness::Unknown
+    }
+
+    /// Has a process looked for. Who is master is asked first: a process that is not here is
+    /// dead only if the version that names it was written while this node was it.
+    fn meet(&mut self, id: JobId, process: &ProcessRef) {
+        let effects = self.jobs.processes.meet(id, process);
+        if effects.iter().any(|effect| matches!(effect, Effect::Find { .. })) {
+            self.effects.push(Effect::AskMaster);
+        }
+        self.effects.extend(effects);
     }
 
     /// Takes over the outcome of a look.
@@ -297,12 +315,11 @@ impl Engine {
         match self.place.role() {
             Role::Master => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Pending));
-                self.deliveries.add(seq, Delivery::new(event));
+                self.deliveries.add(seq, Delivery::new(event, Notice::now(now.steady)));
             }
             Role::Standby => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Standby));
-                let age = self.age(now);
-                self.deliveries.stand_by(seq, event, Default::default(), None, age);
+                self.keep_in_standby(now, seq, Delivery::new(event, Notice::now(now.steady)));
             }
         }
     }
@@ -414,6 +431,7 @@ impl Engine {
             Presence::Alive => self.jobs.processes.is_alive(token),
             // The process writes its last version and then ends: what has been read may be
             // older. It is read again.
+            Presence::Dead if !self.place.is_surely_master() => drop(self.jobs.processes.not_found(token)),
             Presence::Dead => {
                 if let Some(id) = self.jobs.processes.ended(token) {
                     self.jobs.died_before(id);

@@ -136,7 +136,8 @@ impl Engine {
         if self.ledger.is_stalled() || self.turn.is_stopping() {
             return false;
         }
-        let looks = self.agenda.has_hinted() || self.agenda.has_scanned() || self.agenda.wants_more();
+        let scanned = self.agenda.has_scanned() && self.may_look_at_scanned();
+        let looks = self.agenda.has_hinted() || scanned || self.agenda.wants_more();
         let rest = self.turn.pruning.is_some() || self.turn.wants != Wants::default();
         self.turn.is_busy || looks || self.may_begin() || self.ledger.has_changes() || rest
     }
@@ -188,6 +189,9 @@ impl Engine {
         if !std::mem::replace(&mut self.turn.has_started, true) {
             self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::LookForPreHooks]);
         }
+        if self.place.wants_to_ask(now.steady) {
+            self.effects.push(Effect::AskMaster);
+        }
         if self.holds_jobs() {
             self.effects.extend(self.holds.want_guard(now.steady));
         }
@@ -233,7 +237,16 @@ impl Engine {
         }
     }
 
+    /// On a first start what is there is accounted for as a whole, before any of it is looked
+    /// at.
+    fn may_look_at_scanned(&self) -> bool {
+        !self.jobs.is_first_ever() || self.jobs.begun().is_some()
+    }
+
     fn look_at_scanned(&mut self) {
+        if !self.may_look_at_scanned() {
+            return;
+        }
         let most = if self.turn.is_ready { SCANNED_PER_ROUND } else { LOOKS_BEFORE_READY };
         for _ in 0..most {
             let Some(id) = self.agenda.next_scanned() else { return };
