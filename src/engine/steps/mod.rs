@@ -3,7 +3,10 @@
 
 mod commit;
 mod deliver;
+mod hold;
 mod look;
 mod role;
 pub(in crate::engine) mod round;
+mod run;
 mod tell;
+mod watch;
