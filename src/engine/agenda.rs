@@ -10,10 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::retry;
 use crate::ganeti::job::JobId;
-
-/// How long after a failure something is tried again.
-pub const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +117,7 @@ impl Agenda {
     /// The job is to be looked at again after a while.
     pub fn again(&mut self, id: JobId, steady: Duration) {
         self.again.insert(id);
-        self.again_at.get_or_insert(steady + RETRY);
+        self.again_at.get_or_insert(steady + retry::LOOK);
     }
 
     /// Takes up what failed, when it is time. These are looked at like what a scan has found.
@@ -231,7 +229,7 @@ impl Agenda {
 
     /// They cannot be watched.
     pub fn cannot_watch(&mut self, steady: Duration) {
-        self.watch = Wish::After(steady + RETRY);
+        self.watch = Wish::After(steady + retry::LOOK);
     }
 
     /// They are not watched any more.
@@ -283,7 +281,7 @@ impl Agenda {
     /// The scan that was under way could not come to its end.
     pub fn scan_failed(&mut self, steady: Duration) {
         self.scan_again = false;
-        self.scan = Wish::After(steady + RETRY);
+        self.scan = Wish::After(steady + retry::LOOK);
     }
 
     /// Whether directories are to be watched, or the queue is to be listed, at once.

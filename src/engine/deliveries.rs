@@ -14,6 +14,7 @@ use super::effect::Effect;
 use super::environment::Environment;
 use super::input::{Now, Script};
 use super::plan::Plan;
+use super::slots::Slots;
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -232,13 +233,7 @@ impl Deliveries {
     pub fn slots(&self, workers: usize, node: &str) -> Slots {
         let taken =
             self.begun.iter().filter(|seq| self.events.get(seq).is_some_and(|d| d.takes_slot(node))).count();
-        if taken >= workers {
-            Slots::None
-        } else if taken >= workers - workers / 4 {
-            Slots::ForLive
-        } else {
-            Slots::ForAll
-        }
+        Slots::left(workers, taken)
     }
 
     /// What was taken could not begin yet; it may again.
@@ -402,15 +397,4 @@ impl Deliveries {
     pub fn forget_before(&mut self, before: Timestamp) {
         self.standby.retain(|_, standby| standby.event.time >= before);
     }
-}
-
-/// For which events there are slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slots {
-    /// For none but those of jobs that stand still.
-    None,
-    /// For what has just happened.
-    ForLive,
-    /// For all.
-    ForAll,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::effect::{Effect, Token};
 use super::input::Landing;
+use super::retry;
 use crate::ganeti::event::EventKey;
 use crate::ganeti::job::JobId;
 
@@ -19,9 +20,6 @@ pub const LATE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a process stands still for hooks that have not begun.
 pub const VAIN_LIMIT: Duration = Duration::from_secs(3);
-
-/// How long after its end a guard is started again, should guards not live.
-const GUARD_REST: Duration = Duration::from_secs(1);
 
 /// A job process that stands still, or was told to.
 #[derive(Clone, Copy, Debug)]
@@ -111,15 +109,15 @@ impl Holds {
 
     /// Whether there is a guard now.
     pub fn guard_is(&mut self, alive: bool, steady: Duration) {
-        self.guard = if alive { Guard::Alive } else { Guard::After(steady + GUARD_REST) };
+        self.guard = if alive { Guard::Alive } else { Guard::After(steady + retry::GUARD) };
     }
 
     /// The guard has ended, and has let everything go. The next is started at once, or after
     /// a while where guards do not live.
     pub fn guard_ended(&mut self, steady: Duration) {
-        let lived = steady.saturating_sub(self.guard_started) > GUARD_REST;
+        let lived = steady.saturating_sub(self.guard_started) > retry::GUARD;
         let at_once = lived || !std::mem::replace(&mut self.has_lost_one, !lived);
-        self.guard = if at_once { Guard::None } else { Guard::After(steady + GUARD_REST) };
+        self.guard = if at_once { Guard::None } else { Guard::After(steady + retry::GUARD) };
     }
 
     /// Tells a job's process to stop before an opcode.

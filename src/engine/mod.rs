@@ -26,14 +26,18 @@ pub mod holds;
 pub mod input;
 pub mod jobs;
 pub mod ledger;
+pub mod life;
 pub mod numbers;
 pub mod outcome;
 pub mod place;
 pub mod plan;
 pub mod processes;
+pub mod pruning;
 pub mod replay;
 pub mod report;
+pub mod retry;
 pub mod settings;
+pub mod slots;
 pub mod status;
 mod steps;
 pub mod tracker;
@@ -50,10 +54,12 @@ use holds::Holds;
 use input::{Input, Now};
 use jobs::Jobs;
 use ledger::Ledger;
+use life::Life;
 use place::Place;
-use report::{Problem, Report};
+use pruning::Pruning;
+use report::Report;
 use settings::{Nodes, PreMode, Settings};
-use steps::round::Turn;
+use steps::round::Round;
 
 /// What this node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +91,9 @@ pub struct Engine {
     ledger: Ledger,
     place: Place,
     report: Report,
-    turn: Turn,
+    life: Life,
+    pruning: Pruning,
+    round: Round,
     /// The number of nodes that are not marked offline, as last looked.
     online_nodes: usize,
     /// What is to be done, in order.
@@ -106,7 +114,9 @@ impl Engine {
             ledger: Ledger::new(remembered.next_seq, remembered.next_run),
             place: Place::new(node),
             report: Report::new(now.time, queue_dir),
-            turn: Turn::new(now.steady),
+            life: Life::default(),
+            pruning: Pruning::new(now.steady),
+            round: Round::default(),
             online_nodes: 0,
             effects: Vec::new(),
             settings,
@@ -173,66 +183,19 @@ impl Engine {
         self.settings.hooks.nodes == Nodes::Targets && self.online_nodes > 1
     }
 
-    /// The configuration was read again; a bad one changes nothing. Paths stay as they are.
-    fn reloaded(&mut self, now: Now, result: Result<(Box<Settings>, String), String>) {
-        match result {
-            Ok((settings, node)) => {
-                if settings.paths != self.settings.paths {
-                    let text = "a change of [paths] needs a restart; the other settings apply now";
-                    self.report.say(Level::Warning, text);
-                }
-                self.settings = Settings { paths: self.settings.paths.clone(), ..*settings };
-                self.report.solved(Problem::Configuration);
-                self.report.say(Level::Info, "configuration read again");
-                let before = self.place.role();
-                if self.place.rename(node) {
-                    self.place_changed(now, before);
-                }
-                self.effects.extend([Effect::AskMaster, Effect::LookForPreHooks]);
-            }
-            Err(error) => {
-                self.report.say(Level::Error, &format!("the configuration stays as it was: {error}"));
-                self.report.problem(Problem::Configuration, &error);
-            }
-        }
-    }
-
-    /// Begins to stop: nothing new is started, scripts that run may end.
-    fn stop(&mut self, now: Now) {
-        if self.turn.stop(now.steady) {
-            self.report.say(Level::Info, "stopping");
-            self.effects.extend(self.holds.let_all_go());
-            // Scripts that wait for the journal will not begin any more; the next start runs
-            // them.
-            self.take_back_begun();
-            for (seq, run) in self.deliveries.postponed() {
-                self.take_back(seq, run);
-            }
-        }
-    }
-
-    /// One line for `systemctl status`.
-    fn summarize(&mut self) {
-        let master = self.place.master().unwrap_or("unknown");
-        let jobs = self.jobs.tracker().len();
-        let role = self.place.role().as_str();
-        self.effects
-            .push(Effect::Summary(format!("{role}; the master is {master}; {jobs} jobs in the queue")));
-    }
-
     /// When [`Input::Quiet`] is to be given even though nothing happened, by the steady clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         let stalled = self.ledger.next_deadline();
-        let always = [stalled, self.turn.next_deadline(), self.holds.next_deadline()];
+        let always = [stalled, self.life.next_deadline(), self.holds.next_deadline()];
         let owners = [self.agenda.next_deadline(), self.deliveries.next_deadline()];
         let others = owners.into_iter().chain([self.place.next_deadline(), self.holds.next_guard()]);
-        let stops = self.turn.is_stopping();
+        let stops = self.life.is_stopping();
         always.into_iter().chain(others.filter(|_| !stops)).flatten().min()
     }
 
     /// The daemon may end.
     pub fn is_done(&self) -> bool {
-        self.turn.is_stopping() && !self.deliveries.is_anything_running()
+        self.life.is_stopping() && !self.deliveries.is_anything_running()
     }
 
     /// Whether pre hooks end before their opcode begins.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Role;
-use super::agenda::RETRY;
+use super::retry;
 
 /// Who this node is, and who is master.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Place {
 
     /// Nobody can tell who is master just now: what was so stays so, and is asked again.
     pub fn is_unknown(&mut self, steady: Duration) {
-        self.ask_at = Some(steady + RETRY);
+        self.ask_at = Some(steady + retry::LOOK);
     }
 
     /// The cluster's files tell who is master.
@@ -67,7 +67,7 @@ impl Place {
     pub fn wants_to_ask(&mut self, steady: Duration) -> bool {
         let due = self.ask_at.is_some_and(|time| time <= steady);
         if due {
-            self.ask_at = Some(steady + RETRY);
+            self.ask_at = Some(steady + retry::LOOK);
         }
         due
     }

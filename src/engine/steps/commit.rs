@@ -16,8 +16,7 @@ impl Engine {
     pub(in crate::engine) fn committed(&mut self, now: Now, result: Result<Written, CommitError>) {
         match result {
             Ok(written) => self.is_written(now, written),
-            Err(CommitError { text, damaged: true }) if !self.turn.is_writing_anew => {
-                self.turn.is_writing_anew = true;
+            Err(CommitError { text, damaged: true }) if self.ledger.begin_anew() => {
                 let text = format!("{text}; the journal is written anew, the old one is set aside");
                 self.report.say(Level::Error, &text);
                 let everything = self.everything(now);
@@ -28,13 +27,11 @@ impl Engine {
     }
 
     fn is_written(&mut self, now: Now, written: Written) {
-        self.turn.is_writing_anew = false;
-        self.turn.pruned(written.more_to_prune);
-        let outgoing = self.ledger.committed();
+        self.pruning.forgot(written.more_to_prune);
+        let outgoing = self.ledger.committed(now.time);
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
-            self.turn.stall_over = Some(now.time);
         }
         self.effects.extend(outgoing.effects);
         if outgoing.was_stalled {
@@ -54,7 +51,6 @@ impl Engine {
     /// The journal cannot be written: keep everything, look at nothing, start nothing, try
     /// again.
     fn stall(&mut self, now: Now, error: &str) {
-        self.turn.is_writing_anew = false;
         self.report.count(|counters| counters.journal_errors += 1);
         let (is_new, begun) = self.ledger.failed(now.steady);
         if is_new {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::Engine;
 use crate::engine::change::{Change, EventState};
-use crate::engine::deliveries::{Slots, Stage};
+use crate::engine::deliveries::Stage;
 use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun};
 use crate::engine::environment::{self, ClusterFacts};
 use crate::engine::input::{NoScripts, Now, Script};
@@ -12,6 +12,7 @@ use crate::engine::outcome::Outcome;
 use crate::engine::plan::{Plan, Target};
 use crate::engine::report::Problem;
 use crate::engine::settings::{Nodes, PreMode};
+use crate::engine::slots::Slots;
 use crate::ganeti::event::Phase;
 use crate::ganeti::opcodes;
 
@@ -35,7 +36,7 @@ impl Engine {
     /// Whether anything may begin at all: only on the master, not while the daemon stops, and
     /// only when the journal can be written.
     pub(in crate::engine) fn may_deliver(&self) -> bool {
-        self.place.is_master() && !self.turn.is_stopping() && !self.ledger.is_stalled()
+        self.place.is_master() && !self.life.is_stopping() && !self.ledger.is_stalled()
     }
 
     /// Begins what may begin, as far as there are slots.

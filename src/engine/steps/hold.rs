@@ -3,6 +3,7 @@
 
 use crate::engine::Engine;
 use crate::engine::effect::{Effect, Level, Token};
+use crate::engine::holds::TimeUp;
 use crate::engine::input::{Landing, Now};
 use crate::engine::jobs::Kind;
 use crate::engine::report::Problem;
@@ -22,7 +23,7 @@ impl Engine {
         let elsewhere = || self.has_other_nodes() && opcodes::hook_path(op_code).is_some();
         self.holds_jobs()
             && self.place.is_master()
-            && !self.turn.is_stopping()
+            && !self.life.is_stopping()
             && (self.holds.has_scripts() || elsewhere())
             && !self.settings.hooks.skips(op_code)
     }
@@ -53,7 +54,7 @@ impl Engine {
         if kind == Kind::Overtaken {
             return Err("it went on while its file was read".to_owned());
         }
-        if self.ledger.is_stalled() || Some(executed) <= self.turn.stall_over {
+        if self.ledger.is_stalled() || self.ledger.had_stalled(executed) {
             return Err("the journal could not be written when its opcode began".to_owned());
         }
         let age = now.time.as_secs_f64() - executed.as_secs_f64();
@@ -137,5 +138,22 @@ impl Engine {
         self.report.say(Level::Warning, text);
         self.effects.extend(self.holds.let_all_go());
         self.holds.guard_ended(now.steady);
+    }
+
+    /// Lets those go on that have been held as long as they may.
+    pub(in crate::engine) fn end_holds_in_time(&mut self, now: Now) {
+        for (key, why, effect) in self.holds.end_in_time(now.steady) {
+            self.effects.push(effect);
+            self.report.count(|counters| counters.holds_timed_out += 1);
+            self.say_that_time_is_up(key, why);
+        }
+    }
+
+    pub(in crate::engine) fn say_that_time_is_up(&mut self, key: EventKey, why: TimeUp) {
+        let what = match why {
+            TimeUp::Limit => "held as long as it may be; the job goes on, its pre hooks too",
+            TimeUp::InVain => "none of its hooks could begin within 3 s; the job goes on, they run late",
+        };
+        self.report.say(Level::Warning, &format!("{key}: {what}"));
     }
 }

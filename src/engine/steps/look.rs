@@ -147,7 +147,7 @@ impl Engine {
         if !is_backlog {
             self.hold(now, job, kind, &mut look.events);
         }
-        self.turn.wants.pre_hooks |= tells_of_wait(job);
+        self.round.wants.pre_hooks |= tells_of_wait(job);
         self.keep(now, job, look, stamp);
     }
 

@@ -1,7 +1,6 @@
 //! Runs: begun when the journal has them, and what becomes of them.
 
 use crate::engine::Engine;
-use crate::engine::agenda::RETRY;
 use crate::engine::change::{Change, RunStart};
 use crate::engine::deliveries::Running;
 use crate::engine::effect::{Effect, NodeRun, ScriptRun};
@@ -10,6 +9,7 @@ use crate::engine::input::{Now, Script};
 use crate::engine::outcome::Outcome;
 use crate::engine::plan::Target;
 use crate::engine::report::Problem;
+use crate::engine::retry;
 
 impl Engine {
     /// Begins a run when the journal has it.
@@ -111,7 +111,7 @@ impl Engine {
             if is_idle && let Some(delivery) = self.deliveries.remove(seq) {
                 self.leave_to_another(now, seq, delivery);
             }
-        } else if !self.turn.is_stopping() && !self.runs_here(seq) {
+        } else if !self.life.is_stopping() && !self.runs_here(seq) {
             self.advance(now, seq);
         }
     }
@@ -127,7 +127,7 @@ impl Engine {
             return;
         };
         running.is_postponed = true;
-        if self.turn.is_stopping() || !self.place.is_master() {
+        if self.life.is_stopping() || !self.place.is_master() {
             self.take_back(seq, run);
             return self.go_on(now, seq);
         }
@@ -137,7 +137,7 @@ impl Engine {
     /// Something that scripts need is short.
     pub(in crate::engine) fn fall_short(&mut self, now: Now, problem: Problem, what: &str) {
         self.report.problem_once(problem, what, "trying again every second, nothing is lost");
-        self.deliveries.fall_short(now.steady + RETRY);
+        self.deliveries.fall_short(now.steady + retry::RUN);
     }
 
     /// Tries again what could not begin, which may be late by now.

@@ -71,8 +71,8 @@ impl Engine {
         // Jobs that left the queue, and jobs that came and were archived unseen.
         let missing: Vec<JobId> = self.jobs.not_listed(scan).chain(self.jobs.numbers().holes()).collect();
         missing.into_iter().for_each(|id| self.agenda.found(id, self.jobs.is_closed(id)));
-        self.turn.wants.pre_hooks = true;
-        self.turn.wants.nodes = true;
+        self.round.wants.pre_hooks = true;
+        self.round.wants.nodes = true;
     }
 
     /// Job numbers up to this one have been given out.
