@@ -13,6 +13,10 @@ use std::time::Duration;
 use super::retry;
 use crate::ganeti::job::JobId;
 
+/// How often a serial that is not there any more is looked for: it may have gone with its
+/// cluster.
+const SERIAL_TRIES: u32 = 60;
+
 /// Why a job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -82,6 +86,9 @@ pub struct Agenda {
     scans: u64,
     /// Hints were lost while the queue was being listed.
     scan_again: bool,
+    /// There was a serial, and there is none; when it is looked for again, and how often.
+    serial_at: Option<Duration>,
+    serial_tries: u32,
 }
 
 impl Agenda {
@@ -133,6 +140,24 @@ impl Agenda {
     /// Whether the queue cannot be watched, or cannot be listed, for now.
     pub fn is_failing(&self) -> bool {
         matches!(self.watch, Wish::After(_)) || matches!(self.scan, Wish::After(_))
+    }
+
+    /// The last job number, which was known before, cannot be read.
+    pub fn serial_is_missing(&mut self, steady: Duration) {
+        if self.serial_tries < SERIAL_TRIES {
+            self.serial_tries += 1;
+            self.serial_at = Some(steady + retry::LOOK);
+        }
+    }
+
+    /// The last job number is known.
+    pub fn serial_is_known(&mut self) {
+        (self.serial_at, self.serial_tries) = (None, 0);
+    }
+
+    /// Whether the last job number is to be read now.
+    pub fn wants_serial(&mut self, steady: Duration) -> bool {
+        self.serial_at.take_if(|time| *time <= steady).is_some()
     }
 
     /// Whether something has just happened to some job.
@@ -301,7 +326,7 @@ impl Agenda {
     /// When something is to be tried again.
     pub fn next_deadline(&self) -> Option<Duration> {
         let scan = self.scan.deadline().filter(|_| self.is_watched);
-        [self.watch.deadline(), scan, self.again_at].into_iter().flatten().min()
+        [self.watch.deadline(), scan, self.again_at, self.serial_at].into_iter().flatten().min()
     }
 }
 

@@ -142,7 +142,7 @@ impl Engine {
             Input::Watched(result) => self.watched(now, result),
             Input::Listed { scan, files } => self.listed(scan, files),
             Input::ScanEnded { scan, result } => self.scan_ended(now, scan, result),
-            Input::Serial(serial) => self.serial(serial),
+            Input::Serial(serial) => self.serial(now, serial),
             Input::Version { id, version } => self.version(now, id, version),
             Input::LargeRead { reading, id, version } => self.large_read(now, reading, id, version),
             Input::Recalled { id, received, told } => self.recalled(now, id, received, told),
@@ -185,12 +185,13 @@ impl Engine {
 
     /// When [`Input::Quiet`] is to be given even though nothing happened, by the steady clock.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let stalled = self.ledger.next_deadline();
-        let always = [stalled, self.life.next_deadline(), self.holds.next_deadline()];
-        let owners = [self.agenda.next_deadline(), self.deliveries.next_deadline()];
-        let others = owners.into_iter().chain([self.place.next_deadline(), self.holds.next_guard()]);
-        let stops = self.life.is_stopping();
-        always.into_iter().chain(others.filter(|_| !stops)).flatten().min()
+        let always = [self.ledger.next_deadline(), self.life.next_deadline(), self.holds.next_deadline()];
+        let looks = [self.agenda.next_deadline(), self.place.next_deadline(), self.holds.next_guard()];
+        let runs = [self.deliveries.next_deadline()];
+        let (stops, stalls) = (self.life.is_stopping(), self.ledger.is_stalled());
+        let looks = looks.into_iter().filter(|_| !stops);
+        let runs = runs.into_iter().filter(|_| !stops && !stalls);
+        always.into_iter().chain(looks).chain(runs).flatten().min()
     }
 
     /// The daemon may end.

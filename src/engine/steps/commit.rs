@@ -65,7 +65,7 @@ impl Engine {
     /// All that a later start must know.
     fn everything(&mut self, now: Now) -> Vec<Change> {
         let mut all = vec![Change::Numbers(self.jobs.numbers().all())];
-        all.extend(self.jobs.begun().map(Change::Begun));
+        all.extend(self.jobs.begun_for_good().map(Change::Begun));
         all.extend(self.jobs.tracker().iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
         let pending = self.deliveries.iter().map(|event| (EventState::Pending, event));
         let standby = self.deliveries.in_standby().map(|event| (EventState::Standby, event));

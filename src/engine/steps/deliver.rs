@@ -93,12 +93,13 @@ impl Engine {
         let Some(delivery) = self.deliveries.get_mut(seq).filter(|d| d.stage == Stage::Planning) else {
             return;
         };
+        // All nodes, whatever the settings say now: they may say something else when it goes on.
+        self.ledger.record(Change::Plan(seq, plan.view.clone()));
         if self.settings.hooks.nodes == Nodes::Master {
             plan.view.nodes.truncate(1);
             plan.targets.clear();
         }
         plan.targets.retain(|target| target.node != self.place.node());
-        self.ledger.record(Change::Plan(seq, plan.view.clone()));
         delivery.plan = Some(plan);
         if self.may_deliver() {
             self.prepare(seq);

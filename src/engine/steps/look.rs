@@ -11,7 +11,7 @@ use crate::engine::tracker::{Lateness, Look};
 use crate::engine::transitions::Progress;
 use crate::engine::{Engine, Role};
 use crate::ganeti::event::Event;
-use crate::ganeti::job::{Job, JobId, Liveness, ProcessRef, Status, Timestamp};
+use crate::ganeti::job::{Job, JobId, Liveness, Status, Timestamp};
 
 /// A larger job file, in bytes, is read by a thread of its own. One of this size takes
 /// about half a millisecond.
@@ -90,7 +90,7 @@ impl Engine {
         }
         self.report.vanished(id);
         if let Some(process) = process.filter(|_| !self.jobs.processes.has_dead(id)) {
-            self.meet(id, &process);
+            self.effects.extend(self.jobs.processes.meet(id, &process));
         }
     }
 
@@ -175,20 +175,11 @@ impl Engine {
         };
         if processes.is_dead(job.id, &process) {
             processes.is_judged(job.id);
-            return Liveness::Dead;
+            let is_ours = self.place.is_surely_master();
+            return if is_ours { Liveness::Dead } else { Liveness::Unknown };
         }
-        self.meet(job.id, &process);
+        self.effects.extend(processes.meet(job.id, &process));
         Liveness::Unknown
-    }
-
-    /// Has a process looked for. Who is master is asked first: a process that is not here is
-    /// dead only if the version that names it was written while this node was it.
-    fn meet(&mut self, id: JobId, process: &ProcessRef) {
-        let effects = self.jobs.processes.meet(id, process);
-        if effects.iter().any(|effect| matches!(effect, Effect::Find { .. })) {
-            self.effects.push(Effect::AskMaster);
-        }
-        self.effects.extend(effects);
     }
 
     /// Takes over the outcome of a look.
@@ -234,10 +225,11 @@ impl Engine {
             Presence::Alive => self.jobs.processes.is_alive(token),
             // The process writes its last version and then ends: what has been read may be
             // older. It is read again.
-            Presence::Dead if !self.place.is_surely_master() => drop(self.jobs.processes.not_found(token)),
             Presence::Dead => {
                 if let Some(id) = self.jobs.processes.ended(token) {
                     self.jobs.died_before(id);
+                    // Another node's process is not here; who is master may just have changed.
+                    self.effects.push(Effect::AskMaster);
                     self.agenda.ask_again(id, Cause::Hinted);
                     self.read(id);
                 }

@@ -6,6 +6,7 @@
 //! but not for ever: after so many looks what they brought is begun and written.
 
 use crate::engine::Engine;
+use crate::engine::change::Change;
 use crate::engine::effect::Effect;
 use crate::engine::input::Now;
 use crate::engine::life::LOOKS_BEFORE_READY;
@@ -131,6 +132,9 @@ impl Engine {
             // The hint that the master changed may be among what was missed.
             self.effects.extend([Effect::AskMaster, Effect::Scan { scan }]);
         }
+        if self.agenda.wants_serial(now.steady) {
+            self.effects.push(Effect::ReadSerial);
+        }
         self.agenda.take_up(now.steady);
         if !self.ledger.is_stalled() && self.deliveries.take_up(now.steady) {
             self.take_up_postponed();
@@ -148,12 +152,20 @@ impl Engine {
 
     fn rest(&mut self, now: Now) {
         if !self.jobs.is_pass_over() && self.agenda.is_through() {
-            self.jobs.pass_is_over();
+            self.end_pass();
         }
         self.get_ready();
         self.ask(now);
         self.look_at_scanned();
         self.prune(now);
+    }
+
+    /// Everything that was there has been looked at.
+    fn end_pass(&mut self) {
+        if let Some(begun) = self.jobs.end_pass() {
+            self.ledger.record(Change::Numbers(self.jobs.numbers().all()));
+            self.ledger.record(Change::Begun(begun));
+        }
     }
 
     fn ask(&mut self, now: Now) {

@@ -62,11 +62,9 @@ impl Engine {
         self.report.count(|counters| counters.scans += 1);
         self.agenda.scan_ended();
         if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
-            let numbers = self.jobs.begin(serial, self.agenda.found_and_asked());
-            self.ledger.record(Change::Numbers(numbers));
-            self.ledger.record(Change::Begun(self.jobs.begun().unwrap_or(now.time)));
+            self.jobs.begin(serial, self.agenda.found_and_asked());
         } else {
-            self.serial(serial);
+            self.serial(now, serial);
         }
         // Jobs that left the queue, and jobs that came and were archived unseen.
         let missing: Vec<JobId> = self.jobs.not_listed(scan).chain(self.jobs.numbers().holes()).collect();
@@ -76,8 +74,14 @@ impl Engine {
     }
 
     /// Job numbers up to this one have been given out.
-    pub(in crate::engine) fn serial(&mut self, serial: Option<i64>) {
-        let Some(serial) = serial else { return };
+    pub(in crate::engine) fn serial(&mut self, now: Now, serial: Option<i64>) {
+        let Some(serial) = serial else {
+            if self.jobs.numbers().highest() > 0 {
+                self.agenda.serial_is_missing(now.steady);
+            }
+            return;
+        };
+        self.agenda.serial_is_known();
         let (changes, again) = self.jobs.serial(serial);
         self.record_numbers(changes);
         if again {
