@@ -118,6 +118,7 @@ impl Engine {
     fn keep_watch(&mut self, now: Now) {
         if self.life.start() {
             self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::LookForPreHooks]);
+            self.effects.push(Effect::LoadKernelStop);
         }
         if self.place.wants_to_ask(now.steady) {
             self.effects.push(Effect::AskMaster);
