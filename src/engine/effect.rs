@@ -75,6 +75,10 @@ pub enum Effect {
     /// Find out whether the kernel can stop processes in the rename. Brings
     /// `Input::KernelStop`.
     LoadKernelStop,
+    /// Have ready in the kernel what arming takes: a job is about to begin.
+    Attach,
+    /// Nobody is armed, and has not been for a while: take it away.
+    Detach,
     /// From now on the kernel is to stop this process in the rename by which it publishes the
     /// next version of its job. If it was stopped so by an earlier arming, it goes on. Brings
     /// `Input::Armed`.

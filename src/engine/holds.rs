@@ -22,6 +22,10 @@ pub const LATE_LIMIT: Duration = Duration::from_secs(3);
 /// How long a process stands still for hooks that have not begun.
 pub const VAIN_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long what stops processes stays in the kernel when nobody is armed: a job whose file has
+/// just come may be armed within milliseconds.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// A job process that stands still, or was told to.
 #[derive(Clone, Copy, Debug)]
 pub struct Hold {
@@ -82,6 +86,10 @@ pub struct Holds {
     exactness: Exactness,
     /// The kernel stops these in their next rename, or has done so.
     armed: BTreeMap<JobId, Token>,
+    /// What arming takes is ready in the kernel.
+    is_attached: bool,
+    /// Nobody is armed; when that is taken away.
+    detach_at: Option<Duration>,
     guard: Guard,
     guard_started: Duration,
     /// A guard has ended soon after it was started.
@@ -113,13 +121,42 @@ impl Holds {
 
     /// Has a process armed that may soon begin an opcode, anew if it was, so that it goes on if
     /// it was stopped.
-    pub fn arm(&mut self, job: JobId, token: Token) -> Option<Effect> {
+    pub fn arm(&mut self, job: JobId, token: Token) -> Vec<Effect> {
         let can = matches!(self.exactness, Exactness::Exact(_)) && self.guard == Guard::Alive;
         if !can || self.held.contains_key(&job) {
+            return Vec::new();
+        }
+        self.is_attached = true;
+        // Another process may have run the job before.
+        let other = self.armed.insert(job, token).filter(|other| *other != token);
+        let disarm = other.map(|token| Effect::Disarm { token, job });
+        disarm.into_iter().chain([Effect::Arm { token, job }]).collect()
+    }
+
+    /// Has ready what arming takes: a job is about to begin.
+    pub fn attach(&mut self) -> Option<Effect> {
+        let wanted = matches!(self.exactness, Exactness::Exact(_)) && !self.is_attached;
+        self.is_attached |= wanted;
+        self.detach_at = None;
+        wanted.then_some(Effect::Attach)
+    }
+
+    /// Has it taken away when nobody has been armed for a while.
+    pub fn detach(&mut self, steady: Duration) -> Option<Effect> {
+        if !self.armed.is_empty() || !self.is_attached {
+            self.detach_at = None;
             return None;
         }
-        self.armed.insert(job, token);
-        Some(Effect::Arm { token, job })
+        let due = *self.detach_at.get_or_insert(steady + LINGER) <= steady;
+        if due {
+            (self.is_attached, self.detach_at) = (false, None);
+        }
+        due.then_some(Effect::Detach)
+    }
+
+    /// When it is taken away.
+    pub fn next_detach(&self) -> Option<Duration> {
+        self.detach_at
     }
 
     /// The process could not be armed.
@@ -327,16 +364,20 @@ mod tests {
     #[test]
     fn who_is_armed_is_so_until_it_stands_still_or_is_let_be() {
         let mut holds = Holds::default();
-        assert_eq!(holds.arm(key().job, TOKEN), None, "the kernel does not");
+        assert!(holds.arm(key().job, TOKEN).is_empty(), "the kernel does not");
         holds.exactness_is(Exactness::Exact("fentry".to_owned()));
-        assert_eq!(holds.arm(key().job, TOKEN), None, "nobody would let it go should we die");
+        assert!(holds.arm(key().job, TOKEN).is_empty(), "nobody would let it go should we die");
         let _ = holds.want_guard(SECOND);
         holds.guard_is(true, SECOND);
         let job = key().job;
-        assert_eq!(holds.arm(job, TOKEN), Some(Effect::Arm { token: TOKEN, job }));
-        assert_eq!(holds.arm(job, TOKEN), Some(Effect::Arm { token: TOKEN, job }), "it goes on");
+        assert_eq!(holds.arm(job, TOKEN), [Effect::Arm { token: TOKEN, job }]);
+        assert_eq!(holds.arm(job, TOKEN), [Effect::Arm { token: TOKEN, job }], "it goes on");
+        let other = Token(9);
+        let both = [Effect::Disarm { token: TOKEN, job }, Effect::Arm { token: other, job }];
+        assert_eq!(holds.arm(job, other), both);
+        let _ = holds.arm(job, TOKEN);
         let _ = holds.stop(key(), TOKEN, SECOND, SECOND);
-        assert!(!holds.is_armed(job) && holds.arm(job, TOKEN).is_none());
+        assert!(!holds.is_armed(job) && holds.arm(job, TOKEN).is_empty());
         let _ = holds.let_go(job);
         let _ = holds.arm(job, TOKEN);
         assert_eq!(holds.let_all_go(), [Effect::Disarm { token: TOKEN, job }]);

@@ -61,9 +61,13 @@ impl Engine {
         // What is not looked at promptly must not be stopped.
         let is_prompt = kind == Kind::Queued && self.agenda.is_watching() && !self.ledger.is_stalled();
         let token = self.jobs.processes.of(job.id).filter(|_| may_begin && is_prompt);
-        let armed = token.and_then(|token| self.holds.arm(job.id, token));
-        let effect = armed.or_else(|| self.holds.disarm(job.id));
-        self.effects.extend(effect);
+        if may_begin && is_prompt && token.is_none() {
+            self.effects.extend(self.holds.attach());
+        }
+        match token.map(|token| self.holds.arm(job.id, token)) {
+            Some(effects) if !effects.is_empty() => self.effects.extend(effects),
+            _ => self.effects.extend(self.holds.disarm(job.id)),
+        }
     }
 
     /// Whether the kernel stops processes in the rename.

@@ -126,6 +126,7 @@ impl Engine {
         if self.holds_jobs() {
             self.effects.extend(self.holds.want_guard(now.steady));
         }
+        self.effects.extend(self.holds.detach(now.steady));
         if self.agenda.wants_watch(now.steady) {
             self.effects.push(Effect::Watch);
         }
