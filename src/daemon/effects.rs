@@ -60,7 +60,7 @@ impl Daemon {
                 Input::Found { token, presence: processes.find(token, process) }
             }
             Effect::Stop { token, job, limit } => {
-                Input::Stopped { token, result: processes.stop(token, job, limit) }
+                Input::Stopped { token, job, result: processes.stop(token, job, limit) }
             }
             Effect::Arm { token, job } => Input::Armed { token, result: processes.arm(token, job) },
             Effect::Start(ScriptRun { run, seq, while_stopped: Some(token), .. })

@@ -18,12 +18,23 @@ use crate::ganeti::job::JobId;
 const SERIAL_TRIES: u32 = 60;
 
 /// Why a job is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// Something has just happened to it.
     Hinted,
     /// It was found.
     Scanned,
+}
+
+/// Which of the jobs that a scan has found come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// It may bring events.
+    News,
+    /// It is known to be closed.
+    Closed,
+    /// It was looked for before, and was nowhere.
+    Missing,
 }
 
 /// Something that is wanted once, and tried again when it failed.
@@ -61,6 +72,9 @@ impl Wish {
 #[derive(Clone, Copy, Debug)]
 struct LargeReading {
     number: u64,
+    id: JobId,
+    /// What it tells is still wanted.
+    is_wanted: bool,
     /// The file has changed since it was asked for.
     overtaken: bool,
 }
@@ -71,14 +85,17 @@ pub struct Agenda {
     /// The oldest hint first, each job once.
     hinted: VecDeque<JobId>,
     is_hinted: BTreeSet<JobId>,
-    /// What a scan has found, and whether it is known to be closed.
-    scanned: BTreeSet<(bool, JobId)>,
+    /// What a scan has found.
+    scanned: BTreeSet<(Rank, JobId)>,
     /// Jobs that could not be read or judged for want of something that may come back.
     again: BTreeSet<JobId>,
     again_at: Option<Duration>,
     /// Why the readings were asked for that have not been answered.
     asked: BTreeMap<JobId, Cause>,
-    large: BTreeMap<JobId, LargeReading>,
+    /// Large files that are to be read, one after the other.
+    large: BTreeSet<(Cause, JobId)>,
+    /// The one that is being read.
+    reading: Option<LargeReading>,
     readings: u64,
     watch: Wish,
     is_watched: bool,
@@ -103,22 +120,23 @@ impl Agenda {
             self.hinted.push_back(id);
         }
         self.unscan(id);
-        if let Some(reading) = self.large.get_mut(&id) {
+        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.id == id) {
             reading.overtaken = true;
         }
     }
 
-    /// This job was found. One that is known to be closed can wait.
-    pub fn found(&mut self, id: JobId, is_closed: bool) {
+    /// This job was found.
+    pub fn found(&mut self, id: JobId, rank: Rank) {
         if !self.is_hinted.contains(&id) {
             self.unscan(id);
-            self.scanned.insert((is_closed, id));
+            self.scanned.insert((rank, id));
         }
     }
 
     fn unscan(&mut self, id: JobId) {
-        self.scanned.remove(&(false, id));
-        self.scanned.remove(&(true, id));
+        for rank in [Rank::News, Rank::Closed, Rank::Missing] {
+            self.scanned.remove(&(rank, id));
+        }
     }
 
     /// The job is to be looked at again after a while.
@@ -132,7 +150,7 @@ impl Agenda {
         if self.again_at.is_some_and(|time| time <= steady) {
             self.again_at = None;
             for id in std::mem::take(&mut self.again) {
-                self.found(id, false);
+                self.found(id, Rank::News);
             }
         }
     }
@@ -140,6 +158,11 @@ impl Agenda {
     /// Whether the queue cannot be watched, or cannot be listed, for now.
     pub fn is_failing(&self) -> bool {
         matches!(self.watch, Wish::After(_)) || matches!(self.scan, Wish::After(_))
+    }
+
+    /// Jobs that could not be read or judged, and are tried again.
+    pub fn failing(&self) -> impl Iterator<Item = JobId> {
+        self.again.iter().copied()
     }
 
     /// The last job number, which was known before, cannot be read.
@@ -150,9 +173,10 @@ impl Agenda {
         }
     }
 
-    /// The last job number is known.
-    pub fn serial_is_known(&mut self) {
-        (self.serial_at, self.serial_tries) = (None, 0);
+    /// The last job number is known. Returns whether it was missing before.
+    pub fn serial_is_known(&mut self) -> bool {
+        self.serial_at = None;
+        std::mem::take(&mut self.serial_tries) > 0
     }
 
     /// Whether the last job number is to be read now.
@@ -200,40 +224,58 @@ impl Agenda {
         self.asked.remove(&id).unwrap_or(Cause::Scanned)
     }
 
-    /// Nothing is wanted of any job any more but what happens from now on.
+    /// Nothing is wanted of this job any more but what happens from now on.
     pub fn forget(&mut self, id: JobId) {
         self.again.remove(&id);
-        self.large.remove(&id);
+        self.is_small(id);
     }
 
-    /// Has a large file read, after the reading that is under way if there is one. Returns
-    /// the reading's number; the cause is that of the reading that found it large.
-    pub fn read_large(&mut self, id: JobId, cause: Cause) -> Option<u64> {
+    /// Has a large file read, after the one that is being read. Returns what is to be read now;
+    /// the cause is that of the reading that found it large.
+    pub fn read_large(&mut self, id: JobId, cause: Cause) -> Option<(u64, JobId)> {
         self.asked.insert(id, cause);
-        if let Some(reading) = self.large.get_mut(&id) {
-            reading.overtaken = true;
+        match &mut self.reading {
+            Some(reading) if reading.id == id && reading.is_wanted => reading.overtaken = true,
+            _ => {
+                self.large.remove(&(Cause::Scanned, id));
+                self.large.insert((cause, id));
+            }
+        }
+        self.next_large()
+    }
+
+    /// The next large file to be read, if none is: those that something has just happened to
+    /// come first.
+    fn next_large(&mut self) -> Option<(u64, JobId)> {
+        if self.reading.is_some() {
             return None;
         }
+        let (_, id) = self.large.pop_first()?;
         self.readings += 1;
-        self.large.insert(id, LargeReading { number: self.readings, overtaken: false });
-        Some(self.readings)
+        let number = self.readings;
+        self.reading = Some(LargeReading { number, id, overtaken: false, is_wanted: true });
+        Some((number, id))
     }
 
     /// The file has been read in another way: what a reading of it tells is not wanted.
     pub fn is_small(&mut self, id: JobId) {
-        self.large.remove(&id);
+        self.large.remove(&(Cause::Hinted, id));
+        self.large.remove(&(Cause::Scanned, id));
+        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.id == id) {
+            reading.is_wanted = false;
+        }
     }
 
-    /// A large file has been read. Whether it has changed since that was asked for; `None`
-    /// when it is not wanted any more. One that has changed is read again.
-    pub fn large_read(&mut self, reading: u64, id: JobId) -> Option<bool> {
-        self.large.get(&id).filter(|under_way| under_way.number == reading)?;
-        let overtaken = self.large.remove(&id).is_some_and(|reading| reading.overtaken);
-        let overtaken = overtaken || self.is_hinted.contains(&id);
-        if overtaken {
+    /// A large file has been read. Whether it has changed since that was asked for, `None` when
+    /// it is not wanted any more; and what is to be read next. One that has changed is looked at
+    /// again.
+    pub fn large_read(&mut self, reading: u64, id: JobId) -> (Option<bool>, Option<(u64, JobId)>) {
+        let Some(read) = self.reading.take_if(|read| read.number == reading) else { return (None, None) };
+        let overtaken = read.overtaken || self.is_hinted.contains(&id);
+        if read.is_wanted && overtaken {
             self.hint(id);
         }
-        Some(overtaken)
+        (read.is_wanted.then_some(overtaken), self.next_large())
     }
 
     /// Whether directories are to be watched now.
@@ -326,6 +368,7 @@ impl Agenda {
             && self.scanned.is_empty()
             && self.asked.is_empty()
             && self.large.is_empty()
+            && self.reading.is_none()
     }
 
     /// When something is to be tried again.
@@ -348,13 +391,14 @@ mod tests {
     #[test]
     fn hints_come_in_their_order_then_what_was_found_and_what_is_closed_last() {
         let mut agenda = Agenda::new();
-        [300, 5, 7].into_iter().for_each(|n| agenda.found(id(n), false));
-        agenda.found(id(1), true);
+        agenda.found(id(2), Rank::Missing);
+        [300, 5, 7].into_iter().for_each(|n| agenda.found(id(n), Rank::News));
+        agenda.found(id(1), Rank::Closed);
         [9, 7, 9].into_iter().for_each(|n| agenda.hint(id(n)));
         let hinted: Vec<_> = std::iter::from_fn(|| agenda.next_hinted()).collect();
         assert_eq!(hinted, [id(9), id(7)]);
         let scanned: Vec<_> = std::iter::from_fn(|| agenda.next_scanned()).collect();
-        assert_eq!(scanned, [5, 300, 1].map(id));
+        assert_eq!(scanned, [5, 300, 1, 2].map(id));
         assert_eq!([9, 300].map(|n| agenda.answered(id(n))), [Cause::Hinted, Cause::Scanned]);
     }
 
@@ -389,12 +433,23 @@ mod tests {
     #[test]
     fn a_large_file_that_changes_while_it_is_read_is_read_again() {
         let mut agenda = Agenda::new();
-        let reading = agenda.read_large(id(1), Cause::Hinted).unwrap();
+        let (reading, _) = agenda.read_large(id(1), Cause::Hinted).unwrap();
         agenda.hint(id(1));
         assert_eq!(agenda.next_hinted(), Some(id(1)));
         assert_eq!(agenda.read_large(id(1), Cause::Hinted), None, "one at a time");
-        assert_eq!(agenda.large_read(reading, id(1)), Some(true));
+        assert_eq!(agenda.large_read(reading, id(1)), (Some(true), None));
         assert_eq!(agenda.next_hinted(), Some(id(1)));
-        assert_eq!(agenda.large_read(reading, id(1)), None, "it is not wanted twice");
+        assert_eq!(agenda.large_read(reading, id(1)), (None, None), "it is not wanted twice");
+    }
+
+    #[test]
+    fn large_files_are_read_one_at_a_time_and_those_that_change_first() {
+        let mut agenda = Agenda::new();
+        let (first, _) = agenda.read_large(id(1), Cause::Scanned).unwrap();
+        assert_eq!(agenda.read_large(id(2), Cause::Scanned), None);
+        assert_eq!(agenda.read_large(id(3), Cause::Hinted), None);
+        agenda.is_small(id(1));
+        let (wanted, next) = agenda.large_read(first, id(1));
+        assert_eq!((wanted, next.unwrap().1), (None, id(3)));
     }
 }

@@ -73,6 +73,8 @@ pub enum Change {
     Numbers(NumbersChange),
     /// What had ended by this time is history.
     Begun(Timestamp),
+    /// The same of a first look that is not over.
+    FirstLook(Timestamp),
     /// Forget events before this time, at most so many.
     Prune(Timestamp, u32),
 }
@@ -99,6 +101,8 @@ pub struct Undelivered {
 pub struct Remembered {
     /// What had ended by then is history; `None` before the first start is over.
     pub begun: Option<Timestamp>,
+    /// When the first look was begun that was not over.
+    pub first_look: Option<Timestamp>,
     /// The jobs in the queue.
     pub jobs: Vec<(JobId, Tracked)>,
     /// The job numbers accounted for.

@@ -75,6 +75,12 @@ pub struct Delivery {
     pub event: Event,
     /// When it was noticed.
     pub noticed: Notice,
+    /// It was there before the daemon was, or before this node was master: what has just
+    /// happened comes before it.
+    pub is_old: bool,
+    /// It was this node's to deliver when another became master: nobody else knows of it for
+    /// certain.
+    pub is_owed: bool,
     /// Its runs so far, in an earlier life too.
     pub earlier: Earlier,
     /// What it was given in an earlier life.
@@ -99,6 +105,8 @@ impl Delivery {
         Self {
             event,
             noticed,
+            is_old: false,
+            is_owed: false,
             earlier: Earlier::new(),
             given: None,
             stage: Stage::Waiting,
@@ -119,7 +127,8 @@ impl Delivery {
     /// The same from the start, as far as it has not ended.
     pub fn anew(self) -> Self {
         let given = self.view().cloned();
-        Self { earlier: self.earlier, given, ..Self::new(self.event, self.noticed) }
+        let Self { is_old, is_owed, earlier, .. } = self;
+        Self { is_old, is_owed, earlier, given, ..Self::new(self.event, self.noticed) }
     }
 
     /// The attempt that the next run of a script is; `None` when it need not run again.
@@ -136,6 +145,12 @@ impl Delivery {
         self.earlier.insert((run.node.clone(), run.script.clone()), (run.attempt, ended));
     }
 
+    /// Whether a run of it has ended, or is under way.
+    pub fn has_run(&self) -> bool {
+        let is_under_way = |run: &Running| !run.is_postponed;
+        self.earlier.values().any(|(_, ended)| *ended) || self.running.values().any(is_under_way)
+    }
+
     /// What it is given, if that is known.
     pub fn view(&self) -> Option<&View> {
         self.plan.as_ref().map(|plan| &plan.view).or(self.given.as_ref())
@@ -148,6 +163,11 @@ impl Delivery {
             && self.running.is_empty()
             && !self.interrupted
             && self.plan.as_ref().is_none_or(|plan| plan.targets.is_empty())
+    }
+
+    /// Whether it is another node's for good.
+    fn is_over_for(&self, steady: Duration, window: Duration) -> bool {
+        !self.is_owed && self.noticed.elapsed(steady) > window
     }
 
     /// Whether it takes a slot: it is being prepared, or a script of it runs on this node.
@@ -163,7 +183,7 @@ pub struct Deliveries {
     events: BTreeMap<i64, Delivery>,
     /// For each job its undelivered events. Only the first may begin.
     queues: BTreeMap<JobId, BTreeSet<i64>>,
-    /// Events that may begin: the first of their jobs, not begun; what is late comes last.
+    /// Events that may begin: the first of their jobs, not begun; what is old comes last.
     ready: BTreeSet<(bool, i64)>,
     /// Events that have begun.
     begun: BTreeSet<i64>,
@@ -186,14 +206,14 @@ impl Deliveries {
     fn settle(&mut self, job: JobId) {
         let Some(queue) = self.queues.get(&job) else { return };
         for seq in queue.iter().take(2) {
-            let late = self.events.get(seq).is_some_and(|delivery| delivery.event.late);
-            self.ready.remove(&(late, *seq));
+            let old = self.events.get(seq).is_some_and(|delivery| delivery.is_old);
+            self.ready.remove(&(old, *seq));
         }
         if queue.is_disjoint(&self.begun)
             && let Some(first) = queue.first()
             && let Some(delivery) = self.events.get(first)
         {
-            self.ready.insert((delivery.event.late, *first));
+            self.ready.insert((delivery.is_old, *first));
         }
     }
 
@@ -202,38 +222,39 @@ impl Deliveries {
     pub fn begin(&mut self, held: impl IntoIterator<Item = JobId>, slots: Slots) -> Option<i64> {
         let firsts = held.into_iter().filter_map(|job| self.queues.get(&job)?.first());
         let entry = |seq: &i64| {
-            [false, true].map(|late| (late, *seq)).into_iter().find(|entry| self.ready.contains(entry))
+            [false, true].map(|old| (old, *seq)).into_iter().find(|entry| self.ready.contains(entry))
         };
         let urgent = firsts.filter_map(entry).min();
         let next = || match slots {
             Slots::None => None,
-            Slots::ForLive => self.ready.first().filter(|(late, _)| !late).copied(),
+            Slots::ForLive => self.ready.first().filter(|(old, _)| !old).copied(),
             Slots::ForAll => self.ready.first().copied(),
         };
-        let (late, seq) = urgent.or_else(next)?;
-        self.ready.remove(&(late, seq));
+        let (old, seq) = urgent.or_else(next)?;
+        self.ready.remove(&(old, seq));
         self.begun.insert(seq);
         Some(seq)
     }
 
     /// Whether some event may begin, given these slots.
     pub fn may_begin(&self, held: impl IntoIterator<Item = JobId>, slots: Slots) -> bool {
-        let is_ready = |seq: &i64| [false, true].iter().any(|late| self.ready.contains(&(*late, *seq)));
+        let is_ready = |seq: &i64| [false, true].iter().any(|old| self.ready.contains(&(*old, *seq)));
         let urgent = || {
             held.into_iter().any(|job| self.queues.get(&job).and_then(BTreeSet::first).is_some_and(is_ready))
         };
         match slots {
             Slots::ForAll if !self.ready.is_empty() => true,
-            Slots::ForLive if self.ready.first().is_some_and(|(late, _)| !late) => true,
+            Slots::ForLive if self.ready.first().is_some_and(|(old, _)| !old) => true,
             _ => !self.ready.is_empty() && urgent(),
         }
     }
 
     /// The slots that are left of so many.
     pub fn slots(&self, workers: usize, node: &str) -> Slots {
-        let taken =
-            self.begun.iter().filter(|seq| self.events.get(seq).is_some_and(|d| d.takes_slot(node))).count();
-        Slots::left(workers, taken)
+        let begun = || self.begun.iter().filter_map(|seq| self.events.get(seq));
+        let taken = begun().filter(|delivery| delivery.takes_slot(node)).count();
+        let waiting = begun().count() - taken;
+        Slots::left(workers, taken, waiting)
     }
 
     /// What was taken could not begin yet; it may again.
@@ -269,9 +290,6 @@ impl Deliveries {
             return false;
         };
         delivery.event.late = true;
-        if self.ready.remove(&(false, seq)) {
-            self.ready.insert((true, seq));
-        }
         true
     }
 
@@ -290,11 +308,11 @@ impl Deliveries {
         self.events.iter().map(|(seq, delivery)| (*seq, delivery))
     }
 
-    /// Whether another event of the job could begin soon: nothing is late of what is before it,
+    /// Whether another event of the job could begin soon: nothing is old of what is before it,
     /// and no more than so many events.
     pub fn may_follow_soon(&self, job: JobId, most: usize) -> bool {
         let Some(queue) = self.queues.get(&job) else { return true };
-        queue.len() <= most && queue.iter().all(|seq| self.events.get(seq).is_some_and(|d| !d.event.late))
+        queue.len() <= most && queue.iter().all(|seq| self.events.get(seq).is_some_and(|d| !d.is_old))
     }
 
     /// The number of an event.
@@ -313,6 +331,19 @@ impl Deliveries {
             })
         };
         self.begun.iter().copied().filter(is_idle).collect()
+    }
+
+    /// This node is called otherwise now: what ran here ran here.
+    pub fn rename_node(&mut self, old: &str, new: &str) {
+        for delivery in self.events.values_mut().chain(self.standby.values_mut()) {
+            let earlier = std::mem::take(&mut delivery.earlier).into_iter();
+            delivery.earlier = earlier
+                .map(|((node, script), run)| ((if node == old { new.to_owned() } else { node }, script), run))
+                .collect();
+            for run in delivery.running.values_mut().filter(|run| run.start.node == old) {
+                run.start.node = new.to_owned();
+            }
+        }
     }
 
     /// How many events are undelivered.
@@ -370,7 +401,9 @@ impl Deliveries {
 
     /// Keeps an event for the case that this node becomes master within the window.
     pub fn stand_by(&mut self, seq: i64, delivery: Delivery, steady: Duration, window: Duration) {
-        self.standby.retain(|_, delivery| delivery.noticed.elapsed(steady) <= window);
+        while self.standby.first_key_value().is_some_and(|(_, first)| first.is_over_for(steady, window)) {
+            self.standby.pop_first();
+        }
         self.standby.insert(seq, delivery);
     }
 
@@ -385,7 +418,7 @@ impl Deliveries {
     /// for good.
     pub fn take_over(&mut self, steady: Duration, window: Duration) -> Vec<(i64, Delivery)> {
         let standby = std::mem::take(&mut self.standby).into_iter();
-        standby.filter(|(_, delivery)| delivery.noticed.elapsed(steady) <= window).collect()
+        standby.filter(|(_, delivery)| !delivery.is_over_for(steady, window)).collect()
     }
 
     /// The events in standby, by number.

@@ -275,6 +275,13 @@ impl Holds {
         }
     }
 
+    /// No hook of this event has begun after all.
+    pub fn have_not_begun(&mut self, key: EventKey) {
+        if let Some(hold) = self.held.get_mut(&key.job).filter(|hold| hold.key == key) {
+            hold.has_begun = false;
+        }
+    }
+
     /// The jobs that stand still.
     pub fn jobs(&self) -> impl Iterator<Item = JobId> {
         self.held.keys().copied()

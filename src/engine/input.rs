@@ -88,6 +88,8 @@ pub enum Input<'a> {
     Stopped {
         /// The process.
         token: Token,
+        /// Its job.
+        job: JobId,
         /// Where it was.
         result: Result<Landing, String>,
     },
@@ -246,6 +248,8 @@ impl Landing {
 pub struct Written {
     /// There is more that `Change::Prune` would forget.
     pub more_to_prune: bool,
+    /// When the last of the events was noticed that were forgotten.
+    pub forgotten: Option<Timestamp>,
 }
 
 /// Why nothing was written.

@@ -6,9 +6,9 @@
 //! late and nothing is held for it. The job numbers that had been given out by then bound it: a
 //! job with a higher number is a new one, however much is still to be looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::agenda::Cause;
+use super::agenda::{Cause, Rank};
 use super::input::Stamp;
 use super::numbers::{Numbers, NumbersChange, WIDEST_GAP};
 use super::processes::Processes;
@@ -63,6 +63,8 @@ struct Pass {
     bound: Option<i64>,
     /// Nothing was ever told before: jobs that had ended are history.
     is_first_ever: bool,
+    /// An earlier daemon began that, and did not come to its end.
+    is_resumed: bool,
     /// When the watch stood.
     since: Timestamp,
 }
@@ -82,6 +84,10 @@ pub struct Jobs {
     recalled: BTreeMap<JobId, (Timestamp, Option<Progress>)>,
     sights: BTreeMap<JobId, Sight>,
     pass: Pass,
+    /// Numbers that were given out and that no job was found with.
+    missing: BTreeSet<JobId>,
+    /// Jobs that could not be looked at in the last pass.
+    unjudged: BTreeSet<JobId>,
     /// Jobs that have vanished, and have not been seen since then, are forgotten.
     expiry: Option<Timestamp>,
     /// The processes that run them.
@@ -94,12 +100,19 @@ impl Jobs {
         jobs: Vec<(JobId, Tracked)>,
         numbers: Numbers,
         begun: Option<Timestamp>,
+        first_look: Option<Timestamp>,
         history_since: Option<Timestamp>,
         highest_told: i64,
     ) -> Self {
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
-        let pass = Pass { number: 1, is_first_ever: begun.is_none(), ..Pass::default() };
+        let pass = Pass {
+            number: 1,
+            is_first_ever: begun.is_none(),
+            is_resumed: begun.is_none() && first_look.is_some(),
+            since: first_look.unwrap_or_default(),
+            ..Pass::default()
+        };
         Self {
             tracker,
             numbers,
@@ -109,6 +122,8 @@ impl Jobs {
             recalled: BTreeMap::new(),
             sights: BTreeMap::new(),
             pass,
+            missing: BTreeSet::new(),
+            unjudged: BTreeSet::new(),
             expiry: None,
             processes: Processes::default(),
         }
@@ -161,12 +176,16 @@ impl Jobs {
     pub fn begin_pass(&mut self, now: Timestamp) {
         let first_ever = self.is_first_ever();
         let number = self.pass.number + 1;
-        self.pass = Pass { number, is_over: false, bound: None, is_first_ever: first_ever, since: now };
+        let Pass { is_resumed, since, .. } = self.pass;
+        let since = if first_ever { since } else { now };
+        self.pass =
+            Pass { number, is_over: false, bound: None, is_first_ever: first_ever, is_resumed, since };
     }
 
     /// Everything that was there has been looked at. Returns when it was there, if that was the
     /// first time ever.
-    pub fn end_pass(&mut self) -> Option<Timestamp> {
+    pub fn end_pass(&mut self, unjudged: impl Iterator<Item = JobId>) -> Option<Timestamp> {
+        self.unjudged = unjudged.filter(|id| self.is_backlog(*id)).collect();
         let first = self.is_first_ever();
         self.pass.is_over = true;
         self.begun.filter(|_| first)
@@ -175,7 +194,8 @@ impl Jobs {
     /// Whether what a look at this job brings to light happened before.
     pub fn is_backlog(&self, id: JobId) -> bool {
         let looked_at = || self.sights.get(&id).is_some_and(|sight| sight.pass == self.pass.number);
-        !self.pass.is_over && id.get() <= self.pass.bound.unwrap_or(i64::MAX) && !looked_at()
+        let is_of_pass = !self.pass.is_over && id.get() <= self.pass.bound.unwrap_or(i64::MAX);
+        is_of_pass && !looked_at() || self.unjudged.contains(&id)
     }
 
     /// Whether the archive is to be looked at for a job that is not in the queue.
@@ -233,9 +253,33 @@ impl Jobs {
         self.tracker.iter().map(|(id, _)| id).filter(move |id| !listed(id))
     }
 
-    /// Whether the job is known to be closed.
-    pub fn is_closed(&self, id: JobId) -> bool {
+    fn is_closed(&self, id: JobId) -> bool {
         self.tracker.get(id).is_some_and(|tracked| !tracked.is_open())
+    }
+
+    /// When a job is looked at that a scan has found.
+    pub fn rank(&self, id: JobId) -> Rank {
+        match self.tracker.get(id) {
+            Some(tracked) if tracked.is_open() => Rank::News,
+            Some(_) => Rank::Closed,
+            None if self.missing.contains(&id) => Rank::Missing,
+            None => Rank::News,
+        }
+    }
+
+    /// The job was looked for, and is neither in the queue nor in the archive.
+    pub fn is_nowhere(&mut self, id: JobId) {
+        if self.tracker.get(id).is_none() {
+            self.forget(id);
+            if !self.numbers.contains(id) {
+                self.missing.insert(id);
+            }
+        }
+    }
+
+    /// Whether this is another job than the one that was known by its number.
+    pub fn is_another(&self, job: &Job<'_>) -> bool {
+        self.tracker.known(job).is_none() && self.numbers.contains(job.id) && self.begun_for_good().is_some()
     }
 
     /// An event of the job is told.
@@ -264,7 +308,7 @@ impl Jobs {
         let begun = self.begun.unwrap_or(self.pass.since);
         if self.is_first_ever() && self.is_backlog(job.id) {
             // Whatever its times say: it has not changed since before the watch stood.
-            let unchanged = cause == Cause::Scanned;
+            let unchanged = cause == Cause::Scanned && !self.pass.is_resumed;
             let known = if unchanged { transitions::adopt(job) } else { transitions::as_of(job, begun) };
             return Start::At(known);
         }
@@ -296,6 +340,8 @@ impl Jobs {
     /// Takes over the outcome of a look. Returns a change of the numbers.
     pub fn keep(&mut self, job: &Job<'_>, tracked: Tracked, stamp: Option<Stamp>) -> Option<NumbersChange> {
         self.recalled.remove(&job.id);
+        self.missing.remove(&job.id);
+        self.unjudged.remove(&job.id);
         let listed = self.sights.get(&job.id).map_or(0, |sight| sight.listed);
         let next = tracked.progress.next;
         let open = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open());

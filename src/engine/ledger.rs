@@ -94,6 +94,11 @@ impl Ledger {
         }
     }
 
+    /// Whether something begins when what there is has been written.
+    pub fn has_begun(&self) -> bool {
+        !self.gated.is_empty()
+    }
+
     /// Whether something is to be written, or to be done.
     pub fn has_changes(&self) -> bool {
         !self.changes.is_empty() || !self.gated.is_empty()

@@ -103,12 +103,12 @@ pub struct Engine {
 impl Engine {
     /// An engine that goes on from what an earlier one left.
     pub fn new(settings: Settings, node: String, remembered: Remembered, now: Now) -> Self {
-        let Remembered { begun, jobs, numbers, undelivered, standby, .. } = remembered;
+        let Remembered { begun, first_look, jobs, numbers, undelivered, standby, .. } = remembered;
         let (history_since, highest_job) = (remembered.history_since, remembered.highest_job);
         let queue_dir = settings.paths.queue_dir.display().to_string();
         let mut engine = Self {
             agenda: Agenda::new(),
-            jobs: Jobs::new(jobs, numbers, begun, history_since, highest_job),
+            jobs: Jobs::new(jobs, numbers, begun, first_look, history_since, highest_job),
             deliveries: Deliveries::default(),
             holds: Holds::default(),
             ledger: Ledger::new(remembered.next_seq, remembered.next_run),
@@ -121,7 +121,7 @@ impl Engine {
             effects: Vec::new(),
             settings,
         };
-        if begun.is_none() {
+        if begun.is_none() && first_look.is_none() {
             engine.report.say(Level::Info, "first start: jobs that have ended are history");
         }
         for event in standby {
@@ -148,7 +148,7 @@ impl Engine {
             Input::Recalled { id, received, told } => self.recalled(now, id, received, told),
             Input::Found { token, presence } => self.found(now, token, presence),
             Input::Exited(token) => self.exited(token),
-            Input::Stopped { token, result } => self.stopped(now, token, result),
+            Input::Stopped { token, job, result } => self.stopped(now, token, job, result),
             Input::KernelStop(result) => self.kernel_stops(result),
             Input::Armed { token, result } => self.armed(token, result),
             Input::GoneOn { run, seq } => self.gone_on(run, seq),
@@ -189,7 +189,11 @@ impl Engine {
     /// When [`Input::Quiet`] is to be given even though nothing happened, by the steady clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         let always = [self.ledger.next_deadline(), self.life.next_deadline(), self.holds.next_deadline()];
-        let looks = [self.agenda.next_deadline(), self.place.next_deadline(), self.holds.next_guard()];
+        let looks = [
+            self.agenda.next_deadline(),
+            self.place.next_deadline(),
+            self.holds.next_guard().filter(|_| self.holds_jobs()),
+        ];
         let looks = looks.into_iter().chain([self.holds.next_detach()]);
         let runs = [self.deliveries.next_deadline()];
         let (stops, stalls) = (self.life.is_stopping(), self.ledger.is_stalled());

@@ -42,6 +42,9 @@ pub struct Desk {
     pub queue_is_lost: bool,
     pub serial: Option<i64>,
     pub master: Option<&'static str>,
+    pub master_error: bool,
+    pub large: BTreeSet<JobId>,
+    pub unreadable: BTreeSet<JobId>,
     /// Names of the scripts of both phases.
     pub scripts: Vec<&'static str>,
     /// Processes that are there, by ID.
@@ -98,6 +101,9 @@ impl Desk {
             queue_is_lost: false,
             serial: Some(0),
             master: Some(HERE),
+            master_error: false,
+            large: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             scripts: vec!["10-a"],
             alive: BTreeSet::new(),
             tokens: BTreeMap::new(),
@@ -179,24 +185,30 @@ impl Desk {
                 let told = self.history.get(&id).filter(|told| told.0 == received).map(|told| told.1);
                 self.give(Input::Recalled { id, received, told: Ok(told) });
             }
+            Effect::AskMaster if self.master_error => self.give(Input::Master(Err("EIO".to_owned()))),
             Effect::AskMaster => self.give(Input::Master(Ok(self.master.map(str::to_owned)))),
             Effect::CountNodes => self.give(Input::OnlineNodes(1)),
             Effect::LookForPreHooks => self.give(Input::PreHooks(!self.scripts.is_empty())),
             Effect::StartGuard => self.give(Input::GuardStarted(Ok(()))),
             Effect::Find { token, process } => self.find(token, process),
-            Effect::Stop { token, .. } => {
+            Effect::Stop { token, job, .. } => {
                 let known = self.tokens.get(&token).is_some_and(|process| self.alive.contains(&process.pid));
                 let landing = if self.armed.remove(&token) { Landing::Exact } else { Landing::Early };
                 let result = if known { Ok(landing) } else { Err("it is not there".to_owned()) };
                 if known {
                     self.stopped.insert(token);
                 }
-                self.give(Input::Stopped { token, result });
+                self.give(Input::Stopped { token, job, result });
             }
             Effect::Continue { token, .. } => drop(self.stopped.remove(&token)),
             Effect::Commit(changes) | Effect::WriteAnew(changes) => self.commit(&changes),
             Effect::Plan(request) => self.plans.push(request),
             Effect::Prepare { seq, phase } => self.prepare(seq, phase),
+            Effect::Start(ScriptRun { run, seq, while_stopped: Some(token), .. })
+                if !self.stopped.contains(&token) =>
+            {
+                self.give(Input::GoneOn { run, seq });
+            }
             Effect::Start(run) => self.start(run),
             Effect::EndRuns | Effect::Announce | Effect::Summary(_) => {}
             Effect::Ready => self.is_ready = true,
@@ -212,6 +224,13 @@ impl Desk {
         if self.queue_is_lost {
             let version = Version::Failed("the queue is not where it was".to_owned());
             return self.give(Input::Version { id, version });
+        }
+        if self.unreadable.contains(&id) {
+            let version = Version::Failed("EIO".to_owned());
+            return self.give(Input::Version { id, version });
+        }
+        if self.large.contains(&id) {
+            return self.give(Input::Version { id, version: Version::Large(5_000_000) });
         }
         let (queued, archived) = (self.queue.get(&id).cloned(), self.archive.get(&id).cloned());
         let version = match (&queued, &archived) {
@@ -234,14 +253,20 @@ impl Desk {
             return self.give(Input::Committed(Err(error)));
         }
         self.written.extend(changes.iter().cloned());
-        let mut more_to_prune = false;
+        let (mut more_to_prune, mut forgotten) = (false, None);
         for change in changes.iter() {
-            if let Change::Prune(_, limit) = change {
+            if let Change::Prune(before, limit) = change {
+                // Of what the desk has written all that is older.
+                let old = self.written.iter().filter_map(|change| match change {
+                    Change::Event(_, event, _) if event.time < *before => Some(event.time),
+                    _ => None,
+                });
+                forgotten = old.max().max(forgotten);
                 more_to_prune = self.old_events > *limit;
                 self.old_events = self.old_events.saturating_sub(*limit);
             }
         }
-        self.give(Input::Committed(Ok(Written { more_to_prune })));
+        self.give(Input::Committed(Ok(Written { more_to_prune, forgotten })));
     }
 
     fn prepare(&mut self, seq: i64, phase: Phase) {

@@ -103,7 +103,7 @@ fn what_the_history_has_forgotten_is_not_told_again_when_the_serial_goes_back() 
     let mut desk = Desk::new();
     desk.scripts.clear();
     desk.serial = Some(100);
-    desk.put(ended(100, 0));
+    desk.put(ended(100, -10));
     // It is archived; in time its events are forgotten, and the history is empty.
     let old = desk.queue.remove(&id(100)).unwrap();
     desk.archive.insert(id(100), old);

@@ -10,5 +10,6 @@ mod desk;
 mod disk;
 mod jobs;
 mod live;
+mod proved;
 mod role;
 mod start;

@@ -99,12 +99,14 @@ impl Runs {
     /// Has a node daemon asked. Tells if that could not begin.
     pub fn ask(
         &mut self,
-        NodeRun { run, seq, address, phase, env, timeout, output, .. }: NodeRun,
+        NodeRun { run, seq, address, phase, env, timeout, output, while_stopped }: NodeRun,
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let request = Request { address, phase, env, timeout, output };
         let work = Work { run, seq, task: Task::Node { daemons: self.daemons.clone(), request } };
-        self.callers.submit(work).err().map(|error| Input::Postponed { run, seq, error })
+        // A job that stands still does not wait for nodes that hang.
+        let threads = if while_stopped.is_some() { &mut self.workers } else { &mut self.callers };
+        threads.submit(work).err().map(|error| Input::Postponed { run, seq, error })
     }
 
     /// Ends the scripts that still run.

@@ -156,13 +156,12 @@ impl Workers {
     /// the most, none waits for another to be done.
     ///
     /// # Errors
-    /// What could not begin, and why: there is no thread and none can be started.
+    /// What could not begin, and why: every thread has its work, and none can be started.
     pub fn submit(&mut self, work: Work) -> Result<(), String> {
         let Some(sender) = self.work.clone() else { return Ok(()) };
         if self.outstanding.load(Ordering::Acquire) >= self.threads.len()
             && self.threads.len() < self.max
             && let Err(error) = self.start_thread()
-            && self.threads.is_empty()
         {
             return Err(format!("{} has no thread to run it: {}", work.task, explain(&error)));
         }

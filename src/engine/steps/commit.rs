@@ -27,8 +27,14 @@ impl Engine {
     }
 
     fn is_written(&mut self, now: Now, written: Written) {
-        self.pruning.forgot(written.more_to_prune);
         let outgoing = self.ledger.committed(now.time);
+        if outgoing.written.iter().any(|change| matches!(change, Change::Prune(..))) {
+            self.pruning.forgot(written.more_to_prune);
+        }
+        // What is not in the history any more is not told again.
+        if let Some(forgotten) = written.forgotten.filter(|time| self.jobs.history_begins(*time)) {
+            self.ledger.record(Change::Begun(forgotten));
+        }
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
@@ -66,6 +72,8 @@ impl Engine {
     fn everything(&mut self, now: Now) -> Vec<Change> {
         let mut all = vec![Change::Numbers(self.jobs.numbers().all())];
         all.extend(self.jobs.begun_for_good().map(Change::Begun));
+        let first_look = self.jobs.begun().filter(|_| self.jobs.is_first_ever());
+        all.extend(first_look.map(Change::FirstLook));
         all.extend(self.jobs.tracker().iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
         let pending = self.deliveries.iter().map(|event| (EventState::Pending, event));
         let standby = self.deliveries.in_standby().map(|event| (EventState::Standby, event));

@@ -42,7 +42,7 @@ impl Engine {
     /// Begins what may begin, as far as there are slots.
     pub(in crate::engine) fn begin_deliveries(&mut self) {
         if self.may_begin() {
-            self.effects.push(Effect::AskMaster);
+            self.round.ask(&mut self.effects);
         }
         for _ in 0..BEGINS_PER_TURN {
             let slots = self.slots();

@@ -8,7 +8,7 @@ use crate::engine::input::{Landing, Now};
 use crate::engine::jobs::Kind;
 use crate::engine::report::Problem;
 use crate::ganeti::event::{Event, EventKey, Phase};
-use crate::ganeti::job::{Job, Status, Timestamp};
+use crate::ganeti::job::{Job, JobId, Status, Timestamp};
 use crate::ganeti::opcodes;
 
 /// An opcode that began to execute longer ago than this, in seconds, is not stopped any more.
@@ -144,15 +144,20 @@ impl Engine {
     }
 
     /// A process was told to stop.
-    pub(in crate::engine) fn stopped(&mut self, now: Now, token: Token, result: Result<Landing, String>) {
+    pub(in crate::engine) fn stopped(
+        &mut self,
+        now: Now,
+        token: Token,
+        job: JobId,
+        result: Result<Landing, String>,
+    ) {
         match result {
             Ok(landing) => {
                 let (key, effects) = self.holds.stands(token, now.steady, landing);
                 self.effects.extend(effects);
                 let Some(key) = key else {
                     // Nobody wants it to stand still any more.
-                    let job = self.jobs.processes.get(token).map(|watched| watched.job);
-                    return self.effects.extend(job.map(|job| Effect::Continue { token, job }));
+                    return self.effects.push(Effect::Continue { token, job });
                 };
                 self.report.count(|counters| {
                     counters.holds += 1;

@@ -33,8 +33,8 @@ impl Engine {
         }
         match version {
             Version::Large(_) => {
-                let reading = self.agenda.read_large(id, cause);
-                return self.effects.extend(reading.map(|reading| Effect::ReadLarge { reading, id }));
+                let next = self.agenda.read_large(id, cause);
+                return self.read_large(next);
             }
             Version::Queued(job, stamp) => self.look(now, job, Kind::Queued, cause, stamp),
             Version::Archived(job) => self.look(now, job, Kind::Archived, cause, None),
@@ -45,9 +45,16 @@ impl Engine {
         self.agenda.is_small(id);
     }
 
+    /// Has a large file read.
+    fn read_large(&mut self, next: Option<(u64, JobId)>) {
+        self.effects.extend(next.map(|(reading, id)| Effect::ReadLarge { reading, id }));
+    }
+
     /// A large file has been read.
     pub(in crate::engine) fn large_read(&mut self, now: Now, reading: u64, id: JobId, version: Version<'_>) {
-        let Some(overtaken) = self.agenda.large_read(reading, id) else { return };
+        let (overtaken, next) = self.agenda.large_read(reading, id);
+        self.read_large(next);
+        let Some(overtaken) = overtaken else { return };
         let cause = self.agenda.answered(id);
         match version {
             Version::Queued(job, _) if overtaken => self.look(now, job, Kind::Overtaken, cause, None),
@@ -84,8 +91,9 @@ impl Engine {
             event.late = is_backlog;
             self.ledger.record(Change::Job(id, tracked));
             self.let_be(id);
-            return self.new_event(now, event);
+            return self.new_event(now, event, is_backlog);
         }
+        self.jobs.is_nowhere(id);
         let Some(tracked) = self.jobs.tracker().get(id) else { return };
         let process = tracked.process.clone().filter(|_| self.place.is_master());
         if !tracked.is_open() || self.jobs.has_expired(id) {
@@ -146,11 +154,15 @@ impl Engine {
                 return self.effects.push(Effect::Recall { id: job.id, received: job.received });
             }
         };
+        if kind == Kind::Queued && self.jobs.is_another(job) {
+            // Numbers may have begun again.
+            self.effects.push(Effect::ReadSerial);
+        }
         self.report.count(|counters| counters.versions_read += 1);
         self.report.good_file(job.id);
         self.report.not_vanished(job.id);
         let is_backlog = self.jobs.is_backlog(job.id);
-        let liveness = self.liveness(job, kind);
+        let liveness = self.liveness(now, job, kind);
         let lateness = self.lateness(is_backlog);
         let mut look = self.jobs.tracker().look(job, liveness, start, lateness, now.time);
         if !is_backlog {
@@ -171,7 +183,7 @@ impl Engine {
 
     /// Whether the job's process is there, as far as it matters. Only the master's own machine
     /// can tell.
-    fn liveness(&mut self, job: &Job<'_>, kind: Kind) -> Liveness {
+    fn liveness(&mut self, now: Now, job: &Job<'_>, kind: Kind) -> Liveness {
         let processes = &mut self.jobs.processes;
         if kind == Kind::Archived || job.is_final() {
             processes.is_judged(job.id);
@@ -183,9 +195,13 @@ impl Engine {
             return Liveness::Unknown;
         };
         if processes.is_dead(job.id, &process) {
-            processes.is_judged(job.id);
-            let is_ours = self.place.is_surely_master();
-            return if is_ours { Liveness::Dead } else { Liveness::Unknown };
+            if processes.died_watched(job.id) || self.place.is_surely_master() {
+                processes.is_judged(job.id);
+                return Liveness::Dead;
+            }
+            // It may be another node's; that will be known.
+            self.agenda.again(job.id, now.steady);
+            return Liveness::Unknown;
         }
         self.effects.extend(processes.meet(job.id, &process));
         Liveness::Unknown
@@ -194,7 +210,9 @@ impl Engine {
     /// Takes over the outcome of a look.
     fn keep(&mut self, now: Now, job: &Job<'_>, kind: Kind, look: Look, stamp: Option<Stamp>) {
         let Look { id, tracked, events, changed } = look;
-        if changed {
+        let has_left = kind == Kind::Archived && !tracked.is_open();
+        let was_known = self.jobs.tracker().get(id).is_some();
+        if changed && !has_left {
             self.ledger.record(Change::Job(id, tracked.clone()));
         }
         if !tracked.is_open() {
@@ -203,13 +221,19 @@ impl Engine {
         if self.jobs.is_beyond(id) {
             self.effects.push(Effect::ReadSerial);
         }
+        let is_backlog = self.jobs.is_backlog(id);
         let change = self.jobs.keep(job, tracked, stamp);
         self.record_numbers(change);
-        events.into_iter().for_each(|event| self.new_event(now, event));
+        events.into_iter().for_each(|event| self.new_event(now, event, is_backlog));
+        if has_left && was_known {
+            self.forget(id);
+        } else if has_left {
+            self.jobs.forget(id);
+        }
         self.arm(job, kind);
     }
 
-    fn new_event(&mut self, now: Now, event: Event) {
+    fn new_event(&mut self, now: Now, event: Event, is_backlog: bool) {
         self.report.count(|counters| {
             counters.events += 1;
             counters.events_late += u64::from(event.late);
@@ -219,7 +243,9 @@ impl Engine {
         match self.place.role() {
             Role::Master => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Pending));
-                self.deliveries.add(seq, Delivery::new(event, Notice::now(now.steady)));
+                let delivery =
+                    Delivery { is_old: is_backlog, ..Delivery::new(event, Notice::now(now.steady)) };
+                self.deliveries.add(seq, delivery);
             }
             Role::Standby => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Standby));

@@ -10,7 +10,8 @@ impl Engine {
         let enough = self.life.has_looked_enough() || !self.agenda.has_scanned();
         let looked = self.agenda.has_listed() && enough;
         // What is supervised must not be taken for dead because the queue is not there.
-        if (looked || self.agenda.is_failing()) && self.life.become_ready() {
+        let fails = self.agenda.is_failing() || self.ledger.is_stalled();
+        if (looked || fails) && self.life.become_ready() {
             self.summarize();
             self.effects.push(Effect::Ready);
         }

@@ -19,6 +19,10 @@ impl Engine {
                 self.report.solved(Problem::Configuration);
                 self.report.say(Level::Info, "configuration read again");
                 let before = self.place.role();
+                self.deliveries.rename_node(self.place.node(), &node);
+                if !self.holds_jobs() {
+                    self.report.solved(Problem::Guard);
+                }
                 if self.place.rename(node) {
                     self.place_changed(now, before);
                 }

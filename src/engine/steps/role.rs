@@ -1,5 +1,6 @@
 //! Master or standby (design, section 7): what changes when the role does.
 
+use crate::engine::agenda::Rank;
 use crate::engine::change::{Change, EventState};
 use crate::engine::deliveries::Delivery;
 use crate::engine::effect::{Effect, Level};
@@ -53,9 +54,11 @@ impl Engine {
         // What is found now, a death for instance, happened before.
         self.jobs.begin_pass(now.time);
         let open: Vec<_> = self.jobs.open().collect();
-        open.into_iter().for_each(|id| self.agenda.found(id, false));
+        open.into_iter().for_each(|id| self.agenda.found(id, Rank::News));
         self.agenda.want_scan();
         self.effects.push(Effect::ReadSerial);
+        // What was under way, and could not go on, goes on.
+        self.resume(now);
     }
 
     /// What has not begun is the new master's to deliver.
@@ -73,7 +76,7 @@ impl Engine {
 
     pub(in crate::engine) fn leave_to_another(&mut self, now: Now, seq: i64, delivery: Delivery) {
         self.ledger.record(Change::EventState(seq, EventState::Standby));
-        self.keep_in_standby(now, seq, delivery.anew());
+        self.keep_in_standby(now, seq, Delivery { is_owed: true, ..delivery.anew() });
     }
 
     /// Keeps an event for the case that this node becomes master soon.
@@ -85,6 +88,7 @@ impl Engine {
     /// Delivers, late, an event that has been known for a while.
     pub(in crate::engine) fn adopt(&mut self, seq: i64, mut delivery: Delivery) {
         delivery.event.late = true;
+        (delivery.is_old, delivery.is_owed) = (true, false);
         self.ledger.record(Change::Adopt(seq));
         self.deliveries.add(seq, delivery);
     }

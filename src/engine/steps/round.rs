@@ -57,18 +57,35 @@ pub struct Round {
     is_busy: bool,
     /// Questions that are to be asked.
     pub wants: Wants,
+    /// Who is master has been asked for what is to begin in this round.
+    has_asked: bool,
+    /// The stage is not over.
+    stays: bool,
+    /// What could not begin is to be tried again.
+    takes_up: bool,
+}
+
+impl Round {
+    /// Has asked who is master, for what is to begin in this round.
+    pub fn ask(&mut self, effects: &mut Vec<Effect>) {
+        self.has_asked = true;
+        effects.push(Effect::AskMaster);
+    }
 }
 
 impl Engine {
     /// There is more to do at once: give [`Input::Quiet`](crate::engine::input::Input::Quiet) again
     /// without waiting.
     pub fn has_more(&self) -> bool {
-        if self.ledger.is_stalled() || self.life.is_stopping() {
+        if self.life.is_stopping() {
             return false;
+        }
+        if self.ledger.is_stalled() {
+            return self.round.is_busy;
         }
         let scanned = self.agenda.has_scanned() && self.may_look_at_scanned();
         let looks = self.agenda.has_hinted() || scanned || self.agenda.wants_more();
-        let rest = self.pruning.is_under_way() || self.round.wants != Wants::default();
+        let rest = self.pruning.is_under_way() && self.may_prune() || self.round.wants != Wants::default();
         self.round.is_busy || looks || self.may_begin() || self.ledger.has_changes() || rest
     }
 
@@ -81,11 +98,7 @@ impl Engine {
         self.keep_watch(now);
         self.round.is_busy |= !self.effects.is_empty();
         if self.ledger.is_stalled() {
-            // No job is looked at and nothing begins before what there is has been written.
-            if !self.ledger.must_wait(now.steady) {
-                self.effects.push(self.ledger.commit());
-            }
-            return;
+            return self.try_to_write(now);
         }
         if self.agenda.has_hinted() && self.round.looks < LOOKS_PER_ROUND {
             self.round.stage = Stage::Look;
@@ -94,9 +107,14 @@ impl Engine {
             let stage = self.round.stage;
             self.go_through(stage, now);
             self.round.is_busy |= !self.effects.is_empty();
+            if self.round.stays {
+                self.round.stays = false;
+                return;
+            }
             self.round.stage = stage.next();
             if stage == Stage::Rest {
                 self.round.looks = 0;
+                self.round.has_asked = false;
                 // A round in which there was nothing to do is the last for now.
                 self.round.is_busy = !self.effects.is_empty();
                 return;
@@ -108,9 +126,32 @@ impl Engine {
         match stage {
             Stage::Look => self.look_at_hinted(),
             Stage::Begin => self.begin_deliveries(),
-            Stage::Write if self.ledger.has_changes() => self.effects.push(self.ledger.commit()),
+            Stage::Write if self.ledger.has_changes() => self.write(),
             Stage::Write => {}
             Stage::Rest => self.rest(now),
+        }
+    }
+
+    /// Has written what there is. What begins when it is written asks who is master before.
+    fn write(&mut self) {
+        if self.ledger.has_begun() && !std::mem::replace(&mut self.round.has_asked, true) {
+            self.round.stays = true;
+            return self.effects.push(Effect::AskMaster);
+        }
+        self.effects.push(self.ledger.commit());
+    }
+
+    /// No job is looked at and nothing begins before what there is has been written.
+    fn try_to_write(&mut self, now: Now) {
+        self.get_ready();
+        if !self.effects.is_empty() {
+            return;
+        }
+        self.round.is_busy = false;
+        if !self.ledger.must_wait(now.steady) {
+            self.round.has_asked = false;
+            self.write();
+            self.round.is_busy = std::mem::take(&mut self.round.stays);
         }
     }
 
@@ -138,8 +179,13 @@ impl Engine {
             self.effects.push(Effect::ReadSerial);
         }
         self.agenda.take_up(now.steady);
-        if !self.ledger.is_stalled() && self.deliveries.take_up(now.steady) {
+        if std::mem::take(&mut self.round.takes_up) {
             self.take_up_postponed();
+        }
+        if !self.ledger.is_stalled() && self.deliveries.take_up(now.steady) {
+            // In the next round, when it is known who is master.
+            self.round.takes_up = true;
+            self.effects.push(Effect::AskMaster);
         }
     }
 
@@ -164,7 +210,7 @@ impl Engine {
 
     /// Everything that was there has been looked at.
     fn end_pass(&mut self) {
-        if let Some(begun) = self.jobs.end_pass() {
+        if let Some(begun) = self.jobs.end_pass(self.agenda.failing()) {
             self.ledger.record(Change::Numbers(self.jobs.numbers().all()));
             self.ledger.record(Change::Begun(begun));
         }

@@ -111,8 +111,11 @@ impl Engine {
             if is_idle && let Some(delivery) = self.deliveries.remove(seq) {
                 self.leave_to_another(now, seq, delivery);
             }
-        } else if !self.life.is_stopping() && !self.runs_here(seq) {
-            self.advance(now, seq);
+        } else if self.may_go_on() {
+            self.send_to_nodes(now, seq);
+            if !self.runs_here(seq) {
+                self.advance(now, seq);
+            }
         }
     }
 
@@ -131,7 +134,16 @@ impl Engine {
             self.take_back(seq, run);
             return self.go_on(now, seq);
         }
+        if let Some(delivery) = self.deliveries.get(seq).filter(|delivery| !delivery.has_run()) {
+            // Its job stands still for nothing.
+            self.holds.have_not_begun(delivery.event.key);
+        }
         self.fall_short(now, Problem::Hooks, error);
+    }
+
+    /// Whether events that have begun may go on: on the master, and not while the daemon stops.
+    fn may_go_on(&self) -> bool {
+        self.place.is_master() && !self.life.is_stopping()
     }
 
     /// Something that scripts need is short.
@@ -206,9 +218,10 @@ impl Engine {
 
     /// Events of which something was taken back while something else of them ran go on.
     pub(in crate::engine) fn resume(&mut self, now: Now) {
-        for seq in self.deliveries.idle(self.place.node()) {
-            self.send_to_nodes(now, seq);
-            self.go_on(now, seq);
+        if self.may_go_on() {
+            for seq in self.deliveries.idle(self.place.node()) {
+                self.go_on(now, seq);
+            }
         }
     }
 }

@@ -23,7 +23,8 @@ impl Engine {
         if self.life.must_end_runs(now.steady) {
             self.effects.push(Effect::EndRuns);
         }
-        if self.ledger.has_changes() && (self.is_done() || !self.ledger.must_wait(now.steady)) {
+        let writes = self.ledger.has_changes() || self.ledger.is_stalled();
+        if writes && (self.is_done() || !self.ledger.must_wait(now.steady)) {
             self.effects.push(self.ledger.commit());
         }
     }

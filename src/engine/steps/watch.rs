@@ -44,7 +44,7 @@ impl Engine {
         if self.agenda.is_scanning(scan) {
             for (id, stamp) in files {
                 if self.jobs.is_listed(id, scan, stamp) {
-                    self.agenda.found(id, self.jobs.is_closed(id));
+                    self.agenda.found(id, self.jobs.rank(id));
                 }
             }
         }
@@ -66,12 +66,17 @@ impl Engine {
         self.agenda.scan_ended();
         if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
             self.jobs.begin(serial, self.agenda.found_and_asked());
+            self.ledger.record(Change::FirstLook(self.jobs.begun().unwrap_or(now.time)));
+        } else if serial < Some(self.jobs.numbers().highest()) {
+            // It may be older than what has been read since: only what is read now can tell
+            // that numbers have begun again.
+            self.effects.push(Effect::ReadSerial);
         } else {
             self.serial(now, serial);
         }
         // Jobs that left the queue, and jobs that came and were archived unseen.
         let missing: Vec<JobId> = self.jobs.not_listed(scan).chain(self.jobs.numbers().holes()).collect();
-        missing.into_iter().for_each(|id| self.agenda.found(id, self.jobs.is_closed(id)));
+        missing.into_iter().for_each(|id| self.agenda.found(id, self.jobs.rank(id)));
         self.round.wants.pre_hooks = true;
         self.round.wants.nodes = true;
     }
@@ -84,9 +89,14 @@ impl Engine {
             }
             return;
         };
-        self.agenda.serial_is_known();
+        let lacked = self.agenda.serial_is_known();
         let (changes, again) = self.jobs.serial(serial);
         self.record_numbers(changes);
+        if lacked {
+            // What a scan could not know has to be looked for.
+            let holes: Vec<JobId> = self.jobs.numbers().holes().collect();
+            holes.into_iter().for_each(|id| self.agenda.found(id, self.jobs.rank(id)));
+        }
         if again {
             let text = format!("job numbers begin again at {serial}: the cluster was re-created");
             self.report.say(Level::Info, &text);

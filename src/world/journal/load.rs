@@ -32,6 +32,8 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
     }
     Ok(Remembered {
         begun: number("SELECT max(value) FROM meta WHERE key = 'begun'")?.map(Timestamp::from_micros),
+        first_look: number("SELECT max(value) FROM meta WHERE key = 'first_look'")?
+            .map(Timestamp::from_micros),
         jobs: jobs(db)?,
         numbers: numbers::load(db)?,
         undelivered: pending(db)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?,

@@ -98,7 +98,10 @@ impl JournalError {
     /// Whether the file has been damaged.
     pub fn is_damaged(&self) -> bool {
         let Self::Sqlite { error, .. } = self else { return false };
-        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation)
+        )
     }
 }
 
@@ -188,7 +191,9 @@ impl Journal {
         for change in changes {
             match change {
                 Change::Prune(before, limit) => {
-                    written.more_to_prune |= prune::prune(&self.db, *before, *limit)?;
+                    let (more, forgotten) = prune::prune(&self.db, *before, *limit)?;
+                    written.more_to_prune |= more;
+                    written.forgotten = written.forgotten.max(forgotten);
                 }
                 change => write(&self.db, change)?,
             }

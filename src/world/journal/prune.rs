@@ -9,23 +9,28 @@ use crate::ganeti::job::Timestamp;
 
 /// Forgets at most `limit` events, and their runs: the oldest ones, up to the first that was
 /// noticed at `before` or later (after the clock was set back some are kept longer). What is
-/// not delivered stays. Returns whether there is more to forget.
-pub fn prune(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<bool> {
-    let (last, more) = last_to_forget(db, before, limit)?;
+/// not delivered stays. Returns whether there is more to forget, and when the last of those was
+/// noticed that were forgotten.
+pub fn prune(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<(bool, Option<Timestamp>)> {
+    let (last, time, more) = last_to_forget(db, before, limit)?;
     if let Some(last) = last {
         // No number is ever given out again, also when all that had one are forgotten.
         statement(db, &format!("INSERT OR REPLACE INTO meta VALUES ('seq', {LAST_SEQ})"))?.execute([])?;
         statement(db, "DELETE FROM events WHERE seq <= ?1 AND state <> 'pending'")?.execute(params![last])?;
     }
-    Ok(more)
+    Ok((more, last.and(time)))
 }
 
-/// The number of the last event that is forgotten now, and whether more could be. No more rows
+/// The number of the last event that is forgotten now, the latest time of one, and whether more could be. No more rows
 /// are looked at than are forgotten, and those that are pending among them.
-fn last_to_forget(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<(Option<i64>, bool)> {
+fn last_to_forget(
+    db: &Connection,
+    before: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<(Option<i64>, Option<Timestamp>, bool)> {
     let mut oldest = statement(db, "SELECT seq, time, state = 'pending' FROM events ORDER BY seq")?;
     let mut rows = oldest.query([])?;
-    let (mut last, mut count) = (None, 0);
+    let (mut last, mut latest, mut count) = (None, None, 0);
     while let Some(row) = rows.next()? {
         let (seq, time, is_pending): (i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if time >= before.as_micros() {
@@ -35,10 +40,11 @@ fn last_to_forget(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::R
             continue;
         }
         if count == limit {
-            return Ok((last, true));
+            return Ok((last, latest, true));
         }
         count += 1;
         last = Some(seq);
+        latest = latest.max(Some(Timestamp::from_micros(time)));
     }
-    Ok((last, false))
+    Ok((last, latest, false))
 }

@@ -42,6 +42,10 @@ pub fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
         Change::Begun(time) => {
             statement(db, "INSERT OR REPLACE INTO meta VALUES ('begun', ?1)")?.execute([time.as_micros()])?;
         }
+        Change::FirstLook(time) => {
+            statement(db, "INSERT OR REPLACE INTO meta VALUES ('first_look', ?1)")?
+                .execute([time.as_micros()])?;
+        }
         Change::Numbers(change) => numbers::write(db, change)?,
         // It has something to tell besides.
         Change::Prune(..) => {}
