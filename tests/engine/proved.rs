@@ -645,7 +645,7 @@ fn what_happened_between_two_first_starts_is_not_history() {
     let remembered = Remembered {
         begun,
         first_look,
-        jobs.collect(),
+        jobs: jobs.collect(),
         next_seq: 4,
         next_run: 1,
         highest_job: 3,
