@@ -9,7 +9,7 @@ use super::role::{Role, StandbyEvent};
 use super::{Daemon, Watched, now};
 use crate::engine::numbers::Numbers;
 use crate::engine::settings::PreMode;
-use crate::engine::tracker::{Lateness, Look, process_of};
+use crate::engine::tracker::{Lateness, Look};
 use crate::engine::transitions::{self, Progress};
 use crate::ganeti::event::Event;
 use crate::ganeti::job::{self, Job, JobId, Liveness, Status, Timestamp};
@@ -281,7 +281,7 @@ impl Daemon {
     /// Whether the job's process is there. Only the master's own machine can tell.
     fn liveness(&mut self, job: &Job<'_>) -> Liveness {
         let dead = self.dead.remove(&job.id);
-        let (Some(process), Role::Master) = (process_of(job), self.role) else { return Liveness::Unknown };
+        let (Some(process), Role::Master) = (job.process(), self.role) else { return Liveness::Unknown };
         if dead.as_ref() == Some(&process) {
             return Liveness::Dead;
         }

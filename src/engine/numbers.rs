@@ -2,8 +2,12 @@
 //!
 //! Job numbers are given out before the job is written, and jobs are not seen in the
 //! order of their numbers. A job may come, run and be archived while nobody looks. So
-//! every number up to `highest` is either accounted for or in `holes`; what to look for
+//! every number that was given out is either accounted for or in `holes`; what to look for
 //! after a restart is the holes, and the numbers up to `queue/serial` above `highest`.
+//!
+//! Only the serial says what has been given out. A job whose number is above it may have been
+//! given that since, or is no job of this queue at all: it is kept apart until the serial
+//! reaches it.
 
 use std::collections::BTreeSet;
 
@@ -12,20 +16,39 @@ use crate::ganeti::job::JobId;
 /// The most numbers that one gap adds to the holes.
 pub const WIDEST_GAP: i64 = 100_000;
 
+/// How many numbers above the serial are remembered. They are asked about long before.
+const BEYOND_MAX: usize = 4096;
+
+/// One change of the numbers that are accounted for, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NumbersChange {
+    /// This is all: the highest number that was given out, and the holes below it.
+    All(i64, Vec<i64>),
+    /// Numbers up to the second have been given out; those from the first on are holes, but
+    /// for these.
+    GivenOut(i64, i64, Vec<i64>),
+    /// A hole that was one no more.
+    Filled(i64),
+    /// Holes below this are waited for no more.
+    GivenUpBelow(i64),
+}
+
 /// The job numbers seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     highest: i64,
     holes: BTreeSet<i64>,
+    /// Seen, and above the highest.
+    beyond: BTreeSet<i64>,
 }
 
 impl Numbers {
     /// Numbers as the journal remembers them.
     pub fn new(highest: i64, holes: impl IntoIterator<Item = i64>) -> Self {
-        Self { highest, holes: holes.into_iter().collect() }
+        Self { highest, holes: holes.into_iter().collect(), beyond: BTreeSet::new() }
     }
 
-    /// The highest number that was seen or given out.
+    /// The highest number that was given out, as far as is known.
     pub fn highest(&self) -> i64 {
         self.highest
     }
@@ -35,39 +58,69 @@ impl Numbers {
         self.holes.iter().filter_map(|id| JobId::try_from(*id).ok())
     }
 
-    /// The numbers that are holes here and not in `other`.
-    pub fn holes_not_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = i64> + 'a {
-        self.holes.difference(&other.holes).copied()
+    /// How many numbers have been seen above the highest.
+    pub fn beyond(&self) -> usize {
+        self.beyond.len()
+    }
+
+    /// All of it, as a change from nothing.
+    pub fn all(&self) -> NumbersChange {
+        NumbersChange::All(self.highest, self.holes.iter().copied().collect())
     }
 
     /// Whether the job is one that has been accounted for.
     pub fn contains(&self, id: JobId) -> bool {
-        id.get() <= self.highest && !self.holes.contains(&id.get())
+        let id = id.get();
+        if id > self.highest { self.beyond.contains(&id) } else { !self.holes.contains(&id) }
     }
 
-    /// Accounts for a job. Returns whether that is new.
-    pub fn see(&mut self, id: JobId) -> bool {
-        if self.contains(id) {
-            return false;
+    /// Accounts for a job.
+    pub fn see(&mut self, id: JobId) -> Option<NumbersChange> {
+        let id = id.get();
+        if id > self.highest {
+            self.beyond.insert(id);
+            if self.beyond.len() > BEYOND_MAX {
+                self.beyond.pop_last();
+            }
+            return None;
         }
-        self.reach(id.get());
-        self.holes.remove(&id.get());
-        true
+        self.holes.remove(&id).then_some(NumbersChange::Filled(id))
     }
 
     /// Numbers up to `serial` have been given out. Of a gap wider than [`WIDEST_GAP`]
     /// only the upper end is searched.
-    pub fn reach(&mut self, serial: i64) {
-        if serial > self.highest {
-            let first = (self.highest + 1).max(serial.saturating_sub(WIDEST_GAP - 1));
-            self.holes.extend(first..=serial);
-            self.highest = serial;
+    pub fn reach(&mut self, serial: i64) -> Option<NumbersChange> {
+        if serial <= self.highest {
+            return None;
         }
+        let first = (self.highest + 1).max(serial.saturating_sub(WIDEST_GAP - 1));
+        let later = serial.checked_add(1).map(|next| self.beyond.split_off(&next)).unwrap_or_default();
+        let seen = std::mem::replace(&mut self.beyond, later);
+        self.holes.extend((first..=serial).filter(|id| !seen.contains(id)));
+        self.highest = serial;
+        Some(NumbersChange::GivenOut(first, serial, seen.into_iter().filter(|id| *id >= first).collect()))
+    }
+
+    /// Job numbers have begun again: nothing is accounted for.
+    pub fn begin_again(&mut self, serial: i64) -> NumbersChange {
+        *self = Self::default();
+        self.reach(serial);
+        self.all()
+    }
+
+    /// A first start: only the last `gap` of the numbers up to `serial` are looked for.
+    pub fn begin_at(&mut self, serial: i64, gap: i64) -> NumbersChange {
+        let beyond = std::mem::take(&mut self.beyond);
+        *self = Self { highest: (serial - gap).max(0), holes: BTreeSet::new(), beyond };
+        self.reach(serial);
+        self.all()
     }
 
     /// Stops waiting for holes below `oldest`.
-    pub fn give_up_below(&mut self, oldest: i64) {
-        self.holes = self.holes.split_off(&oldest);
+    pub fn give_up_below(&mut self, oldest: i64) -> Option<NumbersChange> {
+        let kept = self.holes.split_off(&oldest);
+        let given_up = std::mem::replace(&mut self.holes, kept);
+        (!given_up.is_empty()).then_some(NumbersChange::GivenUpBelow(oldest))
     }
 }
 
@@ -90,10 +143,11 @@ mod tests {
     #[test]
     fn numbers_seen_out_of_order_leave_no_hole_behind() {
         let mut numbers = Numbers::default();
-        assert!(numbers.see(id(3)));
+        numbers.reach(3);
+        assert_eq!(numbers.see(id(3)), Some(NumbersChange::Filled(3)));
         assert_eq!(holes(&numbers), [1, 2]);
-        assert!(numbers.see(id(1)));
-        assert!(!numbers.see(id(1)));
+        assert!(numbers.see(id(1)).is_some());
+        assert!(numbers.see(id(1)).is_none());
         assert_eq!(holes(&numbers), [2]);
         assert!(!numbers.contains(id(2)) && !numbers.contains(id(4)));
     }
@@ -105,6 +159,17 @@ mod tests {
         assert_eq!(holes(&numbers), [7, 11, 12]);
         numbers.give_up_below(11);
         assert_eq!(holes(&numbers), [11, 12]);
+    }
+
+    #[test]
+    fn a_stray_job_far_above_the_serial_gives_out_no_number() {
+        let mut numbers = Numbers::new(10, []);
+        assert_eq!(numbers.see(id(1_000_000)), None);
+        assert_eq!((numbers.highest(), numbers.beyond()), (10, 1));
+        assert!(numbers.contains(id(1_000_000)) && !numbers.contains(id(11)));
+        assert_eq!(numbers.see(id(12)), None);
+        assert_eq!(numbers.reach(12), Some(NumbersChange::GivenOut(11, 12, vec![12])));
+        assert_eq!((holes(&numbers), numbers.beyond()), (vec![11], 1));
     }
 
     #[test]
@@ -123,53 +188,77 @@ mod tests {
         See(i64),
         Reach(i64),
         GiveUpBelow(i64),
+        BeginAgain(i64),
     }
 
     fn any_lesson() -> impl Strategy<Value = Lesson> {
         prop_oneof![
-            4 => (1..60i64).prop_map(Lesson::See),
-            1 => (0..60i64).prop_map(Lesson::Reach),
-            1 => (0..60i64).prop_map(Lesson::GiveUpBelow),
+            8 => (1..60i64).prop_map(Lesson::See),
+            2 => (0..60i64).prop_map(Lesson::Reach),
+            2 => (0..60i64).prop_map(Lesson::GiveUpBelow),
+            1 => (0..60i64).prop_map(Lesson::BeginAgain),
         ]
     }
 
-    /// The numbers up to `n` are given out; those that were before keep what became of them.
-    fn give_out(numbers: &mut BTreeMap<i64, bool>, n: i64) {
-        for n in 1..=n {
-            numbers.entry(n).or_insert(false);
+    /// What the journal would hold after these changes.
+    fn written(changes: &[NumbersChange]) -> (i64, Vec<i64>) {
+        let (mut highest, mut holes) = (0, BTreeSet::new());
+        for change in changes {
+            match change {
+                NumbersChange::All(all, open) => {
+                    highest = *all;
+                    holes = open.iter().copied().collect();
+                }
+                NumbersChange::GivenOut(first, last, seen) => {
+                    holes.extend((*first..=*last).filter(|id| !seen.contains(id)));
+                    highest = *last;
+                }
+                NumbersChange::Filled(id) => drop(holes.remove(id)),
+                NumbersChange::GivenUpBelow(oldest) => holes = holes.split_off(oldest),
+            }
         }
+        (highest, holes.into_iter().collect())
     }
 
     proptest! {
         /// The reference remembers every number and what became of it.
         #[test]
-        fn what_is_neither_seen_nor_given_up_is_a_hole(
+        fn what_was_given_out_and_is_neither_seen_nor_given_up_is_a_hole(
             lessons in prop::collection::vec(any_lesson(), 0..40),
         ) {
             let mut numbers = Numbers::default();
-            let mut given_out: BTreeMap<i64, bool> = BTreeMap::new();
+            // Each number that was seen, or given out: whether nothing is to be looked for.
+            let mut known: BTreeMap<i64, bool> = BTreeMap::new();
+            let mut highest = 0;
+            let mut changes = Vec::new();
             for lesson in lessons {
                 match lesson {
                     Lesson::See(n) => {
-                        let is_new = given_out.get(&n) != Some(&true);
-                        give_out(&mut given_out, n);
-                        given_out.insert(n, true);
-                        prop_assert_eq!(numbers.see(id(n)), is_new);
+                        known.insert(n, true);
+                        changes.extend(numbers.see(id(n)));
                     }
                     Lesson::Reach(n) => {
-                        give_out(&mut given_out, n);
-                        numbers.reach(n);
+                        highest = highest.max(n);
+                        for n in 1..=n {
+                            known.entry(n).or_insert(false);
+                        }
+                        changes.extend(numbers.reach(n));
                     }
                     Lesson::GiveUpBelow(n) => {
-                        given_out.range_mut(..n).for_each(|(_, done)| *done = true);
-                        numbers.give_up_below(n);
+                        known.range_mut(..n.min(highest + 1)).for_each(|(_, done)| *done = true);
+                        changes.extend(numbers.give_up_below(n));
+                    }
+                    Lesson::BeginAgain(n) => {
+                        known = (1..=n).map(|n| (n, false)).collect();
+                        highest = n;
+                        changes.push(numbers.begin_again(n));
                     }
                 }
-                let open = given_out.iter().filter(|(_, done)| !**done).map(|(n, _)| *n);
-                prop_assert_eq!(holes(&numbers), open.collect::<Vec<_>>());
-                prop_assert_eq!(numbers.highest(), given_out.keys().last().copied().unwrap_or(0));
-                prop_assert!((1..70).all(|n| numbers.contains(id(n)) == (given_out.get(&n) == Some(&true))));
-                prop_assert_eq!(&Numbers::new(numbers.highest(), holes(&numbers)), &numbers);
+                let open: Vec<i64> = known.iter().filter(|(_, done)| !**done).map(|(n, _)| *n).collect();
+                prop_assert_eq!(holes(&numbers), &*open);
+                prop_assert_eq!(numbers.highest(), highest);
+                prop_assert!((1..70).all(|n| numbers.contains(id(n)) == (known.get(&n) == Some(&true))));
+                prop_assert_eq!(written(&changes), (highest, open), "the changes tell all of it");
             }
         }
     }

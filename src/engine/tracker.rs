@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::transitions::{self, Progress};
 use crate::ganeti::event::{Event, EventKey};
-use crate::ganeti::job::{Job, JobId, Liveness, Timestamp};
+use crate::ganeti::job::{Job, JobId, Liveness, ProcessRef, Timestamp};
 
 /// What of that which a look brings to light counts as late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +20,6 @@ pub enum Lateness {
     PassedPres,
     /// Nobody was promised that a pre comes before its opcode.
     Nothing,
-}
-
-/// The job process that a job file names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessRef {
-    /// The process's ID on the node that was master when it started.
-    pub pid: u32,
-    /// The path of its livelock file.
-    pub livelock: String,
-    /// When the job started, as the process wrote it.
-    pub started: Option<Timestamp>,
 }
 
 /// What is known of one job.
@@ -110,7 +99,7 @@ impl Tracker {
             received: job.received,
             progress: step.progress,
             op_count,
-            process: process_of(job),
+            process: job.process(),
             seen: now,
         };
         let changed = known.is_none_or(|known| {
@@ -155,13 +144,4 @@ impl Tracker {
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
-}
-
-/// The job process, once the job file names one.
-pub fn process_of(job: &Job<'_>) -> Option<ProcessRef> {
-    Some(ProcessRef {
-        pid: job.process_id?,
-        livelock: job.livelock.as_deref()?.to_owned(),
-        started: job.started,
-    })
 }

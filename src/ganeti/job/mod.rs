@@ -132,6 +132,15 @@ impl Job<'_> {
         self.ops.iter().rposition(|op| op.started.is_some())
     }
 
+    /// The job process, once the job file names one.
+    pub fn process(&self) -> Option<ProcessRef> {
+        Some(ProcessRef {
+            pid: self.process_id?,
+            livelock: self.livelock.as_deref()?.to_owned(),
+            started: self.started,
+        })
+    }
+
     /// The same job, independent of the bytes it was read from.
     pub fn into_owned(self) -> Job<'static> {
         Job {
@@ -147,6 +156,17 @@ impl Job<'_> {
             started: self.started,
         }
     }
+}
+
+/// The job process that a job file names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessRef {
+    /// The process's ID on the node that was master when it started.
+    pub pid: u32,
+    /// The path of its livelock file.
+    pub livelock: String,
+    /// When the job started, as the process wrote it.
+    pub started: Option<Timestamp>,
 }
 
 /// Whether the process that runs a job is there (design, section 4).

@@ -6,7 +6,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::engine::numbers::Numbers;
-use crate::engine::tracker::{ProcessRef, Tracked, Tracker};
+use crate::engine::tracker::{Tracked, Tracker};
+use crate::ganeti::job::ProcessRef;
 use crate::engine::transitions::Progress;
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};

@@ -15,7 +15,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::livelock::{self, Holder};
 use super::{fits, stat};
-use crate::engine::tracker::ProcessRef;
+use crate::ganeti::job::ProcessRef;
 
 /// The port of the node daemons (Ganeti: `constants.PORT_NODED`).
 const NODED_PORT: u16 = 1811;

@@ -20,7 +20,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::engine::tracker::ProcessRef;
+use crate::ganeti::job::ProcessRef;
 use crate::ganeti::job::Liveness;
 use crate::world::shortage::{explain, is_shortage};
 use livelock::Holder;

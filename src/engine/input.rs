@@ -1,0 +1,251 @@
+//! Inputs: what happened. Each is taken by [`Engine::take`](super::Engine::take), one after
+//! the other, in the order in which it happened as far as anybody knows that.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::deliveries::Plan;
+use super::effect::Token;
+use super::environment::ClusterFacts;
+use super::outcome::Outcome;
+use super::settings::Settings;
+use super::transitions::Progress;
+use crate::ganeti::job::{Job, JobId, Timestamp};
+
+/// What time it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// By the system's clock, which people and NTP may set.
+    pub time: Timestamp,
+    /// By a clock that nobody sets; since when is nobody's business.
+    pub steady: Duration,
+}
+
+/// One thing that happened, or what an effect brought.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The file of this job changed, came or went.
+    Hint(JobId),
+    /// Hints were lost.
+    Overflow,
+    /// A watched directory was removed, replaced or unmounted.
+    WatchLost,
+    /// Whether the queue and the cluster's files are watched now, or why not.
+    Watched(Result<(), String>),
+    /// Files that a scan has found.
+    Listed {
+        /// The scan's number.
+        scan: u64,
+        /// Their jobs, and what tells their versions apart.
+        files: Vec<(JobId, Option<Stamp>)>,
+    },
+    /// A scan is over: the last job number that was given out, if there is one; or why the
+    /// queue could not be listed to its end.
+    ScanEnded {
+        /// The scan's number.
+        scan: u64,
+        /// What it found besides.
+        result: Result<Option<i64>, String>,
+    },
+    /// The last job number that was given out, if that is known.
+    Serial(Option<i64>),
+    /// The file of a job as it is now.
+    Version {
+        /// The job.
+        id: JobId,
+        /// What is there.
+        version: Version<'a>,
+    },
+    /// A large file as it was when it was read.
+    LargeRead {
+        /// The reading's number.
+        reading: u64,
+        /// The job.
+        id: JobId,
+        /// What was there.
+        version: Version<'a>,
+    },
+    /// How far the history tells a job; `None` when it knows nothing of it.
+    Recalled {
+        /// The job.
+        id: JobId,
+        /// When luxid received it.
+        received: Timestamp,
+        /// How far, or why that cannot be read.
+        told: Result<Option<Progress>, String>,
+    },
+
+    /// Whether a process is there.
+    Found {
+        /// What it is called.
+        token: Token,
+        /// Whether it is there.
+        presence: Presence,
+    },
+    /// A process that was watched has ended.
+    Exited(Token),
+    /// A process was told to stop, and where it was; or why it was not.
+    Stopped {
+        /// The process.
+        token: Token,
+        /// Where it was.
+        result: Result<Landing, String>,
+    },
+    /// Whether there is a guard now, or why not.
+    GuardStarted(Result<(), String>),
+    /// The guard has ended, and has let everything go.
+    GuardEnded,
+
+    /// Whether the journal holds what it was given last.
+    Committed(Result<Written, CommitError>),
+
+    /// What the scripts of an event are given, and where they run.
+    Planned {
+        /// The event.
+        seq: i64,
+        /// Its plan.
+        plan: Plan,
+        /// What an operator must see to.
+        problem: Option<String>,
+    },
+    /// This node's scripts for an event, and what all hooks are told of the cluster.
+    Prepared {
+        /// The event.
+        seq: i64,
+        /// The scripts in the order they run, or why there are none to be had.
+        scripts: Result<Vec<Script>, NoScripts>,
+        /// What is known of the cluster; the master is the engine's to add.
+        facts: ClusterFacts,
+    },
+    /// A script has ended.
+    RunEnded {
+        /// The run's number.
+        run: i64,
+        /// The event's.
+        seq: i64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A node has run its scripts, or has not.
+    NodeEnded {
+        /// The run's number.
+        run: i64,
+        /// The event's.
+        seq: i64,
+        /// How the request ended.
+        outcome: Outcome,
+        /// How each of the node's scripts ended.
+        scripts: Vec<(String, Outcome)>,
+    },
+    /// A run could not begin for want of something that may come back.
+    Postponed {
+        /// The run's number.
+        run: i64,
+        /// The event's.
+        seq: i64,
+        /// What could not begin, and why.
+        error: String,
+    },
+
+    /// The cluster's files changed.
+    ClusterChanged,
+    /// Who is master; `None` when this node belongs to no cluster, or why that is not known.
+    Master(Result<Option<String>, String>),
+    /// How many nodes are not marked offline.
+    OnlineNodes(usize),
+    /// Whether there is a pre hook that would run.
+    PreHooks(bool),
+    /// The configuration was read again, with this node's name; or why it stays as it was.
+    Reloaded(Result<(Box<Settings>, String), String>),
+    /// Nothing else has happened, as far as is known: time to do what follows.
+    Quiet,
+    /// End.
+    Stop,
+}
+
+/// What was found of a job's file.
+#[derive(Debug)]
+pub enum Version<'a> {
+    /// In the queue, and what tells this version from others.
+    Queued(&'a Job<'a>, Option<Stamp>),
+    /// In the archive.
+    Archived(&'a Job<'a>),
+    /// Not in the queue, and not in the archive if that was to be looked at.
+    Gone,
+    /// Larger than it may be, in bytes.
+    Large(u64),
+    /// There, and no good, and what tells this version from others.
+    Bad(String, Option<Stamp>),
+    /// It cannot be read now.
+    Failed(String),
+}
+
+/// What tells a version of a file from others. There is none for a version that is younger
+/// than the file system's clock is coarse: it could not be told from the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The file's inode; another file was put into its place by rename.
+    pub inode: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was changed last (ctime), in nanoseconds since the epoch.
+    pub changed: i64,
+}
+
+/// Whether a process is there (design, section 4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is, and its end will be told.
+    Alive,
+    /// It has ended.
+    Dead,
+    /// That cannot be told, and why.
+    Unknown(String),
+    /// It cannot be told or watched for want of something; ask again.
+    Shortage(String),
+}
+
+/// Where a job process was when it was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// Where it published `running`, or at least in no conversation with a node daemon.
+    Early,
+    /// It had got further: a node daemon may run out of patience with it.
+    Late,
+}
+
+/// What a commit tells besides that all is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// There is more that `Change::Prune` would forget.
+    pub more_to_prune: bool,
+}
+
+/// Why nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitError {
+    /// What the journal says.
+    pub text: String,
+    /// The journal's file is damaged.
+    pub damaged: bool,
+}
+
+/// One script of a hooks directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Its name in the directory.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it must not run, if so.
+    pub refusal: Option<String>,
+}
+
+/// Why a hooks directory has no scripts to offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoScripts {
+    /// It must not be used.
+    Refused(String),
+    /// It cannot be read for want of something that may come back.
+    Shortage(String),
+}
