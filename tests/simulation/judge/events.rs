@@ -1,0 +1,146 @@
+//! Nothing invented, nothing twice: what is written must have happened.
+
+use ganeti_hookd::engine::ledger::{Change, EventState};
+use ganeti_hookd::engine::settings::{Nodes, PreMode};
+use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
+
+use super::{Broken, Judge, Name, Told};
+use crate::journal::Journal;
+use crate::recipe::HERE;
+use crate::truth::OpTruth;
+use crate::world::World;
+
+/// How long before a takeover an event may have been noticed and is still ours, less what the
+/// judge and the engine may differ in.
+const MARGIN: u64 = 2_000_000;
+
+impl Judge {
+    pub(super) fn is_changed(
+        &mut self,
+        change: &Change,
+        world: &mut World,
+        journal: &Journal,
+    ) -> Result<(), Broken> {
+        match change {
+            Change::Event(seq, event, _) => self.is_told(*seq, event, world),
+            Change::EventState(seq, EventState::Done) => self.is_delivered(*seq, journal),
+            Change::Begun(_) => {
+                self.required_since.get_or_insert(world.now);
+                Ok(())
+            }
+            Change::Job(id, tracked) if !tracked.is_open() => {
+                let of_it = |job: &&mut crate::world::ganeti::SimJob| {
+                    job.id == id.get() && job.job.received == tracked.received
+                };
+                if let Some(job) = world.ganeti.jobs.iter_mut().find(of_it) {
+                    job.truth.told_to_end = true;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An event is told.
+    fn is_told(&mut self, seq: i64, event: &Event, world: &World) -> Result<(), Broken> {
+        let key = event.key;
+        let (id, name): (i64, Name) = (key.job.get(), (key.job, event.received.as_micros()));
+        let invented = |what: String| Broken { promise: "nothing invented", job: Some(id), what };
+        let of_it = |job: &&crate::world::ganeti::SimJob| job.id == id && job.job.received == event.received;
+        let Some(job) = world.ganeti.jobs.iter().find(of_it) else {
+            return Err(invented(format!("{event}: there is no such job")));
+        };
+        if job.truth.history {
+            return Err(invented(format!("{event}: the job had ended before the daemon's first start")));
+        }
+        let Some(truth) = job.truth.ops.get(key.op as usize) else {
+            return Err(invented(format!("{event}: there is no such opcode")));
+        };
+        if !has_happened(event, truth) {
+            return Err(invented(format!("{event} executed {}: in truth {truth:?}", event.executed)));
+        }
+        if event.op_count as usize != job.job.ops.len() || event.op_code != job.job.ops[key.op as usize].code {
+            return Err(invented(format!("{event}: another opcode")));
+        }
+        let told = Told { seq, life: world.life, at: world.now };
+        if let Some(before) = self.told.insert((name, key.op, key.phase), told)
+            && before.seq != seq
+        {
+            let what = format!("{event} is event {} and event {seq}", before.seq);
+            return Err(Broken { promise: "each (job, opcode, phase) once", job: Some(id), what });
+        }
+        let is_later = |told: &Told| told.seq > seq;
+        let phase_after = (key.op, key.phase);
+        let after = self.told.range((name, phase_after.0, phase_after.1)..).skip(1);
+        if let Some(((_, op, phase), _)) =
+            after.take_while(|((of, ..), _)| *of == name).find(|(_, told)| !is_later(told))
+        {
+            let what = format!("{event} is told after {op}.{phase}");
+            return Err(Broken { promise: "in order", job: Some(id), what });
+        }
+        self.names.insert(seq, (name, key));
+        Ok(())
+    }
+
+    /// All of an event's scripts have ended, says the engine.
+    fn is_delivered(&mut self, seq: i64, journal: &Journal) -> Result<(), Broken> {
+        let Some(row) = journal.events.get(&seq) else { return Ok(()) };
+        let job = Some(row.event.key.job.get());
+        let lost = |what: String| Broken { promise: "nothing lost", job, what };
+        let runs: Vec<_> = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| run).collect();
+        // Of runs that a crash ended the later attempt counts.
+        let has_ended = |node: &str, script: Option<&str>| {
+            let of_it = |run: &&&crate::journal::Run| {
+                run.start.node == node && script.is_none_or(|script| run.start.script == script)
+            };
+            runs.iter().filter(of_it).max_by_key(|run| run.start.attempt).is_some_and(|run| run.ended)
+        };
+        if let Some(run) = runs.iter().find(|run| !has_ended(&run.start.node, Some(&run.start.script))) {
+            return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.start.id)));
+        }
+        let (pre, op_code) = (row.event.key.phase == Phase::Pre, &row.event.op_code);
+        let may_skip = self.settings_of_life.iter().any(|settings| {
+            settings.hooks.skips(op_code) || pre && settings.hooks.pre == PreMode::Off
+        });
+        if may_skip {
+            return Ok(());
+        }
+        let Some(scripts) = self.prepared.get(&seq) else {
+            return Err(lost(format!("{} is done, but nobody looked for its scripts", row.event)));
+        };
+        if let Some(script) = scripts.iter().find(|script| !has_ended(HERE, Some(script))) {
+            return Err(lost(format!("{} is done without {script}", row.event)));
+        }
+        let targets = self.settings_of_life.iter().all(|settings| settings.hooks.nodes == Nodes::Targets);
+        let nodes = self.targets.get(&seq).filter(|_| targets).into_iter().flatten();
+        if let Some(node) = nodes.into_iter().find(|node| !has_ended(node, None)) {
+            return Err(lost(format!("{} is done without {node}", row.event)));
+        }
+        Ok(())
+    }
+
+    /// This node becomes master: what the old one may not have delivered is its own now.
+    pub(super) fn takes_over(&mut self, world: &World, journal: &Journal) {
+        let window = self.settings.master.failover_window.as_micros() as u64;
+        for told in self.told.values().filter(|told| told.life == world.life) {
+            let standby = |row: &crate::journal::Row| row.state == EventState::Standby;
+            if world.now - told.at + MARGIN < window && journal.events.get(&told.seq).is_some_and(standby) {
+                self.to_be_adopted.insert(told.seq);
+            }
+        }
+    }
+}
+
+/// Whether an event is true, as far as that can be known.
+fn has_happened(event: &Event, truth: &OpTruth) -> bool {
+    match event.key.phase {
+        Phase::Pre => truth.pre.is_some() && event.executed && event.status.is_none(),
+        Phase::Post => {
+            let status = truth.post.map(|(status, _)| status);
+            let cannot_know = truth.success_lost && event.status == Some(PostStatus::Disappeared);
+            status.is_some()
+                && (event.status == status || cannot_know)
+                && event.executed == truth.pre.is_some()
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Who stands still, why, and for how long (design, section 5).
+
+use std::time::Duration;
+
+use ganeti_hookd::engine::effect::Token;
+use ganeti_hookd::engine::input::Landing;
+use ganeti_hookd::engine::settings::PreMode;
+use ganeti_hookd::ganeti::job::{JobId, ProcessRef, Status};
+
+use super::{Broken, Judge};
+use crate::world::World;
+
+/// Longer than this nobody stands still who got further than where it published `running`, nor
+/// without a script of it having begun: 3 s.
+const PATIENCE: u64 = 3_000_000;
+
+/// What a turn of the engine may take.
+const SLACK: u64 = 150_000;
+
+impl Judge {
+    /// A name is given to a process.
+    pub(super) fn finds(&mut self, world: &World, token: Token, process: &ProcessRef) -> Result<(), Broken> {
+        let of_it = |p: &crate::world::kernel::Process| p.livelock == process.livelock;
+        let Some(at) = world.kernel.processes.iter().position(of_it) else { return Ok(()) };
+        if self.tokens.insert(token, at).is_some_and(|before| before != at) {
+            let what = format!("token {} has been that of another process", token.0);
+            return Err(self.broken("a token stands for one process", None, &what));
+        }
+        Ok(())
+    }
+
+    /// A process is to be stopped.
+    pub(super) fn stops(
+        &mut self,
+        world: &World,
+        token: Token,
+        id: JobId,
+        limit: Duration,
+    ) -> Result<(), Broken> {
+        let bad = |what: &str| Broken {
+            promise: "nobody is stopped but a job process at running",
+            job: Some(id.get()),
+            what: what.to_owned(),
+        };
+        if self.settings.hooks.pre != PreMode::Hold || limit > self.settings.hooks.hold_limit {
+            return Err(bad("the settings do not allow it"));
+        }
+        if !self.is_master || self.stopping.is_some() {
+            return Err(bad("in standby, or while it stops"));
+        }
+        let Some(at) = self.tokens.get(&token) else { return Err(bad("nobody has this token")) };
+        let process = &world.kernel.processes[*at];
+        let job = &world.ganeti.jobs[process.job];
+        let Some(version) = self.versions.get(&id) else { return Err(bad("its file was never read")) };
+        if job.id != id.get() || job.job.received != version.received {
+            return Err(bad("the process is another job's"));
+        }
+        let Some(op) = version.last_started() else { return Err(bad("no opcode has started")) };
+        if version.ops[op].status != Status::Running {
+            return Err(bad("the version that was read is not running"));
+        }
+        if process.stopped_for.contains(&op) {
+            return Err(bad("it has been stopped before this opcode already"));
+        }
+        Ok(())
+    }
+
+    /// Looks at everybody who stands still.
+    pub fn look(&mut self, world: &World) -> Result<(), Broken> {
+        if !world.up {
+            return Ok(());
+        }
+        for process in &world.kernel.processes {
+            let Some(held) = process.held.as_ref().filter(|held| held.life == world.life) else { continue };
+            let late = held.landing == Landing::Late && world.now > held.since + PATIENCE + SLACK;
+            let idle = !held.begun && world.now > held.since + PATIENCE + SLACK;
+            let over = world.now > held.until + SLACK;
+            let what = match () {
+                () if over => "longer than it may",
+                () if late => "longer than 3 s, and it had got further when it was stopped",
+                () if idle => "longer than 3 s, and no script of it has begun",
+                () => continue,
+            };
+            let job = Some(world.ganeti.jobs[process.job].id);
+            let seconds = (world.now - held.since) as f64 / 1e6;
+            let what = format!("it has stood still for {seconds} s: {what}");
+            return Err(self.broken("nobody stands still too long", job, &what));
+        }
+        Ok(())
+    }
+
+    pub(super) fn nobody_stands(&self, world: &World, why: &str) -> Result<(), Broken> {
+        let standing = world.kernel.processes.iter().find(|p| p.held.as_ref().is_some_and(|h| h.life == world.life));
+        match standing {
+            Some(process) => {
+                let job = Some(world.ganeti.jobs[process.job].id);
+                Err(self.broken("nobody stands still too long", job, why))
+            }
+            None => Ok(()),
+        }
+    }
+}

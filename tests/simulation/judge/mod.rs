@@ -1,0 +1,308 @@
+//! The judge: knows what the world really did, and what the daemon promises (design, sections
+//! 3, 5, 7 and 10). It looks at every input, every effect, every commit, and the end.
+
+mod end;
+mod events;
+mod holds;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use ganeti_hookd::engine::effect::{Effect, Token};
+use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::ledger::Change;
+use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::ganeti::event::{EventKey, Phase};
+use ganeti_hookd::ganeti::job::{Job, JobId};
+
+use crate::journal::Journal;
+use crate::recipe::{HERE, Recipe};
+use crate::world::World;
+use crate::world::files::Read;
+
+/// How far the daemon may look at what nobody hinted at before it takes up a hint.
+const READS_BEFORE_A_HINT: u64 = 300;
+
+/// Plans that may be outstanding.
+const PLANS: usize = 100;
+
+/// Effects of one input.
+const EFFECTS: usize = 6000;
+
+/// Changes of one commit.
+const CHANGES: usize = 6000;
+
+/// A promise that was not kept.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub promise: &'static str,
+    pub job: Option<i64>,
+    pub what: String,
+}
+
+/// An event that was told.
+#[derive(Clone, Debug)]
+struct Told {
+    seq: i64,
+    /// The daemon's life in which it was noticed, and when.
+    life: u64,
+    at: u64,
+}
+
+/// A job by number and time of receipt, as [`ganeti_hookd`] does.
+type Name = (JobId, i64);
+
+/// What the judge remembers.
+#[derive(Debug)]
+pub struct Judge {
+    /// The settings, and all that this life had.
+    settings: Settings,
+    settings_of_life: Vec<Settings>,
+    told: BTreeMap<(Name, u32, Phase), Told>,
+    names: BTreeMap<i64, (Name, EventKey)>,
+    /// Since when what happens is not history.
+    required_since: Option<u64>,
+    /// What the engine was told last of who is master, and when it asked.
+    is_master: bool,
+    asked_at: Option<u64>,
+    /// When it was told to stop.
+    stopping: Option<u64>,
+    ended_runs: bool,
+    versions: BTreeMap<JobId, Rc<Job<'static>>>,
+    tokens: BTreeMap<Token, usize>,
+    /// Hints that have not been taken up, and how many other reads there had been.
+    hinted: BTreeMap<JobId, u64>,
+    other_reads: u64,
+    plans: BTreeSet<i64>,
+    /// The scripts that this life prepared for an event, and the nodes it planned.
+    prepared: BTreeMap<i64, Vec<String>>,
+    targets: BTreeMap<i64, Vec<String>>,
+    attempts: BTreeMap<(i64, String, String), Vec<runs::Attempt>>,
+    /// Events in standby that a takeover makes ours.
+    to_be_adopted: BTreeSet<i64>,
+    roles_changed: u64,
+    /// The most there was of each bounded thing.
+    pub most: BTreeMap<&'static str, u64>,
+}
+
+impl Judge {
+    pub fn new(recipe: &Recipe) -> Self {
+        Self {
+            settings: recipe.settings.clone(),
+            settings_of_life: Vec::new(),
+            told: BTreeMap::new(),
+            names: BTreeMap::new(),
+            required_since: None,
+            is_master: false,
+            asked_at: None,
+            stopping: None,
+            ended_runs: false,
+            versions: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            hinted: BTreeMap::new(),
+            other_reads: 0,
+            plans: BTreeSet::new(),
+            prepared: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            to_be_adopted: BTreeSet::new(),
+            roles_changed: 0,
+            most: BTreeMap::new(),
+        }
+    }
+
+    pub fn broken(&self, promise: &'static str, job: Option<i64>, what: &str) -> Broken {
+        Broken { promise, job, what: what.to_owned() }
+    }
+
+    /// Something is bounded.
+    fn at_most(&mut self, thing: &'static str, n: u64, bound: u64) -> Result<(), Broken> {
+        let most = self.most.entry(thing).or_default();
+        *most = (*most).max(n);
+        if n > bound {
+            return Err(self.broken("everything is bounded", None, &format!("{thing}: {n}")));
+        }
+        Ok(())
+    }
+
+    /// A new life of the daemon begins.
+    pub fn life_begins(&mut self, world: &World, settings: Settings) {
+        self.settings_of_life = vec![settings.clone()];
+        self.settings = settings;
+        (self.is_master, self.asked_at, self.stopping, self.ended_runs) = (false, None, None, false);
+        self.versions.clear();
+        self.tokens.clear();
+        self.hinted.clear();
+        self.plans.clear();
+        self.prepared.clear();
+        self.targets.clear();
+        self.to_be_adopted.clear();
+        self.roles_changed = world.people.roles_changed;
+    }
+
+    /// The journal was set aside: what happened up to now is history again.
+    pub fn journal_is_lost(&mut self, world: &mut World) {
+        self.required_since = None;
+        for job in &mut world.ganeti.jobs {
+            job.truth.first_read = None;
+        }
+    }
+
+    /// Whether the daemon has been told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// The engine is about to be given this.
+    pub fn given(&mut self, world: &World, input: &Input<'_>) -> Result<(), Broken> {
+        match input {
+            Input::Hint(id) if self.stopping.is_none() => {
+                self.hinted.entry(*id).or_insert(self.other_reads);
+            }
+            Input::Stop => drop(self.stopping.get_or_insert(world.now)),
+            Input::Reloaded(Ok((settings, _))) => {
+                self.settings = (**settings).clone();
+                self.settings_of_life.push(self.settings.clone());
+            }
+            Input::Planned { seq, plan, .. } => {
+                self.plans.remove(seq);
+                let nodes = plan.targets.iter().map(|target| target.node.clone());
+                self.targets.insert(*seq, nodes.filter(|node| node != HERE).collect());
+            }
+            Input::Prepared { seq, scripts, .. } => {
+                if let Ok(scripts) = scripts {
+                    self.prepared.insert(*seq, scripts.iter().map(|script| script.name.clone()).collect());
+                } else {
+                    self.prepared.entry(*seq).or_default();
+                }
+            }
+            Input::Postponed { run, seq, .. } => self.postponed(*seq, *run),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The engine has answered with so many effects.
+    pub fn took(&mut self, effects: usize) -> Result<(), Broken> {
+        self.at_most("effects of an input", effects as u64, EFFECTS as u64)
+    }
+
+    /// An effect is about to be done.
+    pub fn is_to_be_done(
+        &mut self,
+        effect: &Effect,
+        world: &mut World,
+        journal: &Journal,
+    ) -> Result<(), Broken> {
+        match effect {
+            Effect::Read { id, .. } | Effect::ReadLarge { id, .. } => self.reads(*id),
+            Effect::AskMaster => {
+                self.asks_master(world, journal);
+                Ok(())
+            }
+            Effect::Find { token, process } => self.finds(world, *token, process),
+            Effect::Stop { token, job, limit } => self.stops(world, *token, *job, *limit),
+            Effect::Plan(request) => {
+                self.plans.insert(request.seq);
+                self.at_most("outstanding plans", self.plans.len() as u64, PLANS as u64)
+            }
+            Effect::Start(run) => {
+                let script = run.script.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                self.begins(world, journal, (run.seq, run.run), &script, &run.env)
+            }
+            Effect::Ask(run) => self.begins(world, journal, (run.seq, run.run), "", &run.env),
+            Effect::EndRuns => {
+                self.ended_runs = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A file is read: whoever was hinted at comes first.
+    fn reads(&mut self, id: JobId) -> Result<(), Broken> {
+        if self.hinted.remove(&id).is_some() {
+            return Ok(());
+        }
+        self.other_reads += 1;
+        let Some((oldest, since)) = self.hinted.iter().min_by_key(|(_, since)| **since) else { return Ok(()) };
+        let (waited, oldest) = (self.other_reads - since, oldest.get());
+        let most = self.most.entry("reads before that of a hint").or_default();
+        *most = (*most).max(waited);
+        if waited > READS_BEFORE_A_HINT {
+            let what = format!("job {oldest} was hinted at {waited} reads ago");
+            return Err(self.broken("live before old", Some(oldest), &what));
+        }
+        Ok(())
+    }
+
+    /// The engine asks who is master, and will now be told.
+    fn asks_master(&mut self, world: &mut World, journal: &Journal) {
+        self.asked_at = Some(world.now);
+        if world.people.roles_changed != self.roles_changed {
+            self.roles_changed = world.people.roles_changed;
+            self.to_be_adopted.clear();
+        }
+        if let Ok(master) = world.master() {
+            let is_master = master.as_deref() == Some(HERE);
+            if is_master && !self.is_master {
+                self.takes_over(world, journal);
+            }
+            self.is_master = is_master;
+        }
+    }
+
+    /// A file was read, and the engine will be told what was there.
+    pub fn is_read(&mut self, id: i64, read: &Read, world: &mut World) {
+        let (Read::Queued(job, _) | Read::Archived(job)) = read else { return };
+        if matches!(read, Read::Queued(..)) {
+            self.versions.insert(job.id, Rc::clone(job));
+        }
+        let now = world.now;
+        let of_it = |sim: &&mut crate::world::ganeti::SimJob| sim.id == id && sim.job.received == job.received;
+        if let Some(sim) = world.ganeti.jobs.iter_mut().find(of_it) {
+            sim.truth.first_read.get_or_insert(now);
+            sim.truth.seen_in_queue |= matches!(read, Read::Queued(..));
+        }
+    }
+
+    /// This is in the journal now.
+    pub fn is_written(
+        &mut self,
+        changes: &[Change],
+        world: &mut World,
+        journal: &Journal,
+    ) -> Result<(), Broken> {
+        self.at_most("changes of a commit", changes.len() as u64, CHANGES as u64)?;
+        for change in changes {
+            self.is_changed(change, world, journal)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing more is to be done now.
+    pub fn turn_is_over(&mut self, world: &World) -> Result<(), Broken> {
+        if self.stopping.is_some() {
+            self.hinted.clear();
+            return self.nobody_stands(world, "it was told to stop");
+        }
+        // A large file is read beside the rest, and one that just failed a second later.
+        self.hinted.clear();
+        Ok(())
+    }
+
+    /// The daemon says that it may end.
+    pub fn is_done(&mut self, world: &World) -> Result<(), Broken> {
+        let took = world.now - self.stopping.unwrap_or(world.now);
+        let life = world.life;
+        if world.hooks.running.keys().any(|(of, ..)| *of == life) {
+            return Err(self.broken("nothing of ours is left running", None, "it ends while scripts run"));
+        }
+        if took > 15_000_000 {
+            let what = format!("it took {} s", took / 1_000_000);
+            return Err(self.broken("SIGTERM ends the daemon within 15 s", None, &what));
+        }
+        Ok(())
+    }
+}

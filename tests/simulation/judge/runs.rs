@@ -1,0 +1,158 @@
+//! What begins, when it may begin, and what it is told.
+
+use ganeti_hookd::engine::environment::Environment;
+use ganeti_hookd::engine::input::Landing;
+use ganeti_hookd::engine::ledger::EventState;
+use ganeti_hookd::engine::settings::PreMode;
+use ganeti_hookd::ganeti::event::{Event, Phase};
+
+use super::{Broken, Judge};
+use crate::journal::Journal;
+use crate::world::World;
+
+/// How long ago the engine may have asked who is master when something begins.
+const FRESH: u64 = 100_000;
+
+/// A run that has begun.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    run: i64,
+    life: u64,
+    /// It could not begin after all.
+    postponed: bool,
+}
+
+impl Judge {
+    /// A run is about to begin; `script` is empty for another node's.
+    pub(super) fn begins(
+        &mut self,
+        world: &mut World,
+        journal: &Journal,
+        (seq, run): (i64, i64),
+        script: &str,
+        env: &Environment,
+    ) -> Result<(), Broken> {
+        let (Some(row), Some(written)) = (journal.events.get(&seq), journal.runs.get(&(seq, run))) else {
+            return Err(self.broken("written before it begins", None, &format!("event {seq}, run {run}")));
+        };
+        let (event, id) = (row.event.clone(), row.event.key.job.get());
+        let broken = |promise, what: String| Broken { promise, job: Some(id), what };
+        if row.state != EventState::Pending || written.ended {
+            let what = format!("{event}: {} {}", row.state.as_str(), written.ended);
+            return Err(broken("written before it begins", what));
+        }
+        if self.stopping.is_some() {
+            return Err(broken("nothing begins while it stops", event.to_string()));
+        }
+        let fresh = self.asked_at.is_some_and(|at| at + FRESH >= world.now);
+        if !self.is_master || !world.is_master() && !fresh {
+            return Err(broken("nothing begins in standby", event.to_string()));
+        }
+        let before = journal.events.range(..seq).find(|(_, row)| {
+            row.event.key.job == event.key.job && row.state == EventState::Pending
+        });
+        if let Some((before, _)) = before {
+            return Err(broken("in order", format!("{event} begins before event {before} is done")));
+        }
+        let running = world.hooks.running.keys().find(|(life, other, _)| {
+            *life == world.life && *other != seq && self.names.get(other).is_some_and(|(name, _)| name.0 == event.key.job)
+        });
+        if let Some((_, other, _)) = running {
+            return Err(broken("in order", format!("{event} begins while event {other} runs")));
+        }
+        if event.key.phase == Phase::Pre {
+            mark_begun(world, &event);
+        }
+        self.counts(world, journal, (seq, run), env)?;
+        self.is_told_truly(world, &event, env, script)
+    }
+
+    /// At most once, unless it was under way when the daemon ended: then it says so.
+    fn counts(
+        &mut self,
+        world: &World,
+        journal: &Journal,
+        (seq, run): (i64, i64),
+        env: &Environment,
+    ) -> Result<(), Broken> {
+        let start = &journal.runs[&(seq, run)].start;
+        let job = self.names.get(&seq).map(|(name, _)| name.0.get());
+        let key = (seq, start.node.clone(), start.script.clone());
+        let attempts = self.attempts.entry(key).or_default();
+        let attempt = env.get("GANETI_HOOKD_ATTEMPT").and_then(|attempt| attempt.parse::<u32>().ok());
+        let broken = |what: String| Err(Broken { promise: "at most once", job, what });
+        let what = format!("event {seq}, {} on {}, run {run}", start.script, start.node);
+        if attempt != Some(start.attempt) {
+            return broken(format!("{what}: attempt {attempt:?} is {} in the journal", start.attempt));
+        }
+        let begun: Vec<&Attempt> = attempts.iter().filter(|attempt| !attempt.postponed).collect();
+        for before in &begun {
+            if journal.runs.get(&(seq, before.run)).is_some_and(|run| run.ended) {
+                return broken(format!("{what}: run {} of it has ended", before.run));
+            }
+            if before.life == world.life {
+                return broken(format!("{what}: run {} of it has begun", before.run));
+            }
+        }
+        if !begun.is_empty() && start.attempt < 2 {
+            return broken(format!("{what}: it was under way before, and says it is the first attempt"));
+        }
+        attempts.push(Attempt { run, life: world.life, postponed: false });
+        Ok(())
+    }
+
+    /// A run could not begin after all.
+    pub(super) fn postponed(&mut self, seq: i64, run: i64) {
+        let of_it = self.attempts.iter_mut().filter(|((of, ..), _)| *of == seq);
+        for attempt in of_it.flat_map(|(_, attempts)| attempts).filter(|attempt| attempt.run == run) {
+            attempt.postponed = true;
+        }
+    }
+
+    /// What a script is told of its lateness.
+    fn is_told_truly(
+        &self,
+        world: &World,
+        event: &Event,
+        env: &Environment,
+        script: &str,
+    ) -> Result<(), Broken> {
+        let id = event.key.job.get();
+        let broken = |what: String| Err(Broken { promise: "late is said where it is late", job: Some(id), what });
+        let late = match env.get("GANETI_HOOKD_LATE").map(String::as_str) {
+            Some("yes") => true,
+            Some("no") => false,
+            other => return broken(format!("{event} {script}: {other:?}")),
+        };
+        let name = (event.key.job, event.received.as_micros());
+        let told = self.told.get(&(name, event.key.op, event.key.phase));
+        if !late && told.is_some_and(|told| told.life < world.life) {
+            return broken(format!("{event} {script}: it was noticed in an earlier life"));
+        }
+        if late || event.key.phase == Phase::Post || self.settings.hooks.pre != PreMode::Hold {
+            return Ok(());
+        }
+        let of_it = |job: &&crate::world::ganeti::SimJob| job.id == id && job.job.received == event.received;
+        let Some(at) = world.ganeti.jobs.iter().find(of_it).and_then(|job| job.process) else {
+            return broken(format!("{event} {script}: it has no process"));
+        };
+        let process = &world.kernel.processes[at];
+        let early = process.held.as_ref().is_some_and(|held| held.landing == Landing::Early);
+        if early || !process.alive || world.people.continued.contains(&at) {
+            return Ok(());
+        }
+        broken(format!("{event} {script} is told that it is in time, but its job does not stand still"))
+    }
+}
+
+/// The job that stands still for this pre does not do so for nothing.
+fn mark_begun(world: &mut World, event: &Event) {
+    for process in &mut world.kernel.processes {
+        let job = &world.ganeti.jobs[process.job];
+        if job.id == event.key.job.get() && job.job.received == event.received
+            && let Some(held) = &mut process.held
+        {
+            held.begun = true;
+        }
+    }
+}
