@@ -1,7 +1,21 @@
-//! Deliveries.
+//! Events on their way to the scripts.
+//!
+//! For one job the scripts of an event end before the next event's begin, in the order of the
+//! events' numbers, whatever was in standby meanwhile; different jobs go side by side. An event
+//! takes a slot when its turn comes, and only then is it planned: plans are in memory for as
+//! many events as have slots. Jobs that stand still need no slot and come first; then what has
+//! just happened; then what is late, which leaves some slots to the others.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::effect::Effect;
+use super::environment::Environment;
+use super::input::Script;
+use super::change::{Earlier, RunStart, Undelivered};
+use crate::ganeti::event::{Event, EventKey};
+use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes::View;
 
 /// What the scripts of an event are given, and where they run.
@@ -20,4 +34,399 @@ pub struct Target {
     pub node: String,
     /// Its daemon's address; `None` when the configuration has none.
     pub address: Option<SocketAddr>,
+}
+
+/// How far an event has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It has not begun.
+    Waiting,
+    /// Its plan is being made.
+    Planning,
+    /// Its scripts are being looked for.
+    Preparing,
+    /// Its scripts run, or are to.
+    UnderWay,
+}
+
+/// A run that is under way.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// What the journal has of it.
+    pub start: RunStart,
+    /// What began it, to begin it again should it not have begun after all.
+    pub effect: Effect,
+    /// It could not begin, and is tried again.
+    pub is_postponed: bool,
+}
+
+/// An event on its way to the scripts.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The event.
+    pub event: Event,
+    /// Its runs so far, in an earlier life too.
+    pub earlier: Earlier,
+    /// What it was given in an earlier life.
+    pub given: Option<View>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// What is special about it, once that is known.
+    pub plan: Option<Plan>,
+    /// What all its scripts get.
+    pub common: Environment,
+    /// This node's scripts that have not begun.
+    pub scripts: VecDeque<Script>,
+    /// Runs under way, by number.
+    pub running: BTreeMap<i64, Running>,
+    /// A run was interrupted: the next start delivers the event again.
+    pub interrupted: bool,
+}
+
+impl Delivery {
+    /// A new event.
+    pub fn new(event: Event) -> Self {
+        Self::resumed(event, Earlier::new(), None)
+    }
+
+    /// An event that was begun before.
+    pub fn resumed(event: Event, earlier: Earlier, given: Option<View>) -> Self {
+        Self {
+            event,
+            earlier,
+            given,
+            stage: Stage::Waiting,
+            plan: None,
+            common: Environment::new(),
+            scripts: VecDeque::new(),
+            running: BTreeMap::new(),
+            interrupted: false,
+        }
+    }
+
+    /// The attempt that the next run of a script is; `None` when it need not run again.
+    pub fn next_attempt(&self, node: &str, script: &str) -> Option<u32> {
+        match self.earlier.get(&(node.to_owned(), script.to_owned())) {
+            Some((_, true)) => None,
+            Some((attempt, false)) => Some(attempt.saturating_add(1)),
+            None => Some(1),
+        }
+    }
+
+    /// A run of it has ended, or was begun and has not: then it is to be run again.
+    pub fn remember(&mut self, run: &RunStart, ended: bool) {
+        self.earlier.insert((run.node.clone(), run.script.clone()), (run.attempt, ended));
+    }
+
+    /// What it is given, if that is known.
+    pub fn view(&self) -> Option<&View> {
+        self.plan.as_ref().map(|plan| &plan.view).or(self.given.as_ref())
+    }
+
+    /// Whether nothing of it runs or is to run.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::UnderWay
+            && self.scripts.is_empty()
+            && self.running.is_empty()
+            && !self.interrupted
+            && self.plan.as_ref().is_none_or(|plan| plan.targets.is_empty())
+    }
+
+    /// Whether it takes a slot: it is being prepared, or a script of it runs on this node.
+    fn takes_slot(&self, node: &str) -> bool {
+        matches!(self.stage, Stage::Planning | Stage::Preparing)
+            || self.running.values().any(|run| run.start.node == node)
+    }
+}
+
+/// An event noticed in standby, or left by a master that is one no more.
+#[derive(Clone, Debug)]
+struct Standby {
+    event: Event,
+    earlier: Earlier,
+    given: Option<View>,
+    /// When, by the steady clock; `None` for before that began.
+    noticed: Option<Duration>,
+}
+
+/// Events that are to be delivered, and those that may have to be.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    events: BTreeMap<i64, Delivery>,
+    /// For each job its undelivered events. Only the first may begin.
+    queues: BTreeMap<JobId, BTreeSet<i64>>,
+    /// Events that may begin: the first of their jobs, not begun; what is late comes last.
+    ready: BTreeSet<(bool, i64)>,
+    /// Events that have begun.
+    begun: BTreeSet<i64>,
+    /// Another node's to deliver, unless this one becomes master soon.
+    standby: BTreeMap<i64, Standby>,
+    /// Something that scripts need is short; when it is tried again.
+    short: Option<Duration>,
+}
+
+impl Deliveries {
+    /// Puts an event on its way, behind those of its job that have lower numbers.
+    pub fn add(&mut self, seq: i64, delivery: Delivery) {
+        let job = delivery.event.key.job;
+        self.events.insert(seq, delivery);
+        self.queues.entry(job).or_default().insert(seq);
+        self.settle(job);
+    }
+
+    /// The first event of a job may begin if none of it has.
+    fn settle(&mut self, job: JobId) {
+        let Some(queue) = self.queues.get(&job) else { return };
+        for seq in queue.iter().take(2) {
+            let late = self.events.get(seq).is_some_and(|delivery| delivery.event.late);
+            self.ready.remove(&(late, *seq));
+        }
+        if queue.is_disjoint(&self.begun)
+            && let Some(first) = queue.first()
+            && let Some(delivery) = self.events.get(first)
+        {
+            self.ready.insert((delivery.event.late, *first));
+        }
+    }
+
+    /// Takes the next event that may begin. `held` are the jobs that stand still: their first
+    /// events need no slot. `late` says whether what is late may begin.
+    pub fn begin(&mut self, held: impl IntoIterator<Item = JobId>, slots: Slots) -> Option<i64> {
+        let firsts = held.into_iter().filter_map(|job| self.queues.get(&job)?.first());
+        let entry = |seq: &i64| {
+            [false, true].map(|late| (late, *seq)).into_iter().find(|entry| self.ready.contains(entry))
+        };
+        let urgent = firsts.filter_map(entry).min();
+        let next = || match slots {
+            Slots::None => None,
+            Slots::ForLive => self.ready.first().filter(|(late, _)| !late).copied(),
+            Slots::ForAll => self.ready.first().copied(),
+        };
+        let (late, seq) = urgent.or_else(next)?;
+        self.ready.remove(&(late, seq));
+        self.begun.insert(seq);
+        Some(seq)
+    }
+
+    /// Whether some event may begin, given these slots.
+    pub fn may_begin(&self, held: impl IntoIterator<Item = JobId>, slots: Slots) -> bool {
+        let is_ready = |seq: &i64| [false, true].iter().any(|late| self.ready.contains(&(*late, *seq)));
+        let urgent = || held.into_iter().any(|job| {
+            self.queues.get(&job).and_then(BTreeSet::first).is_some_and(is_ready)
+        });
+        match slots {
+            Slots::ForAll if !self.ready.is_empty() => true,
+            Slots::ForLive if self.ready.first().is_some_and(|(late, _)| !late) => true,
+            _ => !self.ready.is_empty() && urgent(),
+        }
+    }
+
+    /// The slots that are left of so many.
+    pub fn slots(&self, workers: usize, node: &str) -> Slots {
+        let taken =
+            self.begun.iter().filter(|seq| self.events.get(seq).is_some_and(|d| d.takes_slot(node))).count();
+        if taken >= workers {
+            Slots::None
+        } else if taken >= workers - workers / 4 {
+            Slots::ForLive
+        } else {
+            Slots::ForAll
+        }
+    }
+
+    /// What was taken could not begin yet; it may again.
+    pub fn put_back(&mut self, seq: i64) {
+        let Some(delivery) = self.events.get_mut(&seq) else { return };
+        delivery.stage = Stage::Waiting;
+        delivery.scripts.clear();
+        let job = delivery.event.key.job;
+        self.begun.remove(&seq);
+        self.settle(job);
+    }
+
+    /// The event is over, or not this node's any more; the job's next may begin.
+    pub fn remove(&mut self, seq: i64) -> Option<Delivery> {
+        let delivery = self.events.remove(&seq)?;
+        let job = delivery.event.key.job;
+        self.begun.remove(&seq);
+        self.ready.remove(&(false, seq));
+        self.ready.remove(&(true, seq));
+        if let Some(queue) = self.queues.get_mut(&job) {
+            queue.remove(&seq);
+            if queue.is_empty() {
+                self.queues.remove(&job);
+            }
+        }
+        self.settle(job);
+        Some(delivery)
+    }
+
+    /// The event's moment has passed.
+    pub fn set_late(&mut self, seq: i64) -> bool {
+        let Some(delivery) = self.events.get_mut(&seq).filter(|delivery| !delivery.event.late) else {
+            return false;
+        };
+        delivery.event.late = true;
+        if self.ready.remove(&(false, seq)) {
+            self.ready.insert((true, seq));
+        }
+        true
+    }
+
+    /// An event.
+    pub fn get(&self, seq: i64) -> Option<&Delivery> {
+        self.events.get(&seq)
+    }
+
+    /// An event.
+    pub fn get_mut(&mut self, seq: i64) -> Option<&mut Delivery> {
+        self.events.get_mut(&seq)
+    }
+
+    /// All events, by number.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &Delivery)> {
+        self.events.iter().map(|(seq, delivery)| (*seq, delivery))
+    }
+
+    /// Whether another event of the job could begin soon: nothing is late of what is before it,
+    /// and no more than so many events.
+    pub fn may_follow_soon(&self, job: JobId, most: usize) -> bool {
+        let Some(queue) = self.queues.get(&job) else { return true };
+        queue.len() <= most && queue.iter().all(|seq| self.events.get(seq).is_some_and(|d| !d.event.late))
+    }
+
+    /// The number of an event.
+    pub fn find(&self, key: EventKey) -> Option<i64> {
+        let queue = self.queues.get(&key.job)?;
+        queue.iter().copied().find(|seq| self.events.get(seq).is_some_and(|d| d.event.key == key))
+    }
+
+    /// Events that are under way here but have nothing running: they go on.
+    pub fn idle(&self, node: &str) -> Vec<i64> {
+        let is_idle = |seq: &i64| {
+            self.events.get(seq).is_some_and(|d| {
+                d.stage == Stage::UnderWay && !d.interrupted && !d.running.values().any(|run| run.start.node == node)
+            })
+        };
+        self.begun.iter().copied().filter(is_idle).collect()
+    }
+
+    /// How many events are undelivered.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether everything has been delivered.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether anything runs.
+    pub fn is_anything_running(&self) -> bool {
+        self.begun.iter().any(|seq| self.events.get(seq).is_some_and(|d| !d.running.is_empty()))
+    }
+
+    /// Runs that could not begin.
+    pub fn postponed(&self) -> Vec<(i64, i64)> {
+        let runs = |seq: &i64| {
+            let running = self.events.get(seq).map(|delivery| &delivery.running);
+            running.into_iter().flatten().filter(|(_, run)| run.is_postponed).map(|(run, _)| (*seq, *run))
+                .collect::<Vec<_>>()
+        };
+        self.begun.iter().flat_map(runs).collect()
+    }
+
+    /// Something that scripts need is short.
+    pub fn fall_short(&mut self, until: Duration) {
+        self.short.get_or_insert(until);
+    }
+
+    /// Whether something that scripts need is short.
+    pub fn is_short(&self) -> bool {
+        self.short.is_some()
+    }
+
+    /// What was short is tried again, when it is time. Returns whether it is.
+    pub fn take_up(&mut self, steady: Duration) -> bool {
+        let due = self.short.is_some_and(|time| time <= steady);
+        if due {
+            self.short = None;
+        }
+        due
+    }
+
+    /// When what is short is tried again.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.short
+    }
+
+    /// Keeps an event for the case that this node becomes master within the window.
+    pub fn stand_by(&mut self, seq: i64, event: Event, earlier: Earlier, given: Option<View>, age: Age) {
+        let Age { now, steady, window } = age;
+        self.standby.retain(|_, event| event.is_within(steady, window));
+        let old = Duration::from_micros(
+            u64::try_from(now.as_micros().saturating_sub(event.time.as_micros())).unwrap_or(0),
+        );
+        self.standby.insert(seq, Standby { event, earlier, given, noticed: steady.checked_sub(old) });
+    }
+
+    /// What has not begun is another node's to deliver now.
+    pub fn give_up(&mut self) -> Vec<(i64, Delivery)> {
+        let waiting: Vec<i64> =
+            self.events.iter().filter(|(_, d)| d.running.is_empty()).map(|(seq, _)| *seq).collect();
+        waiting.into_iter().filter_map(|seq| Some((seq, self.remove(seq)?))).collect()
+    }
+
+    /// Events in standby that were noticed within the window; the others are another node's
+    /// for good.
+    pub fn take_over(&mut self, steady: Duration, window: Duration) -> Vec<Undelivered> {
+        let standby = std::mem::take(&mut self.standby).into_iter();
+        standby
+            .filter(|(_, event)| event.is_within(steady, window))
+            .map(|(seq, Standby { event, earlier, given, .. })| Undelivered {
+                seq,
+                event,
+                runs: earlier,
+                plan: given,
+            })
+            .collect()
+    }
+
+    /// The events in standby, by number.
+    pub fn in_standby(&self) -> impl Iterator<Item = (i64, &Event)> {
+        self.standby.iter().map(|(seq, standby)| (*seq, &standby.event))
+    }
+
+    /// Events in standby from before this time are forgotten.
+    pub fn forget_before(&mut self, before: Timestamp) {
+        self.standby.retain(|_, standby| standby.event.time >= before);
+    }
+}
+
+impl Standby {
+    fn is_within(&self, steady: Duration, window: Duration) -> bool {
+        self.noticed.is_some_and(|noticed| steady.saturating_sub(noticed) <= window)
+    }
+}
+
+/// The time, and how long what is in standby is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// By the system's clock.
+    pub now: Timestamp,
+    /// By the steady clock.
+    pub steady: Duration,
+    /// The failover window.
+    pub window: Duration,
+}
+
+/// For which events there are slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// For none but those of jobs that stand still.
+    None,
+    /// For what has just happened.
+    ForLive,
+    /// For all.
+    ForAll,
 }

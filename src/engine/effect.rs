@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::Environment;
-use super::ledger::Change;
+use super::change::Change;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -99,10 +100,10 @@ pub enum Effect {
     },
 
     /// Write all of this to the journal, or nothing. Brings `Input::Committed`.
-    Commit(Vec<Change>),
+    Commit(Arc<Vec<Change>>),
     /// The journal is damaged: write a new one that holds this, and put it in the place of
     /// the old one. Brings `Input::Committed`.
-    WriteAnew(Vec<Change>),
+    WriteAnew(Arc<Vec<Change>>),
 
     /// Work out what an event's scripts are given, and where they run. Brings
     /// `Input::Planned`.

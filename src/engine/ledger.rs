@@ -6,123 +6,150 @@
 //! be written, what happened stays to be written, and what had only been begun is handed back:
 //! nobody else takes anything back.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::change::Change;
 use super::effect::Effect;
-use super::input::CommitError;
-use super::numbers::{Numbers, NumbersChange};
-use super::outcome::Outcome;
-use super::tracker::Tracked;
-use crate::ganeti::event::Event;
-use crate::ganeti::job::{JobId, Timestamp};
-use crate::ganeti::opcodes::View;
 
 /// How long after a failure the journal is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What becomes of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventState {
-    /// Its scripts have not all ended.
-    Pending,
-    /// Its scripts have ended, or it has none.
-    Done,
-    /// Noticed while another node was master: that node's to deliver.
-    Standby,
+/// What is to be written, and what waits for it.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Changes that the journal does not hold.
+    changes: Vec<Change>,
+    /// Those of them that are being written.
+    writing: Option<Arc<Vec<Change>>>,
+    /// What may be done once it holds them.
+    gated: Vec<Effect>,
+    next_seq: i64,
+    next_run: i64,
+    /// The journal cannot be written; when that is tried again.
+    stalled: Option<Duration>,
 }
 
-impl EventState {
-    /// The word in the journal.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Done => "done",
-            Self::Standby => "standby",
+/// What became of changes that were to be written.
+#[derive(Debug, PartialEq)]
+#[must_use]
+pub struct Outgoing {
+    /// What may be done now.
+    pub effects: Vec<Effect>,
+    /// The changes that have been written.
+    pub written: Arc<Vec<Change>>,
+    /// The journal could not be written before.
+    pub was_stalled: bool,
+}
+
+impl Ledger {
+    /// Nothing is to be written; numbers are given out from these on.
+    pub fn new(next_seq: i64, next_run: i64) -> Self {
+        Self {
+            changes: Vec::new(),
+            writing: None,
+            gated: Vec::new(),
+            next_seq: next_seq.max(1),
+            next_run: next_run.max(1),
+            stalled: None,
         }
+    }
+
+    /// The number of the next event.
+    pub fn next_seq(&mut self) -> i64 {
+        self.next_seq += 1;
+        self.next_seq - 1
+    }
+
+    /// The number of the next run.
+    pub fn next_run(&mut self) -> i64 {
+        self.next_run += 1;
+        self.next_run - 1
+    }
+
+    /// Something is to be written.
+    pub fn record(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// The effect may be done when everything that has been recorded is written.
+    pub fn after(&mut self, effect: Effect) {
+        self.gated.push(effect);
+    }
+
+    /// An event is late: it is written so, or changed where it has been written.
+    pub fn record_late(&mut self, seq: i64) {
+        let unwritten = self.changes.iter_mut().rev().find_map(|change| match change {
+            Change::Event(number, event, _) if *number == seq => Some(event),
+            _ => None,
+        });
+        match unwritten {
+            Some(event) => event.late = true,
+            None => self.record(Change::Late(seq)),
+        }
+    }
+
+    /// Whether something is to be written, or to be done.
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || !self.gated.is_empty()
+    }
+
+    /// Whether the journal cannot be written.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.is_some()
+    }
+
+    /// Whether it is too early to try that again.
+    pub fn must_wait(&self, steady: Duration) -> bool {
+        self.stalled.is_some_and(|time| steady < time)
+    }
+
+    /// When it is tried again.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.stalled
+    }
+
+    /// Has everything written that is to be.
+    pub fn commit(&mut self) -> Effect {
+        let batch = Arc::new(std::mem::take(&mut self.changes));
+        self.writing = Some(Arc::clone(&batch));
+        Effect::Commit(batch)
+    }
+
+    /// The last batch has been written.
+    pub fn committed(&mut self) -> Outgoing {
+        Outgoing {
+            effects: std::mem::take(&mut self.gated),
+            written: self.writing.take().unwrap_or_default(),
+            was_stalled: self.stalled.take().is_some(),
+        }
+    }
+
+    /// The last batch has not been written. What happened stays to be written; the beginnings
+    /// of runs are struck, and what was to begin is handed back. Returns whether this is new.
+    pub fn failed(&mut self, steady: Duration) -> (bool, Vec<Effect>) {
+        let batch = self.writing.take().unwrap_or_default();
+        let mut changes = Arc::unwrap_or_clone(batch);
+        changes.append(&mut self.changes);
+        self.changes = changes;
+        let is_new = self.stalled.replace(steady + RETRY).is_none();
+        (is_new, self.strike_begun())
+    }
+
+    /// Strikes the beginnings of runs that are not written, and hands back what was to begin.
+    pub fn strike_begun(&mut self) -> Vec<Effect> {
+        let begun = std::mem::take(&mut self.gated);
+        let runs: Vec<i64> = begun.iter().filter_map(run_of).collect();
+        self.changes.retain(|change| !matches!(change, Change::RunStart(run) if runs.contains(&run.id)));
+        begun
     }
 }
 
-/// A run that begins.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunStart {
-    /// The run's number; together with the event's it is no other run's.
-    pub id: i64,
-    /// The event it is for.
-    pub seq: i64,
-    /// The node it runs on.
-    pub node: String,
-    /// The script's name.
-    pub script: String,
-    /// 1, or more after a crash.
-    pub attempt: u32,
-    /// When.
-    pub started: Timestamp,
-}
-
-/// One change to what the journal holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// How far a job has been told.
-    Job(JobId, Tracked),
-    /// The job has left the queue.
-    Forget(JobId),
-    /// A new event.
-    Event(i64, Event, EventState),
-    /// An event's state changed.
-    EventState(i64, EventState),
-    /// An event becomes ours, or is so after a restart: deliver it, late.
-    Adopt(i64),
-    /// An event turned out to be late.
-    Late(i64),
-    /// What the event's scripts are given, and where they run.
-    Plan(i64, View),
-    /// A run begins.
-    RunStart(RunStart),
-    /// A run of this event and number has ended.
-    RunEnd(i64, i64, Timestamp, Outcome),
-    /// The job numbers accounted for.
-    Numbers(NumbersChange),
-    /// What had ended by this time is history.
-    Begun(Timestamp),
-    /// Forget events before this time, at most so many.
-    Prune(Timestamp, u32),
-}
-
-/// An event's runs in an earlier life of the daemon, by node and script: the last attempt
-/// and whether it ended.
-pub type Earlier = BTreeMap<(String, String), (u32, bool)>;
-
-/// An event whose scripts have not all ended, or that another node was to deliver.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Undelivered {
-    /// Its number.
-    pub seq: i64,
-    /// The event.
-    pub event: Event,
-    /// Its runs so far.
-    pub runs: Earlier,
-    /// What its scripts are given, if that was known already.
-    pub plan: Option<View>,
-}
-
-/// What the journal holds when the daemon starts.
-#[derive(Clone, Debug, Default)]
-pub struct Remembered {
-    /// What had ended by then is history; `None` before the first start is over.
-    pub begun: Option<Timestamp>,
-    /// The jobs in the queue.
-    pub jobs: Vec<(JobId, Tracked)>,
-    /// The job numbers accounted for.
-    pub numbers: Numbers,
-    /// Events that are to be delivered, by number.
-    pub undelivered: Vec<Undelivered>,
-    /// Events that another node was to deliver, of the last moments, by number.
-    pub standby: Vec<Undelivered>,
-    /// The number of the next event.
-    pub next_seq: i64,
-    /// The number of the next run.
-    pub next_run: i64,
-    /// No event is of a job with a higher number.
-    pub highest_job: i64,
+/// The run that an effect begins.
+fn run_of(effect: &Effect) -> Option<i64> {
+    match effect {
+        Effect::Start(script) => Some(script.run),
+        Effect::Ask(node) => Some(node.run),
+        _ => None,
+    }
 }

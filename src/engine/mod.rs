@@ -1,27 +1,62 @@
 //! What decides. Given versions of job files, ends of processes and the time, it says what
 //! happened and what is to be done. It knows no file, process, clock, thread or database.
+//!
+//! [`Engine::take`] takes one [`Input`] and returns [`Effect`]s. They are to be done in order;
+//! what one brings at once is taken, and what follows from that done, before the next one is.
+//! When nothing else has happened, [`Input::Quiet`] has the engine go on with what is next.
+//!
+//! Each thing has one owner, and each owner holds its own invariant:
+//!
+//! | owner | has |
+//! |---|---|
+//! | [`agenda::Agenda`] | what to look at, and when to try again |
+//! | [`jobs::Jobs`] | how far each job was told, numbers, processes |
+//! | [`deliveries::Deliveries`] | events undelivered, in standby, under way |
+//! | [`holds::Holds`] | who stands still |
+//! | [`ledger::Ledger`] | changes to write, effects that wait for them |
+//! | [`place::Place`] | node, master, role |
+//! | [`report::Report`] | counters, problems, failures, the log's lines |
 
+pub mod agenda;
+pub mod change;
 pub mod deliveries;
+mod delivering;
 pub mod effect;
 pub mod environment;
+pub mod holds;
 pub mod input;
+pub mod jobs;
 pub mod ledger;
+mod looking;
 pub mod numbers;
 pub mod outcome;
+pub mod place;
+pub mod processes;
 pub mod replay;
+pub mod report;
 pub mod settings;
 pub mod status;
+mod telling;
 pub mod tracker;
 pub mod transitions;
+mod turn;
 pub mod views;
+mod writing;
 
 use std::time::Duration;
 
-use effect::Effect;
+use agenda::Agenda;
+use change::{Change, Remembered, Undelivered};
+use deliveries::{Age, Deliveries, Delivery};
+use effect::{Effect, Level};
+use holds::Holds;
 use input::{Input, Now};
-use ledger::Remembered;
-use settings::Settings;
-use status::Status;
+use jobs::Jobs;
+use ledger::Ledger;
+use place::Place;
+use report::{Problem, Report};
+use settings::{Nodes, PreMode, Settings};
+use turn::Turn;
 
 /// What this node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,46 +67,254 @@ pub enum Role {
     Standby,
 }
 
+impl Role {
+    /// `master` or `standby`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Standby => "standby",
+        }
+    }
+}
+
 /// Everything that decides, in one value.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    settings: Settings,
+    agenda: Agenda,
+    jobs: Jobs,
+    deliveries: Deliveries,
+    holds: Holds,
+    ledger: Ledger,
+    place: Place,
+    report: Report,
+    turn: Turn,
+    /// The number of nodes that are not marked offline, as last looked.
+    online_nodes: usize,
+    /// What is to be done, in order.
+    effects: Vec<Effect>,
+}
 
 impl Engine {
     /// An engine that goes on from what an earlier one left.
     pub fn new(settings: Settings, node: String, remembered: Remembered, now: Now) -> Self {
-        let _ = (settings, node, remembered, now);
-        Self {}
+        let Remembered { begun, jobs, numbers, undelivered, standby, .. } = remembered;
+        let (history_since, highest_job) = (remembered.history_since, remembered.highest_job);
+        let queue_dir = settings.paths.queue_dir.display().to_string();
+        let mut engine = Self {
+            agenda: Agenda::new(),
+            jobs: Jobs::new(jobs, numbers, begun, history_since, highest_job),
+            deliveries: Deliveries::default(),
+            holds: Holds::default(),
+            ledger: Ledger::new(remembered.next_seq, remembered.next_run),
+            place: Place::new(node),
+            report: Report::new(now.time, queue_dir),
+            turn: Turn::new(now.steady),
+            online_nodes: 0,
+            effects: Vec::new(),
+            settings,
+        };
+        if begun.is_none() {
+            engine.report.say(Level::Info, "first start: jobs that have ended are history");
+        }
+        for Undelivered { seq, event, runs, plan } in standby {
+            let age = engine.age(now);
+            engine.deliveries.stand_by(seq, event, runs, plan, age);
+        }
+        undelivered.into_iter().for_each(|undelivered| engine.adopt(undelivered));
+        engine
     }
 
     /// Takes what happened; says what is to be done, in order.
     pub fn take(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
-        let _ = (now, input);
-        Vec::new()
-    }
-
-    /// When `Input::Quiet` is to be given even though nothing happened, by the steady clock.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        None
-    }
-
-    /// There is more to do at once: give `Input::Quiet` again without waiting.
-    pub fn has_more(&self) -> bool {
-        false
-    }
-
-    /// The daemon may end.
-    pub fn is_done(&self) -> bool {
-        false
+        match input {
+            Input::Hint(id) => self.agenda.hint(id),
+            Input::Overflow => self.overflow(),
+            Input::WatchLost => self.watch_lost(),
+            Input::Watched(result) => self.watched(now, result),
+            Input::Listed { scan, files } => self.listed(scan, files),
+            Input::ScanEnded { scan, result } => self.scan_ended(now, scan, result),
+            Input::Serial(serial) => self.serial(serial),
+            Input::Version { id, version } => self.version(now, id, version),
+            Input::LargeRead { reading, id, version } => self.large_read(now, reading, id, version),
+            Input::Recalled { id, received, told } => self.recalled(id, received, told),
+            Input::Found { token, presence } => self.found(now, token, presence),
+            Input::Exited(token) => self.exited(token),
+            Input::Stopped { token, result } => self.stopped(now, token, result),
+            Input::GuardStarted(result) => self.guard_started(now, result),
+            Input::GuardEnded => self.guard_ended(now),
+            Input::Committed(result) => self.committed(now, result),
+            Input::Planned { seq, plan, problem } => self.planned(seq, plan, problem),
+            Input::Prepared { seq, scripts, facts } => self.prepared(now, seq, scripts, facts),
+            Input::RunEnded { run, seq, outcome } => self.run_ended(now, run, seq, outcome),
+            Input::NodeEnded { run, seq, outcome, scripts } => {
+                self.node_ended(now, run, seq, outcome, scripts);
+            }
+            Input::Postponed { run, seq, error } => self.postponed(now, run, seq, &error),
+            Input::ClusterChanged => self.effects.extend([Effect::AskMaster, Effect::CountNodes]),
+            Input::Master(result) => self.master_is(now, result),
+            Input::OnlineNodes(nodes) => self.online_nodes = nodes,
+            Input::PreHooks(there) => self.holds.scripts_are(there),
+            Input::Reloaded(result) => self.reloaded(now, result),
+            Input::Quiet => self.quiet(now),
+            Input::Stop => self.stop(now),
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        // Jobs may stand still until effects are done; who reads the log comes after them.
+        effects.append(&mut self.report.take_lines());
+        effects
     }
 
     /// What this node is.
     pub fn role(&self) -> Role {
-        Role::Standby
+        self.place.role()
     }
 
-    /// How things are.
-    pub fn status(&self, now: Now) -> Status {
-        let _ = now;
-        Status::default()
+    fn age(&self, now: Now) -> Age {
+        Age { now: now.time, steady: now.steady, window: self.settings.master.failover_window }
+    }
+
+    /// Whether hooks of any opcode may have to run on other nodes.
+    fn has_other_nodes(&self) -> bool {
+        self.settings.hooks.nodes == Nodes::Targets && self.online_nodes > 1
+    }
+
+    /// What is heard of who is master.
+    fn master_is(&mut self, now: Now, result: Result<Option<String>, String>) {
+        match result {
+            Ok(master) => {
+                self.report.solved(Problem::Master);
+                let before = self.place.role();
+                if self.place.hear(master) {
+                    self.place_changed(now, before);
+                }
+            }
+            Err(error) => drop(self.report.problem(Problem::Master, &error)),
+        }
+    }
+
+    fn place_changed(&mut self, now: Now, before: Role) {
+        let role = self.place.role();
+        if role != before {
+            let master = self.place.master().unwrap_or("unknown");
+            let text = format!("{} is {} now (the master is {master})", self.place.node(), role.as_str());
+            self.report.say(Level::Info, &text);
+            match role {
+                Role::Master => self.take_over(now),
+                Role::Standby => self.stand_by(now),
+            }
+        } else if self.place.is_anothers() {
+            // Events were left to this node before anybody knew whose they are.
+            self.stand_by(now);
+        }
+        self.summarize();
+    }
+
+    /// The events of the last moments before the failover may not have been delivered by the
+    /// old master; and whose process has ended can be told only now.
+    fn take_over(&mut self, now: Now) {
+        let window = self.settings.master.failover_window;
+        for undelivered in self.deliveries.take_over(now.steady, window) {
+            self.adopt(undelivered);
+        }
+        // What is found now, a death for instance, happened before.
+        self.jobs.begin_pass(now.time);
+        let open: Vec<_> = self.jobs.open().collect();
+        open.into_iter().for_each(|id| self.agenda.found(id));
+        self.agenda.want_scan();
+        self.effects.push(Effect::ReadSerial);
+    }
+
+    /// What has not begun is the new master's to deliver.
+    fn stand_by(&mut self, now: Now) {
+        self.take_back_begun();
+        for (seq, run) in self.deliveries.postponed() {
+            self.take_back(seq, run);
+        }
+        for (seq, delivery) in self.deliveries.give_up() {
+            self.leave_to_another(now, seq, delivery);
+        }
+        self.effects.extend(self.holds.let_all_go());
+        self.effects.extend(self.jobs.processes.forget_all());
+    }
+
+    fn leave_to_another(&mut self, now: Now, seq: i64, delivery: Delivery) {
+        self.ledger.record(Change::EventState(seq, change::EventState::Standby));
+        let given = delivery.view().cloned();
+        let age = self.age(now);
+        self.deliveries.stand_by(seq, delivery.event, delivery.earlier, given, age);
+    }
+
+    /// Delivers, late, an event that has been known for a while.
+    fn adopt(&mut self, undelivered: Undelivered) {
+        let Undelivered { seq, mut event, runs, plan } = undelivered;
+        event.late = true;
+        self.ledger.record(Change::Adopt(seq));
+        self.deliveries.add(seq, Delivery::resumed(event, runs, plan));
+    }
+
+    /// The configuration was read again; a bad one changes nothing. Paths stay as they are.
+    fn reloaded(&mut self, now: Now, result: Result<(Box<Settings>, String), String>) {
+        match result {
+            Ok((settings, node)) => {
+                if settings.paths != self.settings.paths {
+                    let text = "a change of [paths] needs a restart; the other settings apply now";
+                    self.report.say(Level::Warning, text);
+                }
+                self.settings = Settings { paths: self.settings.paths.clone(), ..*settings };
+                self.report.solved(Problem::Configuration);
+                self.report.say(Level::Info, "configuration read again");
+                let before = self.place.role();
+                if self.place.rename(node) {
+                    self.place_changed(now, before);
+                }
+                self.effects.extend([Effect::AskMaster, Effect::LookForPreHooks]);
+            }
+            Err(error) => {
+                self.report.say(Level::Error, &format!("the configuration stays as it was: {error}"));
+                self.report.problem(Problem::Configuration, &error);
+            }
+        }
+    }
+
+    /// Begins to stop: nothing new is started, scripts that run may end.
+    fn stop(&mut self, now: Now) {
+        if self.turn.stop(now.steady) {
+            self.report.say(Level::Info, "stopping");
+            self.effects.extend(self.holds.let_all_go());
+            // Scripts that wait for the journal will not begin any more; the next start runs
+            // them.
+            self.take_back_begun();
+            for (seq, run) in self.deliveries.postponed() {
+                self.take_back(seq, run);
+            }
+        }
+    }
+
+    /// One line for `systemctl status`.
+    fn summarize(&mut self) {
+        let master = self.place.master().unwrap_or("unknown");
+        let jobs = self.jobs.tracker().len();
+        let role = self.place.role().as_str();
+        self.effects.push(Effect::Summary(format!("{role}; the master is {master}; {jobs} jobs in the queue")));
+    }
+
+    /// When [`Input::Quiet`] is to be given even though nothing happened, by the steady clock.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let stalled = self.ledger.next_deadline();
+        let always = [stalled, self.turn.next_deadline(), self.holds.next_deadline()];
+        let others = [self.agenda.next_deadline(), self.deliveries.next_deadline()];
+        let waits = self.ledger.is_stalled() || self.turn.is_stopping();
+        always.into_iter().chain(others.into_iter().filter(|_| !waits)).flatten().min()
+    }
+
+    /// The daemon may end.
+    pub fn is_done(&self) -> bool {
+        self.turn.is_stopping() && !self.deliveries.is_anything_running()
+    }
+
+    /// Whether pre hooks end before their opcode begins.
+    fn holds_jobs(&self) -> bool {
+        self.settings.hooks.pre == PreMode::Hold
     }
 }

@@ -33,4 +33,14 @@ impl Outcome {
     pub fn succeeded(&self) -> bool {
         self.code == Some(0) && self.error.is_none()
     }
+
+    /// What went wrong, in words.
+    pub fn in_words(&self) -> String {
+        match (&self.error, self.code, self.signal) {
+            (Some(error), _, _) => error.clone(),
+            (None, Some(code), _) => format!("exited with {code}"),
+            (None, None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None, None) => "ended in an unknown way".to_owned(),
+        }
+    }
 }

@@ -7,7 +7,7 @@
 //! happened. It promises each (opcode, phase) once, and in order.
 
 use crate::ganeti::event::{Phase, PostStatus};
-use crate::ganeti::job::{Job, Liveness, Opcode, Status};
+use crate::ganeti::job::{Job, Liveness, Opcode, Status, Timestamp};
 
 /// How far a job has been told in events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +99,23 @@ pub fn step(known: Progress, job: &Job<'_>, liveness: Liveness) -> Step {
 /// opcode that executes is adopted, its post will come, its pre will not.
 pub fn adopt(job: &Job<'_>) -> Progress {
     step(Progress::default(), job, Liveness::Unknown).progress
+}
+
+/// The progress of a job as it was at `time`, by the times in a later version of it: what had
+/// ended by then is history, and so is the pre of an opcode that executed by then.
+pub fn as_of(job: &Job<'_>, time: Timestamp) -> Progress {
+    let mut progress = Progress::default();
+    for (index, op) in job.ops.iter().enumerate() {
+        // luxid's rewrite of a dead job gives every opcode a new end, but not a new beginning.
+        let next_started = job.ops.get(index + 1).and_then(|next| next.started);
+        let had_ended = op.status.is_final() && op.ended <= Some(time);
+        if !had_ended && next_started.is_none_or(|started| started > time) {
+            progress.pre = op.executed.is_some_and(|executed| executed <= time);
+            break;
+        }
+        progress.next += 1;
+    }
+    progress
 }
 
 /// What became of the opcode at `progress`.

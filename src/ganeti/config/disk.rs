@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::schema::{Table, list, or_default};
+use super::lenient::{Table, list, or_default};
 
 /// DRBD disks hold two logical volumes; nothing nests deeper.
 const MAX_DEPTH: usize = 4;

@@ -9,13 +9,15 @@
 //! Ganeti: `lib/objects.py`, `lib/config/__init__.py`.
 
 mod disk;
+mod lenient;
 mod schema;
 
 use std::collections::BTreeSet;
 
 pub(crate) use disk::Disk;
+use lenient::Table;
 pub(crate) use schema::{Group, Instance, Network, Nic, Node, Parameters};
-use schema::{Root, Table};
+use schema::{Named, Root};
 
 /// Why a configuration could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -135,11 +137,6 @@ impl ClusterConfig {
     pub(crate) fn children<'a>(&'a self, disk: &'a Disk) -> Vec<&'a Disk> {
         disk.children(&self.root.disks)
     }
-}
-
-/// An object that is found by name.
-pub(crate) trait Named {
-    fn name(&self) -> &str;
 }
 
 fn exact<'a, T: Named>(table: &'a Table<T>, spec: &str) -> Option<(&'a str, &'a T)> {

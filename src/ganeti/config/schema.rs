@@ -4,19 +4,12 @@
 //! the same names.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-use super::Named;
 use super::disk::{Disk, DiskRef};
-
-/// Objects by UUID.
-pub(crate) type Table<T> = HashMap<String, T>;
+use super::lenient::{Table, list, or_default, table};
 
 /// Parameters of a hypervisor, backend or NIC: names to scalars of any type.
 pub(crate) type Parameters = BTreeMap<String, Value>;
@@ -142,6 +135,11 @@ pub(crate) struct Nic {
     pub nicparams: Parameters,
 }
 
+/// An object that is found by name.
+pub(super) trait Named {
+    fn name(&self) -> &str;
+}
+
 impl Named for Node {
     fn name(&self) -> &str {
         &self.name
@@ -169,82 +167,4 @@ impl Named for Instance {
 #[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]
 fn yes() -> Option<bool> {
     Some(true)
-}
-
-/// A null counts as missing.
-pub(super) fn or_default<'de, D, T>(input: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(input)?.unwrap_or_default())
-}
-
-/// An object whose unreadable entries are left out.
-pub(super) fn table<'de, D, T>(input: D) -> Result<Table<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: DeserializeOwned,
-{
-    input.deserialize_any(TableVisitor(PhantomData))
-}
-
-/// A list whose unreadable elements are left out.
-pub(super) fn list<'de, D, T>(input: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: DeserializeOwned,
-{
-    input.deserialize_any(ListVisitor(PhantomData))
-}
-
-struct TableVisitor<T>(PhantomData<T>);
-
-impl<'de, T: DeserializeOwned> Visitor<'de> for TableVisitor<T> {
-    type Value = Table<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut items = Table::new();
-        while let Some((key, item)) = map.next_entry::<String, &'de RawValue>()? {
-            if let Ok(item) = serde_json::from_str(item.get()) {
-                items.insert(key, item);
-            }
-        }
-        Ok(items)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Table::new())
-    }
-}
-
-struct ListVisitor<T>(PhantomData<T>);
-
-impl<'de, T: DeserializeOwned> Visitor<'de> for ListVisitor<T> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element::<&'de RawValue>()? {
-            items.extend(serde_json::from_str(item.get()).ok());
-        }
-        Ok(items)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Vec::new())
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Vec::new())
-    }
 }

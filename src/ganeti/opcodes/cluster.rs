@@ -1,11 +1,11 @@
 //! Opcodes on the cluster.
 
+use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
 use super::params::joined;
 use super::python;
-use super::table::{Hooks, Nodes, Opcode, Target, Variables};
 use super::variables::Environment;
-use super::{Phase, group};
+use crate::ganeti::event::Phase;
 
 pub(super) const OPCODES: &[Opcode] = &[
     // No pre hooks in Ganeti.
@@ -88,7 +88,7 @@ fn node_tags(moment: &Moment, environment: &mut Environment) {
     let (Some(config), Some(group)) = (moment.config(), moment.input_text("group_name")) else {
         return;
     };
-    for name in group::members(moment, group) {
+    for name in moment.group_members(group) {
         let tags = config.node(&name).map(|node| joined(&node.tags));
         environment.set_known(format_args!("NODE_TAGS_{name}"), tags);
     }

@@ -1,7 +1,7 @@
 //! Opcodes on node groups. None of them has an `OP_TARGET`.
 
+use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
-use super::table::{Hooks, Nodes, Opcode, Target, Variables};
 
 pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
@@ -64,17 +64,6 @@ pub(super) const OPCODES: &[Opcode] = &[
         }),
     },
 ];
-
-/// Names of a group's nodes.
-pub(super) fn members(moment: &Moment, group: &str) -> Vec<String> {
-    let Some(config) = moment.base() else {
-        return Vec::new();
-    };
-    let Some((uuid, _)) = config.group(group) else {
-        return Vec::new();
-    };
-    config.nodes().filter(|node| node.group == uuid).map(|node| node.name.clone()).collect()
-}
 
 /// UUIDs of the groups to evacuate to.
 fn evacuation_targets(moment: &Moment) -> Option<String> {

@@ -11,6 +11,7 @@
 //! `cmdlib/node.py, LUNodeAdd` names the file below Ganeti's `lib/`.
 
 mod cluster;
+mod entry;
 mod group;
 mod instance;
 mod moment;
@@ -20,35 +21,21 @@ mod params;
 mod python;
 mod table;
 mod variables;
+mod without_hooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::ganeti::config::ClusterConfig;
 use crate::ganeti::event::Phase;
+use entry::Hooks;
 use moment::{Moment, Side};
-use table::Hooks;
 use variables::Environment;
+
+pub use moment::Scene;
 
 /// The object type of opcodes that have no hooks of their own.
 pub const NOT_APPLICABLE: &str = "NOT_APPLICABLE";
-
-/// One opcode and the configuration around it.
-#[derive(Debug, Clone, Copy)]
-pub struct Scene<'a> {
-    /// `OP_INSTANCE_STARTUP`.
-    pub op_code: &'a str,
-    /// The opcode's input in the job file's version that first said `running`.
-    pub input_before: &'a Map<String, Value>,
-    /// The opcode's input in the newest version of the job file.
-    pub input: &'a Map<String, Value>,
-    /// The configuration as it was when the opcode began to execute.
-    pub before: Option<&'a ClusterConfig>,
-    /// The configuration after the opcode ended.
-    pub after: Option<&'a ClusterConfig>,
-}
 
 /// What the hooks of one phase are given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,11 +77,11 @@ pub fn is_known(op_code: &str) -> bool {
 fn variables(scene: &Scene, phase: Phase, hooks: &Hooks) -> BTreeMap<String, String> {
     let mut environment = Environment::new("GANETI_");
     let before = Moment::new(scene, phase, Side::Before);
-    table::export(hooks, &before, &mut environment);
+    hooks.export(&before, &mut environment);
     if phase == Phase::Post {
         environment = environment.prefixed("GANETI_POST_");
         let after = Moment::new(scene, phase, Side::After);
-        table::export(hooks, &after, &mut environment);
+        hooks.export(&after, &mut environment);
     }
     environment.into_variables()
 }
@@ -104,7 +91,7 @@ fn nodes(scene: &Scene, phase: Phase, hooks: Option<&Hooks>) -> Vec<String> {
     let mut names = BTreeSet::new();
     if let Some(hooks) = hooks {
         for target in hooks.targets(phase) {
-            names.extend(table::target_nodes(target, &moment));
+            names.extend(target.nodes(&moment));
         }
     }
     let Some(master) = moment.master() else {

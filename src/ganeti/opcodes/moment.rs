@@ -1,9 +1,25 @@
 //! A scene seen from one side: when its pre hooks ran, or when its post hooks ran.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Phase, Scene, python};
+use super::python;
 use crate::ganeti::config::{ClusterConfig, Instance};
+use crate::ganeti::event::Phase;
+
+/// One opcode and the configuration around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// `OP_INSTANCE_STARTUP`.
+    pub op_code: &'a str,
+    /// The opcode's input in the job file's version that first said `running`.
+    pub input_before: &'a Map<String, Value>,
+    /// The opcode's input in the newest version of the job file.
+    pub input: &'a Map<String, Value>,
+    /// The configuration as it was when the opcode began to execute.
+    pub before: Option<&'a ClusterConfig>,
+    /// The configuration after the opcode ended.
+    pub after: Option<&'a ClusterConfig>,
+}
 
 /// Which configuration describes the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +123,38 @@ impl<'a> Moment<'a> {
                 self.instance_after().or_else(|| self.instance_before())
             }
         }
+    }
+
+    /// The instance that target nodes are computed for.
+    pub(super) fn base_instance(&self) -> Option<Found<'a>> {
+        if self.scene.before.is_some() { self.instance_before() } else { self.instance_after() }
+    }
+
+    /// Name of the instance's primary node before the opcode.
+    pub(super) fn primary(&self) -> Option<String> {
+        self.node_name(&self.base_instance()?.instance.primary_node)
+    }
+
+    /// Names of the instance's secondary nodes before the opcode.
+    pub(super) fn secondaries(&self) -> Vec<String> {
+        self.base_instance().map(|found| self.secondaries_of(found)).unwrap_or_default()
+    }
+
+    /// The same on one side.
+    pub(super) fn secondaries_of(&self, found: Found) -> Vec<String> {
+        let uuids = found.config.secondaries(found.instance);
+        uuids.iter().filter_map(|uuid| self.node_name(uuid)).collect()
+    }
+
+    /// Names of a group's nodes.
+    pub(super) fn group_members(&self, group: &str) -> Vec<String> {
+        let Some(config) = self.base() else {
+            return Vec::new();
+        };
+        let Some((uuid, _)) = config.group(group) else {
+            return Vec::new();
+        };
+        config.nodes().filter(|node| node.group == uuid).map(|node| node.name.clone()).collect()
     }
 
     fn instance_in(&self, config: &'a ClusterConfig) -> Option<Found<'a>> {

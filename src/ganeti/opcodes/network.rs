@@ -1,9 +1,9 @@
 //! Opcodes on networks. None of them has an `OP_TARGET`.
 
+use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
 use super::params::joined;
 use super::python;
-use super::table::{Hooks, Nodes, Opcode, Target, Variables};
 use super::variables::Environment;
 use crate::ganeti::config::{Network, Parameters};
 
@@ -122,7 +122,7 @@ fn connected_nodes(moment: &Moment) -> Vec<String> {
         return Vec::new();
     };
     let connected = config.groups().filter(|(_, group)| group.networks.contains_key(network));
-    connected.flat_map(|(uuid, _)| super::group::members(moment, uuid)).collect()
+    connected.flat_map(|(uuid, _)| moment.group_members(uuid)).collect()
 }
 
 /// The network's fields with the opcode's changes; the same before and after.

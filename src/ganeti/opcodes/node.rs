@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
-use super::table::{Hooks, Nodes, Opcode, Target, Variables};
+use super::python;
 use super::variables::Environment;
-use super::{Phase, python};
 use crate::ganeti::config::Node;
+use crate::ganeti::event::Phase;
 
 pub(super) const OPCODES: &[Opcode] = &[
     Opcode {

@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::super::moment::{Found, Moment};
 use super::super::params::{self, joined};
+use super::super::python;
 use super::super::variables::Environment;
-use super::super::{Phase, python};
 use super::describe::{Description, DiskVariables};
 use super::nic::{self, NicView};
 use crate::ganeti::config::{ClusterConfig, Parameters};
+use crate::ganeti::event::Phase;
 
 /// `SRC_NODE` and `SRC_PATH` of an import; `SRC_IMAGES` stands in the export only.
 pub(super) fn import_source(moment: &Moment, environment: &mut Environment) {

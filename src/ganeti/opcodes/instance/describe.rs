@@ -6,13 +6,34 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::moment::{Found, Moment};
+use super::super::moment::{Found, Moment, Side};
 use super::super::params::joined;
 use super::super::variables::Environment;
 use super::super::{params, python};
 use super::nic::{self, NicView};
-use super::secondary_names;
 use crate::ganeti::config::{ClusterConfig, Disk, Instance, Parameters};
+
+/// The instance as the configuration of this side has it
+/// (Ganeti: `BuildInstanceHookEnvByObject`).
+pub(super) fn object(moment: &Moment, environment: &mut Environment) {
+    if let Some(found) = moment.instance() {
+        Description::of(moment, found).export(environment);
+    }
+}
+
+/// The instance's own fields as they were before, its disks and the cluster as
+/// they are: these opcodes keep the object they began with.
+pub(super) fn object_kept(moment: &Moment, environment: &mut Environment) {
+    let Some(found) = moment.instance() else {
+        return;
+    };
+    if moment.side == Side::Before {
+        return Description::of(moment, found).export(environment);
+    }
+    if let Some(kept) = moment.instance_before() {
+        Description::of_kept(moment, found, kept.instance).export(environment);
+    }
+}
 
 /// What is known of an instance; `None` is left out of the environment.
 pub(super) struct Description<'a> {
@@ -54,7 +75,7 @@ impl<'a> Description<'a> {
             config,
             name: Some(instance.name.clone()),
             primary: moment.node_name(&instance.primary_node),
-            secondaries: Some(secondary_names(moment, found).join(" ")),
+            secondaries: Some(moment.secondaries_of(found).join(" ")),
             os: Some(os.unwrap_or("None").to_owned()),
             status: Some(instance.admin_state.clone()),
             hypervisor: Some(hypervisor.clone()),

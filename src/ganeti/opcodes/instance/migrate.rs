@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::super::moment::{Moment, Side};
 use super::super::variables::Environment;
-use super::super::{Phase, params, python};
-use super::{base, old_secondary, secondaries};
+use super::super::{params, python};
+use super::nodes::old_secondary;
+use crate::ganeti::event::Phase;
 
 /// `OLD_PRIMARY` to `NEW_SECONDARY`. Ganeti fills them in anew for its post
 /// hooks, so `POST_OLD_PRIMARY` is where the instance is then.
@@ -36,7 +37,7 @@ pub(super) fn target(moment: &Moment) -> Vec<String> {
     let node = if moment.side == Side::After && moved.is_some() {
         moved
     } else {
-        let mirror = secondaries(moment).into_iter().next();
+        let mirror = moment.secondaries().into_iter().next();
         // A clean-up puts the instance where it is found, not where the allocator said.
         let chosen = moved.filter(|_| !moment.input_true("cleanup"));
         mirror.or_else(|| moment.input_node("target_node")).or(chosen)
@@ -71,7 +72,7 @@ pub(super) fn live(moment: &Moment) -> Option<String> {
 
 /// `None` where the node decides whether the instance can be migrated.
 fn becomes_failover(moment: &Moment) -> Option<bool> {
-    let found = base(moment)?;
+    let found = moment.base_instance()?;
     if moment.input_true("cleanup") {
         return Some(false);
     }
@@ -96,7 +97,7 @@ fn mode_was_set(moment: &Moment) -> bool {
 
 /// The hypervisor's parameter.
 fn default_mode(moment: &Moment) -> Option<String> {
-    let found = base(moment)?;
+    let found = moment.base_instance()?;
     let instance = found.instance;
     let params =
         params::hypervisor(found.config, &instance.hypervisor, instance.os.as_deref(), &instance.hvparams);

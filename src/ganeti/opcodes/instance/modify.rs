@@ -6,11 +6,12 @@
 use serde_json::{Map, Value};
 
 use super::super::moment::{Found, Moment};
+use super::super::params;
 use super::super::variables::Environment;
-use super::super::{Phase, params};
 use super::describe::Description;
 use super::nic::{self, NicView};
 use crate::ganeti::config::Parameters;
+use crate::ganeti::event::Phase;
 
 pub(super) fn instance(moment: &Moment, environment: &mut Environment) {
     let Some(found) = moment.instance() else {

@@ -1,7 +1,9 @@
 //! The table of opcodes on instances.
 
-use super::super::table::{Hooks, Nodes, Opcode, Target, Variables};
-use super::{change_targets, create, migrate, modify, object, object_kept, old_secondary};
+use super::super::entry::{Hooks, Nodes, Opcode, Target, Variables};
+use super::describe::{object, object_kept};
+use super::nodes::{change_targets, old_secondary};
+use super::{create, migrate, modify};
 
 /// `GetInstanceNodes`.
 const INSTANCE: Nodes = Nodes::Both(&[Target::Primary, Target::Secondaries]);

@@ -4,9 +4,10 @@ mod robust;
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::ganeti::config::ClusterConfig;
 
 const CLUSTER: &str = include_str!("cluster.json");
 

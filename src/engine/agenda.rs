@@ -1,0 +1,359 @@
+//! What to look at, and when to try again.
+//!
+//! What inotify has just told of is looked at before anything that a scan has found, the
+//! oldest hint first; of what a scan has found the highest job number is, since the jobs that
+//! still run are among the last. A closed job whose file has not changed since it was looked
+//! at is not looked at again. Each thing that failed has a clock of its own: what else is
+//! tried again puts none of them off.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::ganeti::job::JobId;
+
+/// How long after a failure something is tried again.
+pub const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a job is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Something has just happened to it.
+    Hinted,
+    /// It was found.
+    Scanned,
+}
+
+/// Something that is wanted once, and tried again when it failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wish {
+    /// It is not wanted.
+    #[default]
+    None,
+    /// It is to be done.
+    Wanted,
+    /// It has failed, and is to be done again at this time.
+    After(Duration),
+    /// It is being done.
+    UnderWay,
+}
+
+impl Wish {
+    fn is_due(self, steady: Duration) -> bool {
+        match self {
+            Self::Wanted => true,
+            Self::After(time) => time <= steady,
+            Self::None | Self::UnderWay => false,
+        }
+    }
+
+    fn deadline(self) -> Option<Duration> {
+        match self {
+            Self::After(time) => Some(time),
+            _ => None,
+        }
+    }
+}
+
+/// A large file that is being read.
+#[derive(Clone, Copy, Debug)]
+struct LargeReading {
+    number: u64,
+    /// The file has changed since it was asked for.
+    overtaken: bool,
+}
+
+/// What to look at.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    /// The oldest hint first, each job once.
+    hinted: VecDeque<JobId>,
+    is_hinted: BTreeSet<JobId>,
+    /// What a scan has found.
+    scanned: BTreeSet<JobId>,
+    /// Jobs that could not be read or judged for want of something that may come back.
+    again: BTreeSet<JobId>,
+    again_at: Option<Duration>,
+    /// Why the readings were asked for that have not been answered.
+    asked: BTreeMap<JobId, Cause>,
+    large: BTreeMap<JobId, LargeReading>,
+    readings: u64,
+    watch: Wish,
+    is_watched: bool,
+    scan: Wish,
+    scans: u64,
+    /// Hints were lost while the queue was being listed.
+    scan_again: bool,
+}
+
+impl Agenda {
+    /// Nothing is watched, and nothing has been looked at.
+    pub fn new() -> Self {
+        Self { watch: Wish::Wanted, ..Self::default() }
+    }
+
+    /// Something happened to this job.
+    pub fn hint(&mut self, id: JobId) {
+        if self.is_hinted.insert(id) {
+            self.hinted.push_back(id);
+        }
+        self.scanned.remove(&id);
+        if let Some(reading) = self.large.get_mut(&id) {
+            reading.overtaken = true;
+        }
+    }
+
+    /// This job was found.
+    pub fn found(&mut self, id: JobId) {
+        if !self.is_hinted.contains(&id) {
+            self.scanned.insert(id);
+        }
+    }
+
+    /// The job is to be looked at again after a while.
+    pub fn again(&mut self, id: JobId, steady: Duration) {
+        self.again.insert(id);
+        self.again_at.get_or_insert(steady + RETRY);
+    }
+
+    /// Takes up what failed, when it is time. These are looked at like what a scan has found.
+    pub fn take_up(&mut self, steady: Duration) {
+        if self.again_at.is_some_and(|time| time <= steady) {
+            self.again_at = None;
+            for id in std::mem::take(&mut self.again) {
+                self.found(id);
+            }
+        }
+    }
+
+    /// Whether something has just happened to some job.
+    pub fn has_hinted(&self) -> bool {
+        !self.hinted.is_empty()
+    }
+
+    /// Whether a scan has found some that have not been looked at.
+    pub fn has_scanned(&self) -> bool {
+        !self.scanned.is_empty()
+    }
+
+    /// What a scan has found and nobody has looked at.
+    pub fn scanned(&self) -> impl Iterator<Item = JobId> {
+        self.scanned.iter().copied()
+    }
+
+    /// The next job that something happened to.
+    pub fn next_hinted(&mut self) -> Option<JobId> {
+        let id = self.hinted.pop_front()?;
+        self.is_hinted.remove(&id);
+        self.asked.insert(id, Cause::Hinted);
+        Some(id)
+    }
+
+    /// The next job that a scan has found.
+    pub fn next_scanned(&mut self) -> Option<JobId> {
+        let id = self.scanned.pop_last()?;
+        self.asked.entry(id).or_insert(Cause::Scanned);
+        Some(id)
+    }
+
+    /// The job is read once more, for the reason that it was read for.
+    pub fn ask_again(&mut self, id: JobId, cause: Cause) {
+        self.asked.insert(id, cause);
+    }
+
+    /// The job has been read. Why that was asked for.
+    pub fn answered(&mut self, id: JobId) -> Cause {
+        self.asked.remove(&id).unwrap_or(Cause::Scanned)
+    }
+
+    /// Nothing is wanted of any job any more but what happens from now on.
+    pub fn forget(&mut self, id: JobId) {
+        self.again.remove(&id);
+        self.large.remove(&id);
+    }
+
+    /// Has a large file read, after the reading that is under way if there is one. Returns
+    /// the reading's number; the cause is that of the reading that found it large.
+    pub fn read_large(&mut self, id: JobId, cause: Cause) -> Option<u64> {
+        self.asked.insert(id, cause);
+        if let Some(reading) = self.large.get_mut(&id) {
+            reading.overtaken = true;
+            return None;
+        }
+        self.readings += 1;
+        self.large.insert(id, LargeReading { number: self.readings, overtaken: false });
+        Some(self.readings)
+    }
+
+    /// The file has been read in another way: what a reading of it tells is not wanted.
+    pub fn is_small(&mut self, id: JobId) {
+        self.large.remove(&id);
+    }
+
+    /// A large file has been read. Whether it has changed since that was asked for; `None`
+    /// when it is not wanted any more. One that has changed is read again.
+    pub fn large_read(&mut self, reading: u64, id: JobId) -> Option<bool> {
+        self.large.get(&id).filter(|under_way| under_way.number == reading)?;
+        let overtaken = self.large.remove(&id).is_some_and(|reading| reading.overtaken);
+        let overtaken = overtaken || self.is_hinted.contains(&id);
+        if overtaken {
+            self.hint(id);
+        }
+        Some(overtaken)
+    }
+
+    /// Whether directories are to be watched now.
+    pub fn wants_watch(&mut self, steady: Duration) -> bool {
+        let due = self.watch.is_due(steady);
+        if due {
+            self.watch = Wish::UnderWay;
+        }
+        due
+    }
+
+    /// They are watched. Everything has to be looked at that happened before.
+    pub fn is_watched_now(&mut self) {
+        self.watch = Wish::None;
+        self.is_watched = true;
+        self.want_scan();
+    }
+
+    /// They cannot be watched.
+    pub fn cannot_watch(&mut self, steady: Duration) {
+        self.watch = Wish::After(steady + RETRY);
+    }
+
+    /// They are not watched any more.
+    pub fn watch_lost(&mut self) {
+        self.is_watched = false;
+        self.watch = Wish::Wanted;
+    }
+
+    /// The whole queue is to be compared.
+    pub fn want_scan(&mut self) {
+        match self.scan {
+            Wish::UnderWay => self.scan_again = true,
+            Wish::None | Wish::Wanted => self.scan = Wish::Wanted,
+            // It has its clock.
+            Wish::After(_) => {}
+        }
+    }
+
+    /// The number of the scan that is to begin now. First the queue is watched, then listed.
+    pub fn next_scan(&mut self, steady: Duration) -> Option<u64> {
+        if !self.is_watched || !self.scan.is_due(steady) {
+            return None;
+        }
+        self.scan = Wish::UnderWay;
+        self.scans += 1;
+        Some(self.scans)
+    }
+
+    /// The scan that is under way; 0 before the first.
+    pub fn current_scan(&self) -> u64 {
+        self.scans
+    }
+
+    /// Whether this is the scan that is under way.
+    pub fn is_scanning(&self, scan: u64) -> bool {
+        self.scan == Wish::UnderWay && self.scans == scan
+    }
+
+    /// Whether everything that a scan can find has been found.
+    pub fn has_listed(&self) -> bool {
+        self.is_watched && self.scan == Wish::None
+    }
+
+    /// The scan that was under way has come to its end.
+    pub fn scan_ended(&mut self) {
+        self.scan = if std::mem::take(&mut self.scan_again) { Wish::Wanted } else { Wish::None };
+    }
+
+    /// The scan that was under way could not come to its end.
+    pub fn scan_failed(&mut self, steady: Duration) {
+        self.scan_again = false;
+        self.scan = Wish::After(steady + RETRY);
+    }
+
+    /// Whether directories are to be watched, or the queue is to be listed, at once.
+    pub fn wants_more(&self) -> bool {
+        self.watch == Wish::Wanted || self.is_watched && self.scan == Wish::Wanted
+    }
+
+    /// Whether everything has been looked at that was found.
+    pub fn is_through(&self) -> bool {
+        self.has_listed()
+            && self.hinted.is_empty()
+            && self.scanned.is_empty()
+            && self.asked.is_empty()
+            && self.large.is_empty()
+    }
+
+    /// When something is to be tried again.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let scan = self.scan.deadline().filter(|_| self.is_watched);
+        [self.watch.deadline(), scan, self.again_at].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(id: i64) -> JobId {
+        id.try_into().unwrap()
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn hints_come_in_their_order_and_what_was_found_from_above() {
+        let mut agenda = Agenda::new();
+        [5, 300, 7].map(|n| agenda.found(id(n)));
+        [9, 7, 9].map(|n| agenda.hint(id(n)));
+        let hinted: Vec<_> = std::iter::from_fn(|| agenda.next_hinted()).collect();
+        assert_eq!(hinted, [id(9), id(7)]);
+        let scanned: Vec<_> = std::iter::from_fn(|| agenda.next_scanned()).collect();
+        assert_eq!(scanned, [id(300), id(5)]);
+        assert_eq!([9, 300].map(|n| agenda.answered(id(n))), [Cause::Hinted, Cause::Scanned]);
+    }
+
+    #[test]
+    fn what_else_fails_puts_no_clock_off() {
+        let mut agenda = Agenda::new();
+        agenda.again(id(1), SECOND);
+        agenda.cannot_watch(SECOND * 3);
+        agenda.again(id(2), SECOND * 2);
+        assert_eq!(agenda.next_deadline(), Some(SECOND * 2));
+        agenda.take_up(SECOND * 2);
+        assert_eq!((agenda.next_scanned(), agenda.next_scanned()), (Some(id(2)), Some(id(1))));
+        assert_eq!(agenda.next_deadline(), Some(SECOND * 4));
+    }
+
+    #[test]
+    fn hints_that_are_lost_while_the_queue_is_listed_cost_another_scan() {
+        let mut agenda = Agenda::new();
+        agenda.want_scan();
+        assert_eq!(agenda.next_scan(SECOND), None, "not before it is watched");
+        agenda.is_watched_now();
+        let scan = agenda.next_scan(SECOND).unwrap();
+        assert!(agenda.is_scanning(scan) && agenda.next_scan(SECOND).is_none());
+        agenda.want_scan();
+        agenda.scan_ended();
+        assert!(!agenda.has_listed());
+        assert_eq!(agenda.next_scan(SECOND), Some(scan + 1));
+        agenda.scan_ended();
+        assert!(agenda.has_listed());
+    }
+
+    #[test]
+    fn a_large_file_that_changes_while_it_is_read_is_read_again() {
+        let mut agenda = Agenda::new();
+        let reading = agenda.read_large(id(1), Cause::Hinted).unwrap();
+        agenda.hint(id(1));
+        assert_eq!(agenda.next_hinted(), Some(id(1)));
+        assert_eq!(agenda.read_large(id(1), Cause::Hinted), None, "one at a time");
+        assert_eq!(agenda.large_read(reading, id(1)), Some(true));
+        assert_eq!(agenda.next_hinted(), Some(id(1)));
+        assert_eq!(agenda.large_read(reading, id(1)), None, "it is not wanted twice");
+    }
+}

@@ -1,0 +1,274 @@
+//! Who stands still (design, section 5).
+//!
+//! Whoever is in [`Holds`] was told to stop by us and has not been told to go on. A job is held
+//! before one opcode, by one stop. Whether its pre is in time is asked here at the moment a
+//! script begins, never remembered. It goes on when its pre hooks have ended, when it has stood
+//! still for as long as it may, and when none of its hooks has begun within
+//! [`VAIN_LIMIT`]: nobody stands still for nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::effect::{Effect, Token};
+use super::input::Landing;
+use crate::ganeti::event::EventKey;
+use crate::ganeti::job::JobId;
+
+/// The longest hold of a process that may be in a conversation with a node daemon.
+pub const LATE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a process stands still for hooks that have not begun.
+pub const VAIN_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long after its end a guard is started again, should guards not live.
+const GUARD_REST: Duration = Duration::from_secs(1);
+
+/// A job process that stands still, or was told to.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// What it stands still for.
+    pub key: EventKey,
+    /// The process.
+    pub token: Token,
+    /// Since when.
+    pub since: Duration,
+    /// Until when at most.
+    pub until: Duration,
+    /// Where it was; `None` until it is known to stand still.
+    pub landing: Option<Landing>,
+    /// A hook that it stands still for has begun.
+    pub has_begun: bool,
+}
+
+impl Hold {
+    fn deadline(&self) -> Duration {
+        if self.has_begun { self.until } else { self.until.min(self.since + VAIN_LIMIT) }
+    }
+}
+
+/// Why a hold ended by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUp {
+    /// It stood still for as long as it may.
+    Limit,
+    /// None of its hooks had begun.
+    InVain,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Guard {
+    #[default]
+    None,
+    Asked,
+    Alive,
+    /// It ended, and is started again at this time.
+    After(Duration),
+}
+
+/// All that stand still.
+#[derive(Debug, Default)]
+pub struct Holds {
+    guard: Guard,
+    guard_started: Duration,
+    has_scripts: bool,
+    held: BTreeMap<JobId, Hold>,
+}
+
+impl Holds {
+    /// Whether there is a pre hook, as last looked.
+    pub fn has_scripts(&self) -> bool {
+        self.has_scripts
+    }
+
+    /// There is a pre hook, or none.
+    pub fn scripts_are(&mut self, there: bool) {
+        self.has_scripts = there;
+    }
+
+    /// Has a guard alive before anything is held.
+    pub fn want_guard(&mut self, steady: Duration) -> Option<Effect> {
+        let due = match self.guard {
+            Guard::None => true,
+            Guard::After(time) => time <= steady,
+            Guard::Asked | Guard::Alive => false,
+        };
+        due.then(|| {
+            self.guard = Guard::Asked;
+            self.guard_started = steady;
+            Effect::StartGuard
+        })
+    }
+
+    /// Whether there is a guard now.
+    pub fn guard_is(&mut self, alive: bool, steady: Duration) {
+        self.guard = if alive { Guard::Alive } else { Guard::After(steady + GUARD_REST) };
+    }
+
+    /// The guard has ended, and has let everything go. The next is started at once, or after
+    /// a while where guards do not live.
+    pub fn guard_ended(&mut self, steady: Duration) {
+        let lived = steady.saturating_sub(self.guard_started) > GUARD_REST;
+        self.guard = if lived { Guard::None } else { Guard::After(steady + GUARD_REST) };
+    }
+
+    /// Tells a job's process to stop before an opcode.
+    pub fn stop(&mut self, key: EventKey, token: Token, steady: Duration, limit: Duration) -> Effect {
+        let until = steady + limit;
+        let hold = Hold { key, token, since: steady, until, landing: None, has_begun: false };
+        self.held.insert(key.job, hold);
+        Effect::Stop { token, job: key.job, limit }
+    }
+
+    /// The process stands still. It may do so from now on, for less long where it may be in a
+    /// conversation.
+    pub fn stands(&mut self, token: Token, steady: Duration, landing: Landing) -> (Option<EventKey>, Vec<Effect>) {
+        let Some(hold) = self.held.values_mut().find(|hold| hold.token == token) else {
+            return (None, Vec::new());
+        };
+        hold.landing = Some(landing);
+        hold.since = steady;
+        let mut effects = Vec::new();
+        if landing == Landing::Late {
+            let limit = LATE_LIMIT.min(hold.until.saturating_sub(steady));
+            hold.until = steady + limit;
+            effects.push(Effect::Shorten { token, job: hold.key.job, limit });
+        }
+        (Some(hold.key), effects)
+    }
+
+    /// The process was not stopped.
+    pub fn not_stopped(&mut self, token: Token) -> Option<EventKey> {
+        let job = self.held.iter().find(|(_, hold)| hold.token == token).map(|(job, _)| *job)?;
+        self.held.remove(&job).map(|hold| hold.key)
+    }
+
+    /// Whether the job of this pre stands still for it, where it published its opcode.
+    pub fn is_in_time(&self, key: EventKey) -> bool {
+        self.held.get(&key.job).is_some_and(|hold| hold.key == key && hold.landing == Some(Landing::Early))
+    }
+
+    /// A hook of this event begins.
+    pub fn begins(&mut self, key: EventKey) {
+        if let Some(hold) = self.held.get_mut(&key.job).filter(|hold| hold.key == key) {
+            hold.has_begun = true;
+        }
+    }
+
+    /// The jobs that stand still.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.held.keys().copied()
+    }
+
+    /// Whether the job stands still.
+    pub fn holds(&self, job: JobId) -> bool {
+        self.held.contains_key(&job)
+    }
+
+    /// All that stand still.
+    pub fn iter(&self) -> impl Iterator<Item = &Hold> {
+        self.held.values()
+    }
+
+    /// Lets a job go on, if it stands still.
+    pub fn let_go(&mut self, job: JobId) -> Option<Effect> {
+        self.held.remove(&job).map(|hold| Effect::Continue { token: hold.token, job })
+    }
+
+    /// Lets the job go on if this is what it stands still for.
+    pub fn let_go_for(&mut self, key: EventKey) -> Option<Effect> {
+        let stands = self.held.get(&key.job).is_some_and(|hold| hold.key == key);
+        if stands { self.let_go(key.job) } else { None }
+    }
+
+    /// Lets every job go on.
+    pub fn let_all_go(&mut self) -> Vec<Effect> {
+        let held = std::mem::take(&mut self.held);
+        held.into_iter().map(|(job, hold)| Effect::Continue { token: hold.token, job }).collect()
+    }
+
+    /// Lets those go on whose time is up.
+    pub fn end_in_time(&mut self, steady: Duration) -> Vec<(EventKey, TimeUp, Effect)> {
+        let due: Vec<Hold> = self.held.values().filter(|hold| hold.deadline() <= steady).copied().collect();
+        due.into_iter()
+            .filter_map(|hold| {
+                let why = if hold.until <= steady { TimeUp::Limit } else { TimeUp::InVain };
+                Some((hold.key, why, self.let_go(hold.key.job)?))
+            })
+            .collect()
+    }
+
+    /// When the next hold must end, or a guard is to be started.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let guard = match self.guard {
+            Guard::After(time) => Some(time),
+            _ => None,
+        };
+        self.held.values().map(Hold::deadline).chain(guard).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TOKEN: Token = Token(1);
+
+    fn key() -> EventKey {
+        "7.0.pre".parse().unwrap()
+    }
+
+    fn held(landing: Landing) -> Holds {
+        let mut holds = Holds::default();
+        let _ = holds.stop(key(), TOKEN, SECOND, SECOND * 60);
+        let _ = holds.stands(TOKEN, SECOND, landing);
+        holds
+    }
+
+    #[test]
+    fn nobody_stands_still_for_hooks_that_do_not_begin() {
+        let mut holds = held(Landing::Early);
+        assert_eq!(holds.next_deadline(), Some(SECOND + VAIN_LIMIT));
+        assert!(holds.end_in_time(SECOND * 3).is_empty());
+        let ended = holds.end_in_time(SECOND + VAIN_LIMIT);
+        assert_eq!((ended[0].0, ended[0].1), (key(), TimeUp::InVain));
+        assert_eq!(holds.jobs().count(), 0);
+    }
+
+    #[test]
+    fn a_hold_lasts_as_long_as_it_may() {
+        let mut holds = held(Landing::Early);
+        holds.begins(key());
+        assert_eq!(holds.next_deadline(), Some(SECOND * 61));
+        assert_eq!(holds.end_in_time(SECOND * 61)[0].1, TimeUp::Limit);
+        let mut holds = held(Landing::Late);
+        holds.begins(key());
+        assert_eq!(holds.next_deadline(), Some(SECOND + LATE_LIMIT));
+    }
+
+    #[test]
+    fn in_time_is_who_stands_still_where_it_published_its_opcode() {
+        let mut holds = Holds::default();
+        let _ = holds.stop(key(), TOKEN, SECOND, SECOND);
+        assert!(!holds.is_in_time(key()), "it was only told to");
+        assert!(!held(Landing::Late).is_in_time(key()));
+        let mut holds = held(Landing::Early);
+        assert!(holds.is_in_time(key()) && !holds.is_in_time("7.1.pre".parse().unwrap()));
+        assert!(holds.let_go_for("7.1.pre".parse().unwrap()).is_none());
+        assert!(holds.let_go_for(key()).is_some() && !holds.is_in_time(key()));
+    }
+
+    #[test]
+    fn a_guard_that_does_not_live_is_not_started_at_once() {
+        let mut holds = Holds::default();
+        assert_eq!(holds.want_guard(SECOND), Some(Effect::StartGuard));
+        assert_eq!(holds.want_guard(SECOND), None);
+        holds.guard_is(true, SECOND);
+        holds.guard_ended(SECOND);
+        assert_eq!((holds.want_guard(SECOND), holds.next_deadline()), (None, Some(SECOND * 2)));
+        assert!(holds.want_guard(SECOND * 2).is_some());
+        holds.guard_is(true, SECOND * 2);
+        holds.guard_ended(SECOND * 9);
+        assert!(holds.want_guard(SECOND * 9).is_some());
+    }
+}

@@ -1,0 +1,359 @@
+//! The jobs: how far each has been told, which numbers are accounted for, and the processes
+//! that run them.
+//!
+//! After a start, and after this node became master, everything that was there is *backlog*
+//! until it has been looked at once: what it brings to light has happened before, so it is
+//! late and nothing is held for it. The job numbers that had been given out by then bound it: a
+//! job with a higher number is a new one, however much is still to be looked at.
+
+use std::collections::BTreeMap;
+
+use super::agenda::Cause;
+use super::input::Stamp;
+use super::numbers::{Numbers, NumbersChange, WIDEST_GAP};
+use super::processes::Processes;
+use super::tracker::{Tracked, Tracker};
+use super::transitions::{self, Progress};
+use crate::ganeti::event::{Event, EventKey, Phase, PostStatus};
+use crate::ganeti::job::{Job, JobId, Timestamp};
+
+/// How many of the last numbers are searched on a first start for jobs whose number was
+/// given out but which had not been written yet.
+const FIRST_START_GAP: i64 = 100;
+
+/// Numbers above the serial that make it worth reading that again.
+const BEYOND_WORTH_A_LOOK: usize = 32;
+
+/// Which version of a job is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The newest one in the queue.
+    Queued,
+    /// One from the queue that has been replaced since.
+    Overtaken,
+    /// The one in the archive.
+    Archived,
+}
+
+/// Where a job begins that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It is known, or begins here.
+    At(Progress),
+    /// The history may know it: ask that first.
+    AskHistory,
+}
+
+/// What is known of a job's file, for as long as this daemon runs.
+#[derive(Clone, Debug, Default)]
+struct Sight {
+    /// The version that was looked at last.
+    stamp: Option<Stamp>,
+    /// The last scan that found it in the queue.
+    listed: u64,
+    /// The pass in which it was looked at last.
+    pass: u64,
+    /// The opcode that had started and not ended: its index, its type, whether it executed.
+    open: Option<(u32, String, bool)>,
+}
+
+/// One comparison of everything that was there before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pass {
+    number: u64,
+    is_over: bool,
+    /// The last job number that had been given out when it began, if that is known.
+    bound: Option<i64>,
+    /// Nothing was ever told before: jobs that had ended are history.
+    is_first_ever: bool,
+    /// When the watch stood.
+    since: Timestamp,
+}
+
+/// All jobs.
+#[derive(Debug)]
+pub struct Jobs {
+    tracker: Tracker,
+    numbers: Numbers,
+    /// What had ended by then is history; `None` before the first start is over.
+    begun: Option<Timestamp>,
+    /// The oldest event in the history when this daemon started.
+    history_since: Option<Timestamp>,
+    /// No event of a job with a higher number was told by an earlier daemon.
+    highest_told: i64,
+    /// What the history says of jobs that are to be looked at.
+    recalled: BTreeMap<JobId, (Timestamp, Option<Progress>)>,
+    sights: BTreeMap<JobId, Sight>,
+    pass: Pass,
+    /// Jobs that have vanished, and have not been seen since then, are forgotten.
+    expiry: Option<Timestamp>,
+    /// The processes that run them.
+    pub processes: Processes,
+}
+
+impl Jobs {
+    /// What an earlier daemon left.
+    pub fn new(
+        jobs: Vec<(JobId, Tracked)>,
+        numbers: Numbers,
+        begun: Option<Timestamp>,
+        history_since: Option<Timestamp>,
+        highest_told: i64,
+    ) -> Self {
+        let mut tracker = Tracker::default();
+        jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
+        let pass = Pass { number: 1, is_first_ever: begun.is_none(), ..Pass::default() };
+        Self {
+            tracker,
+            numbers,
+            begun,
+            history_since,
+            highest_told,
+            recalled: BTreeMap::new(),
+            sights: BTreeMap::new(),
+            pass,
+            expiry: None,
+            processes: Processes::default(),
+        }
+    }
+
+    /// The jobs themselves.
+    pub fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    /// The job numbers accounted for.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// What had ended by then is history.
+    pub fn begun(&self) -> Option<Timestamp> {
+        self.begun
+    }
+
+    /// Jobs that may still bring events.
+    pub fn open(&self) -> impl Iterator<Item = JobId> {
+        self.tracker.iter().filter(|(_, tracked)| tracked.is_open()).map(|(id, _)| id)
+    }
+
+    /// Whether nothing was ever told before, and what there was has not all been looked at.
+    pub fn is_first_ever(&self) -> bool {
+        self.pass.is_first_ever && !self.pass.is_over
+    }
+
+    /// Whether everything that was there has been looked at.
+    pub fn is_pass_over(&self) -> bool {
+        self.pass.is_over
+    }
+
+    /// The watch stands: what is there now was there before.
+    pub fn watch_stands(&mut self, now: Timestamp) {
+        if !self.pass.is_over && self.pass.since == Timestamp::default() {
+            self.pass.since = now;
+        }
+    }
+
+    /// This node became master: what is there now happened under another one.
+    pub fn begin_pass(&mut self, now: Timestamp) {
+        let first_ever = self.is_first_ever();
+        let number = self.pass.number + 1;
+        self.pass = Pass { number, is_over: false, bound: None, is_first_ever: first_ever, since: now };
+    }
+
+    /// Everything that was there has been looked at.
+    pub fn pass_is_over(&mut self) {
+        self.pass.is_over = true;
+    }
+
+    /// Whether what a look at this job brings to light happened before.
+    pub fn is_backlog(&self, id: JobId) -> bool {
+        let looked_at = || self.sights.get(&id).is_some_and(|sight| sight.pass == self.pass.number);
+        !self.pass.is_over && id.get() <= self.pass.bound.unwrap_or(i64::MAX) && !looked_at()
+    }
+
+    /// Whether the archive is to be looked at for a job that is not in the queue.
+    pub fn is_wanted(&self, id: JobId) -> bool {
+        self.tracker.get(id).map_or_else(|| !self.numbers.contains(id), Tracked::is_open)
+    }
+
+    /// The last job number that was given out, read when the queue was already watched. Returns
+    /// what changes, and whether numbers have begun again.
+    pub fn serial(&mut self, serial: i64) -> (Vec<NumbersChange>, bool) {
+        if !self.pass.is_over {
+            self.pass.bound.get_or_insert(serial);
+        }
+        if self.is_first_ever() && self.begun.is_none() {
+            return (Vec::new(), false);
+        }
+        if serial < self.numbers.highest() {
+            return (vec![self.numbers.begin_again(serial)], true);
+        }
+        (self.numbers.reach(serial).into_iter().collect(), false)
+    }
+
+    /// Numbers of jobs in the archive are unaccounted for again. Of those that were told the
+    /// history knows, as far back as it goes; what had ended before that is over.
+    pub fn trust_the_history(&mut self) -> Option<Timestamp> {
+        let since = self.history_since.filter(|since| Some(*since) > self.begun)?;
+        self.begun = Some(since);
+        self.begun
+    }
+
+    /// The queue has been listed for the first time ever: what is there is accounted for.
+    pub fn begin(&mut self, serial: Option<i64>, listed: impl Iterator<Item = JobId>) -> NumbersChange {
+        self.begun = Some(self.pass.since);
+        if let Some(serial) = serial {
+            self.numbers.begin_at(serial, FIRST_START_GAP);
+        }
+        listed.for_each(|id| drop(self.numbers.see(id)));
+        self.numbers.all()
+    }
+
+    /// Whether the serial should be read again: many numbers above it have been seen.
+    pub fn wants_serial(&self) -> bool {
+        self.numbers.beyond() >= BEYOND_WORTH_A_LOOK
+            && self.numbers.beyond().is_multiple_of(BEYOND_WORTH_A_LOOK)
+    }
+
+    /// A scan has found the job's file. Returns whether it is to be looked at.
+    pub fn is_listed(&mut self, id: JobId, scan: u64, stamp: Option<Stamp>) -> bool {
+        let closed = self.tracker.get(id).is_some_and(|tracked| !tracked.is_open());
+        let Some(sight) = self.sights.get_mut(&id) else { return true };
+        sight.listed = scan;
+        let unchanged = stamp.is_some() && sight.stamp == stamp;
+        if closed && unchanged {
+            sight.pass = self.pass.number;
+        }
+        !(closed && unchanged)
+    }
+
+    /// Jobs that are known and that a scan has not found in the queue.
+    pub fn not_listed(&self, scan: u64) -> impl Iterator<Item = JobId> {
+        let listed = move |id: &JobId| self.sights.get(id).is_some_and(|sight| sight.listed == scan);
+        self.tracker.iter().map(|(id, _)| id).filter(move |id| !listed(id))
+    }
+
+    /// Where the job begins.
+    pub fn start_of(&self, job: &Job<'_>, kind: Kind, cause: Cause) -> Start {
+        if self.tracker.known(job).is_some() {
+            return Start::At(Progress::default());
+        }
+        let begun = self.begun.unwrap_or(self.pass.since);
+        if self.is_first_ever() && self.is_backlog(job.id) {
+            // Whatever its times say: it has not changed since before the watch stood.
+            let unchanged = cause == Cause::Scanned;
+            let known =
+                if unchanged { transitions::adopt(job) } else { transitions::as_of(job, begun) };
+            return Start::At(known);
+        }
+        if job.id.get() > self.highest_told {
+            return Start::At(self.untold(job, kind, begun));
+        }
+        match self.recalled.get(&job.id) {
+            // It is back after it vanished, or was found in the archive of an older cluster
+            // whose numbers are given out again.
+            Some((received, Some(told))) if *received == job.received => Start::At(*told),
+            Some((received, None)) if *received == job.received => {
+                Start::At(self.untold(job, kind, begun))
+            }
+            _ => Start::AskHistory,
+        }
+    }
+
+    /// Where a job begins of which the history has no event.
+    fn untold(&self, job: &Job<'_>, kind: Kind, begun: Timestamp) -> Progress {
+        // Times alone prove nothing, since the clock may have been set back: a number in the
+        // queue that is new to us is a new job, whenever it says that it ended.
+        let may_be_old = kind == Kind::Archived || self.numbers.contains(job.id);
+        if may_be_old && job.received <= begun {
+            transitions::as_of(job, begun)
+        } else {
+            Progress::default()
+        }
+    }
+
+    /// What the history says of a job that is to be looked at.
+    pub fn recall(&mut self, id: JobId, received: Timestamp, told: Option<Progress>) {
+        self.recalled.insert(id, (received, told));
+    }
+
+    /// Takes over the outcome of a look. Returns a change of the numbers.
+    pub fn keep(&mut self, job: &Job<'_>, tracked: Tracked, stamp: Option<Stamp>) -> Option<NumbersChange> {
+        self.recalled.remove(&job.id);
+        let listed = self.sights.get(&job.id).map_or(0, |sight| sight.listed);
+        let next = tracked.progress.next;
+        let open = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open());
+        let open = open.map(|op| (next, op.code.clone().into_owned(), op.executed.is_some()));
+        let sight = Sight { stamp, listed, pass: self.pass.number, open };
+        self.sights.insert(job.id, sight);
+        self.tracker.keep(job.id, tracked);
+        self.numbers.see(job.id)
+    }
+
+    /// The file is there and cannot be looked at; it is accounted for in this pass.
+    pub fn is_unfit(&mut self, id: JobId, stamp: Option<Stamp>) -> Option<NumbersChange> {
+        let sight = self.sights.entry(id).or_default();
+        sight.stamp = stamp;
+        // It was there before us; should it prove to be over, it is history.
+        if self.is_first_ever() { self.numbers.see(id) } else { None }
+    }
+
+    /// The file of an open job is gone, and its process has ended before our eyes while an
+    /// opcode of it had not ended: that it died is all that can be known, and is known.
+    pub fn died_unseen(&mut self, id: JobId, now: Timestamp) -> Option<(Tracked, Event)> {
+        if !self.processes.died_watched(id) {
+            return None;
+        }
+        let tracked = self.tracker.get(id)?;
+        let (op, op_code, executed) = self.sights.get(&id)?.open.clone()?;
+        if !tracked.is_open() || op != tracked.progress.next {
+            return None;
+        }
+        let event = Event {
+            key: EventKey { job: id, op, phase: Phase::Post },
+            received: tracked.received,
+            op_count: tracked.op_count,
+            op_code,
+            status: Some(PostStatus::Disappeared),
+            executed: executed || tracked.progress.pre,
+            late: false,
+            time: now,
+        };
+        let progress = Progress { next: tracked.op_count, pre: false };
+        let tracked = Tracked { progress, ..tracked.clone() };
+        self.tracker.keep(id, tracked.clone());
+        Some((tracked, event))
+    }
+
+    /// Whether a job that has vanished is to be forgotten.
+    pub fn has_expired(&self, id: JobId) -> bool {
+        self.tracker.get(id).is_some_and(|tracked| Some(tracked.seen) < self.expiry)
+    }
+
+    /// The job has left the queue.
+    pub fn forget(&mut self, id: JobId) {
+        self.tracker.forget(id);
+        self.sights.remove(&id);
+        self.recalled.remove(&id);
+    }
+
+    /// History from before this time is forgotten. Returns the jobs that may have vanished
+    /// since, and what changes.
+    pub fn forget_before(&mut self, before: Timestamp) -> (Vec<JobId>, Option<NumbersChange>) {
+        self.expiry = Some(before);
+        let old = self.tracker.iter().filter(|(_, tracked)| tracked.is_open() && tracked.seen < before);
+        let old = old.map(|(id, _)| id).collect();
+        let oldest = self.numbers.highest().saturating_sub(WIDEST_GAP);
+        (old, self.numbers.give_up_below(oldest))
+    }
+
+    /// What is not in the history any more has been told. Returns whether that is new.
+    pub fn history_begins(&mut self, before: Timestamp) -> bool {
+        let is_later = Some(before) > self.begun;
+        if is_later {
+            self.begun = Some(before);
+        }
+        is_later
+    }
+}

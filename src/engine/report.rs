@@ -1,0 +1,293 @@
+//! What the daemon tells of itself: counters, problems, the last failures, bad files, and the
+//! lines of its log.
+//!
+//! All text that comes from elsewhere goes through here, and leaves as plain text of one
+//! line: a name or an output cannot forge a line of the log or speak to a terminal.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::effect::{Effect, Level};
+use super::outcome::Outcome;
+use super::status::{Counters, FailedHook};
+use crate::ganeti::job::{JobId, Timestamp};
+use crate::ganeti::opcodes;
+
+/// Failures that `status` shows.
+const FAILURES_KEPT: usize = 10;
+
+/// Opcodes that are remembered as unknown; a Ganeti has about a hundred in all.
+const UNKNOWN_MAX: usize = 1000;
+
+/// Job files that are remembered as bad.
+const BAD_FILES_MAX: usize = 10_000;
+
+/// The most characters of a text from elsewhere in one line.
+const LINE_MAX: usize = 4096;
+
+/// What an operator must see to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// What hooks are told of the cluster.
+    ClusterConfiguration,
+    /// Our own configuration.
+    Configuration,
+    /// The guard.
+    Guard,
+    /// What scripts need.
+    Hooks,
+    /// A hooks directory.
+    HooksDirectory,
+    /// The journal.
+    Journal,
+    /// Who is master.
+    Master,
+    /// The job queue.
+    Queue,
+    /// inotify.
+    Watch,
+}
+
+impl Problem {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ClusterConfiguration => "cluster configuration",
+            Self::Configuration => "configuration",
+            Self::Guard => "guard",
+            Self::Hooks => "hooks",
+            Self::HooksDirectory => "hooks directory",
+            Self::Journal => "journal",
+            Self::Master => "master",
+            Self::Queue => "queue",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Report {
+    started: Timestamp,
+    queue_dir: String,
+    counters: Counters,
+    problems: BTreeMap<Problem, String>,
+    failures: VecDeque<FailedHook>,
+    bad_files: BTreeMap<JobId, String>,
+    /// Opcodes that are not in our table, as far as they have been met.
+    unknown: BTreeSet<String>,
+    /// Open jobs whose files are gone, as far as that has been said.
+    vanished: BTreeSet<JobId>,
+    lines: Vec<Effect>,
+}
+
+impl Report {
+    /// Nothing has happened yet.
+    pub fn new(started: Timestamp, queue_dir: String) -> Self {
+        Self {
+            started,
+            queue_dir,
+            counters: Counters::default(),
+            problems: BTreeMap::new(),
+            failures: VecDeque::new(),
+            bad_files: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+            vanished: BTreeSet::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Counts something.
+    pub fn count(&mut self, what: impl FnOnce(&mut Counters)) {
+        what(&mut self.counters);
+    }
+
+    /// A line for the log.
+    pub fn say(&mut self, level: Level, text: &str) {
+        self.lines.push(Effect::Log(level, plain(text)));
+    }
+
+    /// The lines that have not been taken.
+    pub fn take_lines(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// An operator must see to this. Returns whether it is another problem than before.
+    pub fn problem(&mut self, problem: Problem, what: &str) -> bool {
+        let what = plain(what);
+        self.problems.insert(problem, what.clone()) != Some(what)
+    }
+
+    /// The same, and the log has it when there was no problem of this kind.
+    pub fn problem_once(&mut self, problem: Problem, what: &str, and: &str) {
+        if !self.problems.contains_key(&problem) {
+            self.say(Level::Error, &format!("{what}; {and}"));
+        }
+        self.problem(problem, what);
+    }
+
+    /// That is over.
+    pub fn solved(&mut self, problem: Problem) {
+        self.problems.remove(&problem);
+    }
+
+    /// A file that is not a job: said once, until it is one or has another fault.
+    pub fn bad_file(&mut self, id: JobId, what: &str) {
+        if self.note_bad_file(id, what) {
+            self.count(|counters| counters.bad_files += 1);
+            let (dir, name) = (&self.queue_dir, id.file_name());
+            self.say(Level::Error, &format!("{dir}/{name}: {what}; it is looked at again when it changes"));
+        }
+    }
+
+    /// A job that cannot be read or judged now, but may be in a while.
+    pub fn cannot_judge(&mut self, id: JobId, what: &str) {
+        if self.note_bad_file(id, what) {
+            self.say(Level::Error, &format!("{}: {what}; trying again every second", id.file_name()));
+        }
+    }
+
+    fn note_bad_file(&mut self, id: JobId, what: &str) -> bool {
+        let what = plain(what);
+        if self.bad_files.get(&id) == Some(&what) {
+            return false;
+        }
+        self.bad_files.insert(id, what);
+        if self.bad_files.len() > BAD_FILES_MAX {
+            self.bad_files.pop_first();
+        }
+        true
+    }
+
+    /// The job's file is good, or gone.
+    pub fn good_file(&mut self, id: JobId) {
+        self.bad_files.remove(&id);
+    }
+
+    /// An open job's file is gone, from the archive as well.
+    pub fn vanished(&mut self, id: JobId) {
+        if self.vanished.insert(id) {
+            self.say(
+                Level::Warning,
+                &format!(
+                    "job {id} has vanished from {} and its archive before it ended; if it does not come \
+                     back, and its process is not seen to end, its outcome cannot be known and no post \
+                     hook runs",
+                    self.queue_dir
+                ),
+            );
+        }
+    }
+
+    /// It is there again, or of no interest any more.
+    pub fn not_vanished(&mut self, id: JobId) {
+        self.vanished.remove(&id);
+    }
+
+    /// An opcode of this type was met: of each that is not in our table it is said once.
+    pub fn met(&mut self, op_code: &str) {
+        if opcodes::is_known(op_code) || self.unknown.len() >= UNKNOWN_MAX {
+            return;
+        }
+        if self.unknown.insert(op_code.to_owned()) {
+            self.say(
+                Level::Warning,
+                &format!(
+                    "{op_code} is not known to this version of ganeti-hookd: \
+                     its hooks get the common variables and run on the master alone"
+                ),
+            );
+        }
+    }
+
+    /// A run has ended. `place` says where, for one of another node.
+    pub fn run_ended(&mut self, event: &str, script: &str, node: &str, is_here: bool, outcome: &Outcome) {
+        self.count(|counters| counters.runs += 1);
+        if outcome.succeeded() {
+            return;
+        }
+        self.count(|counters| counters.runs_failed += 1);
+        let what = plain(&outcome.in_words());
+        let place = if is_here { String::new() } else { format!(" on {node}:") };
+        self.say(Level::Warning, &format!("{event}: hook {script}{place} {what}"));
+        self.failures.push_back(FailedHook {
+            event: event.to_owned(),
+            script: plain(script),
+            node: plain(node),
+            what,
+        });
+        if self.failures.len() > FAILURES_KEPT {
+            self.failures.pop_front();
+        }
+    }
+
+    /// When the daemon started.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What an operator must see to, in words.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.iter().map(|(problem, what)| format!("{}: {what}", problem.name())).collect()
+    }
+
+    /// The runs that failed last, the newest last.
+    pub fn failures(&self) -> Vec<FailedHook> {
+        self.failures.iter().cloned().collect()
+    }
+
+    /// Job files that cannot be used now, by name.
+    pub fn bad_files(&self) -> BTreeMap<String, String> {
+        self.bad_files.iter().map(|(id, what)| (id.file_name(), what.clone())).collect()
+    }
+}
+
+/// A text as one line that says nothing to a terminal, and is not too long.
+fn plain(text: &str) -> String {
+    let is_plain = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
+    if text.len() <= LINE_MAX && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() >= LINE_MAX {
+            line.push_str("...");
+            break;
+        }
+        if is_plain(c) { line.push(c) } else { line.extend(c.escape_default()) }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_is_one_plain_line() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        report.say(Level::Info, "a\nb\u{1b}[31m\u{202e}ünï");
+        let lines = report.take_lines();
+        assert_eq!(lines, [Effect::Log(Level::Info, "a\\nb\\u{1b}[31m\\u{202e}ünï".to_owned())]);
+        report.run_ended("1.0.pre", "x\ny", "n\r", false, &Outcome::not_run("\u{7}"));
+        let failure = &report.failures()[0];
+        assert_eq!((&*failure.script, &*failure.node, &*failure.what), ("x\\ny", "n\\r", "\\u{7}"));
+        assert!(plain(&"x".repeat(1_000_000)).len() < 5000);
+    }
+
+    #[test]
+    fn what_is_said_once_is_said_again_when_it_is_another_thing() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        let id = JobId::try_from(7).unwrap();
+        for what in ["a", "a", "b"] {
+            report.bad_file(id, what);
+        }
+        assert_eq!(report.take_lines().len(), 2);
+        report.good_file(id);
+        report.bad_file(id, "b");
+        assert_eq!((report.take_lines().len(), report.counters().bad_files), (1, 3));
+    }
+}

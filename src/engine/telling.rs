@@ -1,0 +1,66 @@
+//! What `status` and the metrics tell.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::deliveries::Delivery;
+use super::holds::Hold;
+use super::input::{Landing, Now};
+use super::status::{HeldJob, RunningHook, Status};
+use crate::ganeti::event::EventKey;
+
+impl Engine {
+    /// How things are. The process's ID is the daemon's to add.
+    pub fn status(&self, now: Now) -> Status {
+        let since = |time: f64| (now.time.as_secs_f64() - time).max(0.0);
+        let oldest = self.deliveries.iter().next().map(|(_, delivery)| delivery.event.time.as_secs_f64());
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: 0,
+            started: self.report.started().as_secs_f64(),
+            role: self.place.role().as_str().to_owned(),
+            node: self.place.node().to_owned(),
+            master: self.place.master().map(str::to_owned),
+            problems: self.report.problems(),
+            jobs_tracked: self.jobs.tracker().len(),
+            jobs_open: self.jobs.open().count(),
+            processes_watched: self.jobs.processes.watched(),
+            undelivered: self.deliveries.len(),
+            lag_seconds: oldest.map_or(0.0, since),
+            held: self.holds.iter().map(|hold| self.held_job(hold, now.steady)).collect(),
+            running: self.deliveries.iter().flat_map(|(_, delivery)| running(delivery, &since)).collect(),
+            last_failures: self.report.failures(),
+            bad_files: self.report.bad_files(),
+            counters: self.report.counters(),
+        }
+    }
+
+    fn held_job(&self, hold: &Hold, steady: Duration) -> HeldJob {
+        HeldJob {
+            job: hold.key.job,
+            event: hold.key.to_string(),
+            pid: self.jobs.processes.get(hold.token).map_or(0, |watched| watched.process.pid),
+            seconds: steady.saturating_sub(hold.since).as_secs_f64(),
+            late: hold.landing != Some(Landing::Early),
+            hook: self.running_hook(hold.key),
+        }
+    }
+
+    /// The script that runs for an event.
+    fn running_hook(&self, key: EventKey) -> Option<String> {
+        let delivery = self.deliveries.get(self.deliveries.find(key)?)?;
+        let run = &delivery.running.values().next()?.start;
+        let here = run.node == self.place.node();
+        Some(if here { run.script.clone() } else { format!("{} on {}", run.script, run.node) })
+    }
+}
+
+fn running(delivery: &Delivery, since: &impl Fn(f64) -> f64) -> Vec<RunningHook> {
+    let hook = |run: &super::change::RunStart| RunningHook {
+        event: delivery.event.key.to_string(),
+        script: run.script.clone(),
+        node: run.node.clone(),
+        seconds: since(run.started.as_secs_f64()),
+    };
+    delivery.running.values().map(|run| hook(&run.start)).collect()
+}
