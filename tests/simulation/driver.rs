@@ -7,7 +7,7 @@ use std::time::Duration;
 use ganeti_hookd::engine::Engine;
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{CommitError, Input, Version, Written};
-use ganeti_hookd::engine::ledger::Change;
+use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::ganeti::job::Timestamp;
 
 use crate::journal::Journal;
@@ -277,6 +277,9 @@ impl Driver {
             self.journal.damaged = true;
         }
         let damaged = self.journal.damaged && !anew;
+        if damaged {
+            self.judge.is_passed_over(changes);
+        }
         if damaged || self.world.now < self.full_until {
             self.world.story.say(|| "  the journal cannot be written".to_owned());
             let text = if damaged { "database disk image is malformed" } else { "database or disk is full" };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ganeti_hookd::engine::ledger::{Change, EventState, Remembered, RunStart, Undelivered};
+use ganeti_hookd::engine::change::{Change, EventState, Remembered, RunStart, Undelivered};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
@@ -149,6 +149,7 @@ impl Journal {
             next_seq: self.last_seq + 1,
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
             highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
+            history_since: self.events.values().next().map(|row| row.event.time),
             undelivered,
             standby,
         }

@@ -1,8 +1,8 @@
 //! The whole engine against a made-up world (design, section 18): one thread, one seed, a
 //! judge after each step.
 //!
-//! `SEEDS=100000` plays that many; `SEED=7` plays one and tells its story; `COVERAGE=1` shows
-//! what was reached. A failure prints its seed, the promise that was broken, and the story of
+//! `SEEDS=100000` plays that many (from `FIRST=` on, until `FAILURES=` have failed); `SEED=7`
+//! plays one and tells its story; `COVERAGE=1` shows what was reached. A failure prints its seed, the promise that was broken, and the story of
 //! the smallest world made from that seed in which it still is.
 
 #![expect(clippy::expect_used, reason = "a world that cannot go on is a fault of the simulation")]
@@ -60,7 +60,10 @@ fn report() -> &'static Report {
                 *most = (*most).max(n);
             }
             if let Some(broken) = outcome.broken {
-                report.failures.push(explain(seed, &broken));
+                report.failures.push(match failures {
+                    1 => explain(seed, &broken),
+                    _ => format!("SEED={seed} breaks \"{}\": {}", broken.promise, broken.what),
+                });
                 if report.failures.len() >= failures {
                     break;
                 }

@@ -2,7 +2,7 @@
 
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::ledger::Change;
+use ganeti_hookd::engine::change::Change;
 
 macro_rules! names {
     ($what:ident, $list:ident, $kind:ty, $($pattern:pat => $name:literal,)*) => {
@@ -120,5 +120,7 @@ fn changed(changes: &[Change]) -> String {
         Change::RunEnd(seq, run, ..) => format!("run {seq}/{run} ended"),
         other => format!("{other:?}"),
     });
-    format!("[{}]", words.collect::<Vec<_>>().join("; "))
+    const SHOWN: usize = 12;
+    let more = if changes.len() > SHOWN { format!("; and {} more", changes.len() - SHOWN) } else { String::new() };
+    format!("[{}{more}]", words.take(SHOWN).collect::<Vec<_>>().join("; "))
 }

@@ -1,7 +1,7 @@
 //! Nothing lost: when all has calmed down, everything that happened has been delivered.
 
-use ganeti_hookd::engine::ledger::EventState;
-use ganeti_hookd::ganeti::event::Phase;
+use ganeti_hookd::engine::change::EventState;
+use ganeti_hookd::ganeti::event::{EventKey, Phase};
 
 use super::{Broken, Judge};
 use crate::journal::Journal;
@@ -51,7 +51,10 @@ impl Judge {
             let is_required = |at: u64| at > since;
             for (phase, at) in [(Phase::Pre, truth.pre), (Phase::Post, truth.post.map(|(_, at)| at))] {
                 let Some(at) = at.filter(|at| is_required(*at)) else { continue };
-                if !self.told.contains_key(&(name, op as u32, phase)) {
+                let key = EventKey { job: name.0, op: op as u32, phase };
+                let is_told = self.told.contains_key(&(name, key.op, phase))
+                    || self.passed_over.contains(&(key, name.1));
+                if !is_told {
                     let what = format!("{}.{op}.{phase}, which happened at {:.6}", job.id, at as f64 / 1e6);
                     return Err(self.broken("nothing lost", Some(job.id), &what));
                 }

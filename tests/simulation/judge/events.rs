@@ -1,6 +1,8 @@
 //! Nothing invented, nothing twice: what is written must have happened.
 
-use ganeti_hookd::engine::ledger::{Change, EventState};
+use std::collections::BTreeMap;
+
+use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::engine::settings::{Nodes, PreMode};
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 
@@ -24,6 +26,10 @@ impl Judge {
         match change {
             Change::Event(seq, event, _) => self.is_told(*seq, event, world),
             Change::EventState(seq, EventState::Done) => self.is_delivered(*seq, journal),
+            Change::RunStart(_) | Change::RunEnd(..) => {
+                self.run_is_written(change);
+                Ok(())
+            }
             Change::Begun(_) => {
                 self.required_since.get_or_insert(world.now);
                 Ok(())
@@ -38,6 +44,39 @@ impl Judge {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The beginning or the end of a run is written.
+    pub(super) fn run_is_written(&mut self, change: &Change) {
+        match change {
+            Change::RunStart(run) => {
+                self.started.insert((run.seq, run.id), (run.node.clone(), run.script.clone()));
+            }
+            Change::RunEnd(seq, run, ..) => {
+                if let Some((node, script)) = self.started.get(&(*seq, *run)) {
+                    self.ended.insert((*seq, node.clone(), script.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The journal proved damaged as this was to be written: it is written anew without it,
+    /// for only the history of what is over is in it.
+    pub fn is_passed_over(&mut self, changes: &[Change]) {
+        let mut new = BTreeMap::new();
+        for change in changes {
+            self.run_is_written(change);
+            match change {
+                Change::Event(seq, event, _) => drop(new.insert(*seq, event)),
+                Change::EventState(seq, EventState::Done) => {
+                    if let Some(event) = new.remove(seq) {
+                        self.passed_over.insert((event.key, event.received.as_micros()));
+                    }
+                }
+                _ => {}
+            }
         }
     }
 
@@ -56,7 +95,9 @@ impl Judge {
         let Some(truth) = job.truth.ops.get(key.op as usize) else {
             return Err(invented(format!("{event}: there is no such opcode")));
         };
-        if !has_happened(event, truth) {
+        // Its file went before its end was read, and its process is gone: it may have died.
+        let may_have_died = job.truth.removed && event.status == Some(PostStatus::Disappeared);
+        if !has_happened(event, truth) && !may_have_died {
             return Err(invented(format!("{event} executed {}: in truth {truth:?}", event.executed)));
         }
         if event.op_count as usize != job.job.ops.len() || event.op_code != job.job.ops[key.op as usize].code {
@@ -87,16 +128,16 @@ impl Judge {
         let Some(row) = journal.events.get(&seq) else { return Ok(()) };
         let job = Some(row.event.key.job.get());
         let lost = |what: String| Broken { promise: "nothing lost", job, what };
-        let runs: Vec<_> = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| run).collect();
-        // Of runs that a crash ended the later attempt counts.
+        // The judge's own list: a journal that was written anew need not have those before.
         let has_ended = |node: &str, script: Option<&str>| {
-            let of_it = |run: &&&crate::journal::Run| {
-                run.start.node == node && script.is_none_or(|script| run.start.script == script)
+            let of_it = |(of, on, name): &&(i64, String, String)| {
+                *of == seq && on == node && script.is_none_or(|script| name == script)
             };
-            runs.iter().filter(of_it).max_by_key(|run| run.start.attempt).is_some_and(|run| run.ended)
+            self.ended.iter().any(|run| of_it(&run))
         };
-        if let Some(run) = runs.iter().find(|run| !has_ended(&run.start.node, Some(&run.start.script))) {
-            return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.start.id)));
+        let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
+        if let Some(run) = runs.into_iter().find(|run| !has_ended(&run.node, Some(&run.script))) {
+            return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.id)));
         }
         let (pre, op_code) = (row.event.key.phase == Phase::Pre, &row.event.op_code);
         let may_skip = self.settings_of_life.iter().any(|settings| {

@@ -59,9 +59,10 @@ impl Judge {
         if version.ops[op].status != Status::Running {
             return Err(bad("the version that was read is not running"));
         }
-        if process.stopped_for.contains(&op) {
+        if self.stopped.contains(&(*at, op)) {
             return Err(bad("it has been stopped before this opcode already"));
         }
+        self.to_stop.insert(token, (*at, op));
         Ok(())
     }
 

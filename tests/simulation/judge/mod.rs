@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::ledger::Change;
+use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::ganeti::event::{EventKey, Phase};
 use ganeti_hookd::ganeti::job::{Job, JobId};
@@ -79,6 +79,14 @@ pub struct Judge {
     prepared: BTreeMap<i64, Vec<String>>,
     targets: BTreeMap<i64, Vec<String>>,
     attempts: BTreeMap<(i64, String, String), Vec<runs::Attempt>>,
+    /// Runs that began by event and number, and what has ended of each event, on which node.
+    started: BTreeMap<(i64, i64), (String, String)>,
+    ended: BTreeSet<(i64, String, String)>,
+    /// Events that were done when the journal that was to hold them proved damaged.
+    passed_over: BTreeSet<(EventKey, i64)>,
+    /// Before which opcode a process is to be stopped, and has been.
+    to_stop: BTreeMap<Token, (usize, usize)>,
+    stopped: BTreeSet<(usize, usize)>,
     /// Events in standby that a takeover makes ours.
     to_be_adopted: BTreeSet<i64>,
     roles_changed: u64,
@@ -106,6 +114,11 @@ impl Judge {
             prepared: BTreeMap::new(),
             targets: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            started: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            passed_over: BTreeSet::new(),
+            to_stop: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             to_be_adopted: BTreeSet::new(),
             roles_changed: 0,
             most: BTreeMap::new(),
@@ -177,6 +190,7 @@ impl Judge {
                     self.prepared.entry(*seq).or_default();
                 }
             }
+            Input::Stopped { token, result: Ok(_) } => self.stopped.extend(self.to_stop.get(token)),
             Input::Postponed { run, seq, .. } => self.postponed(*seq, *run),
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use ganeti_hookd::engine::environment::Environment;
 use ganeti_hookd::engine::input::Landing;
-use ganeti_hookd::engine::ledger::EventState;
+use ganeti_hookd::engine::change::EventState;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase};
 

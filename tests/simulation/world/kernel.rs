@@ -27,8 +27,6 @@ pub struct Process {
     pub owes_a_step: bool,
     /// Until then it is in the rename that publishes `running`.
     pub gone_on_at: u64,
-    /// The opcodes before which it has been stopped.
-    pub stopped_for: Vec<usize>,
 }
 
 impl Process {
@@ -82,7 +80,6 @@ impl Kernel {
             by_admin: false,
             owes_a_step: false,
             gone_on_at: 0,
-            stopped_for: Vec::new(),
         });
         self.processes.len() - 1
     }
@@ -176,8 +173,6 @@ impl World {
         let landing = if now < process.gone_on_at { Landing::Early } else { Landing::Late };
         let (since, until, life) = (now, now + limit, self.life);
         process.held = Some(Held { life, token, since, until, landing, begun: false });
-        let current = self.ganeti.jobs[process.job].job.last_started().unwrap_or(0);
-        process.stopped_for.push(current);
         self.later(limit + 1_000_000, Happening::GuardLimit(at, since));
         Ok(landing)
     }

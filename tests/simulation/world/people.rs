@@ -218,6 +218,9 @@ impl World {
         for at in 0..self.kernel.processes.len() {
             self.killed(at);
         }
+        let cluster = self.ganeti.cluster;
+        let jobs = self.ganeti.jobs.iter_mut().filter(|job| job.cluster == cluster);
+        jobs.for_each(|job| job.truth.removed());
         self.ganeti.cluster += 1;
         self.people.last_role_change = self.now;
         self.people.highest_before = self.people.highest_before.max(self.files.serial.unwrap_or(0));
