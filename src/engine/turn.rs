@@ -43,6 +43,17 @@ enum Stage {
     Rest,
 }
 
+impl Stage {
+    fn next(self) -> Self {
+        match self {
+            Self::Look => Self::Begin,
+            Self::Begin => Self::Write,
+            Self::Write => Self::Rest,
+            Self::Rest => Self::Look,
+        }
+    }
+}
+
 /// Questions that nobody waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -60,6 +71,8 @@ pub struct Turn {
     stage: Stage,
     /// Jobs that were looked at in this round.
     looks: usize,
+    /// This round has had something to do; the next may have, too.
+    is_busy: bool,
     /// Questions that are to be asked.
     pub wants: Wants,
     /// The journal is being written anew.
@@ -80,6 +93,7 @@ impl Turn {
         Self {
             stage: Stage::Look,
             looks: 0,
+            is_busy: false,
             wants: Wants::default(),
             is_writing_anew: false,
             has_started: false,
@@ -123,7 +137,7 @@ impl Engine {
         }
         let looks = self.agenda.has_hinted() || self.agenda.has_scanned() || self.agenda.wants_more();
         let rest = self.turn.pruning.is_some() || self.turn.wants != Wants::default();
-        self.turn.stage != Stage::Look || looks || self.may_begin() || self.ledger.has_changes() || rest
+        self.turn.is_busy || looks || self.may_begin() || self.ledger.has_changes() || rest
     }
 
     /// Nothing else has happened.
@@ -146,16 +160,14 @@ impl Engine {
         while self.effects.is_empty() {
             let stage = self.turn.stage;
             self.go_through(stage, now);
-            self.turn.stage = match stage {
-                Stage::Look => Stage::Begin,
-                Stage::Begin => Stage::Write,
-                Stage::Write => Stage::Rest,
-                Stage::Rest => {
-                    self.turn.stage = Stage::Look;
-                    self.turn.looks = 0;
-                    return;
-                }
-            };
+            self.turn.is_busy |= !self.effects.is_empty();
+            self.turn.stage = stage.next();
+            if stage == Stage::Rest {
+                self.turn.looks = 0;
+                // A round in which there was nothing to do is the last for now.
+                self.turn.is_busy = !self.effects.is_empty();
+                return;
+            }
         }
     }
 
@@ -200,12 +212,12 @@ impl Engine {
     }
 
     fn rest(&mut self, now: Now) {
-        self.ask();
-        self.look_at_scanned();
         if !self.jobs.is_pass_over() && self.agenda.is_through() {
             self.jobs.pass_is_over();
         }
         self.get_ready();
+        self.ask();
+        self.look_at_scanned();
         self.prune(now);
     }
 

@@ -1,0 +1,392 @@
+//! The engine on a desk: its effects are done in memory, at once where the daemon does them
+//! at once, and when the test says so where others do them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ganeti_hookd::engine::change::{Change, Remembered};
+use ganeti_hookd::engine::deliveries::Plan;
+use ganeti_hookd::engine::effect::{Effect, Level, PlanRequest, ScriptRun, Token};
+use ganeti_hookd::engine::input::{
+    CommitError, Input, Landing, Now, Presence, Script, Stamp, Version, Written,
+};
+use ganeti_hookd::engine::outcome::Outcome;
+use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::engine::transitions::Progress;
+use ganeti_hookd::engine::{Engine, environment::ClusterFacts};
+use ganeti_hookd::ganeti::event::Phase;
+use ganeti_hookd::ganeti::job::{Job, JobId, Opcode, ProcessRef, Status, Timestamp};
+
+/// This node.
+pub const HERE: &str = "node1.example.com";
+
+/// Another node.
+pub const THERE: &str = "node2.example.com";
+
+/// When everything begins, in seconds since the epoch.
+pub const EPOCH: i64 = 1_795_000_000;
+
+/// A job of this number.
+pub fn id(id: i64) -> JobId {
+    id.try_into().unwrap()
+}
+
+/// The engine, and what it believes to be the world.
+pub struct Desk {
+    pub engine: Engine,
+    pub now: Now,
+    pub queue: BTreeMap<JobId, Job<'static>>,
+    pub archive: BTreeMap<JobId, Job<'static>>,
+    /// The queue cannot be read.
+    pub queue_is_lost: bool,
+    pub serial: Option<i64>,
+    pub master: Option<&'static str>,
+    /// Names of the scripts of both phases.
+    pub scripts: Vec<&'static str>,
+    /// Processes that are there, by ID.
+    pub alive: BTreeSet<u32>,
+    pub tokens: BTreeMap<Token, ProcessRef>,
+    pub stopped: BTreeSet<Token>,
+    /// What the history tells of jobs.
+    pub history: BTreeMap<JobId, (Timestamp, Progress)>,
+    /// Commits fail.
+    pub disk_is_full: bool,
+    /// How many events the journal has that could be forgotten.
+    pub old_events: u32,
+
+    /// Everything that was to be done, in order.
+    pub done: Vec<Effect>,
+    /// All that the journal was given and holds.
+    pub written: Vec<Change>,
+    /// Plans that were asked for.
+    pub plans: Vec<PlanRequest>,
+    /// Scripts that run.
+    pub running: Vec<ScriptRun>,
+    /// Everything that ever ran: event, script, `late`, attempt.
+    pub ran: Vec<String>,
+    /// Scans that have not been answered.
+    pub scans: Vec<u64>,
+    pub log: Vec<String>,
+    pub is_ready: bool,
+}
+
+impl Desk {
+    /// A master that has just started for the first time, with a script `10-a`.
+    pub fn new() -> Self {
+        let mut desk = Self::before_start(Settings::default(), Remembered::default());
+        desk.settle();
+        desk
+    }
+
+    /// One that was started before, has seen the numbers up to `highest`, and is not started.
+    pub fn again(remembered: Remembered) -> Self {
+        let begun = Some(Timestamp::from((EPOCH - 1000, 0)));
+        Self::before_start(Settings::default(), Remembered { begun, ..remembered })
+    }
+
+    pub fn before_start(settings: Settings, remembered: Remembered) -> Self {
+        let now = Now { time: Timestamp::from((EPOCH, 0)), steady: Duration::from_secs(100) };
+        Self {
+            engine: Engine::new(settings, HERE.to_owned(), remembered, now),
+            now,
+            queue: BTreeMap::new(),
+            archive: BTreeMap::new(),
+            queue_is_lost: false,
+            serial: Some(0),
+            master: Some(HERE),
+            scripts: vec!["10-a"],
+            alive: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            history: BTreeMap::new(),
+            disk_is_full: false,
+            old_events: 0,
+            done: Vec::new(),
+            written: Vec::new(),
+            plans: Vec::new(),
+            running: Vec::new(),
+            ran: Vec::new(),
+            scans: Vec::new(),
+            log: Vec::new(),
+            is_ready: false,
+        }
+    }
+
+    /// Gives an input, and does what follows from it.
+    pub fn give(&mut self, input: Input<'_>) {
+        let effects = self.engine.take(self.now, input);
+        effects.into_iter().for_each(|effect| self.perform(effect));
+    }
+
+    /// Goes on until there is nothing more to do at once, and answers scans.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            self.give(Input::Quiet);
+            if self.engine.has_more() {
+                continue;
+            }
+            match self.scans.pop() {
+                Some(scan) => self.answer_scan(scan),
+                None => return,
+            }
+        }
+        panic!("it does not come to rest: {:#?}", &self.done[self.done.len() - 50..]);
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, seconds: f64) {
+        self.now.steady += Duration::from_secs_f64(seconds);
+        let micros = self.now.time.as_micros() + (seconds * 1e6) as i64;
+        self.now.time = Timestamp::from_micros(micros);
+        self.settle();
+    }
+
+    fn answer_scan(&mut self, scan: u64) {
+        if self.queue_is_lost {
+            let result = Err("the queue cannot be read: Input/output error".to_owned());
+            return self.give(Input::ScanEnded { scan, result });
+        }
+        let files = self.queue.iter().map(|(id, job)| (*id, stamp(job))).collect();
+        self.give(Input::Listed { scan, files });
+        self.give(Input::ScanEnded { scan, result: Ok(self.serial) });
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        self.done.push(effect.clone());
+        match effect {
+            Effect::Watch => self.give(Input::Watched(Ok(()))),
+            Effect::Scan { scan } => self.scans.push(scan),
+            Effect::Read { id, archive, .. } => self.read(id, archive),
+            Effect::ReadLarge { .. } | Effect::Unwatch(_) | Effect::Shorten { .. } | Effect::Ask(_) => {}
+            Effect::ReadSerial => self.give(Input::Serial(self.serial)),
+            Effect::Recall { id, received } => {
+                let told = self.history.get(&id).filter(|told| told.0 == received).map(|told| told.1);
+                self.give(Input::Recalled { id, received, told: Ok(told) });
+            }
+            Effect::AskMaster => self.give(Input::Master(Ok(self.master.map(str::to_owned)))),
+            Effect::CountNodes => self.give(Input::OnlineNodes(1)),
+            Effect::LookForPreHooks => self.give(Input::PreHooks(!self.scripts.is_empty())),
+            Effect::StartGuard => self.give(Input::GuardStarted(Ok(()))),
+            Effect::Find { token, process } => self.find(token, process),
+            Effect::Stop { token, .. } => {
+                let known = self.tokens.get(&token).is_some_and(|process| self.alive.contains(&process.pid));
+                let result = if known { Ok(Landing::Early) } else { Err("it is not there".to_owned()) };
+                if known {
+                    self.stopped.insert(token);
+                }
+                self.give(Input::Stopped { token, result });
+            }
+            Effect::Continue { token, .. } => drop(self.stopped.remove(&token)),
+            Effect::Commit(changes) | Effect::WriteAnew(changes) => self.commit(&changes),
+            Effect::Plan(request) => self.plans.push(request),
+            Effect::Prepare { seq, phase } => self.prepare(seq, phase),
+            Effect::Start(run) => self.start(run),
+            Effect::EndRuns | Effect::Announce | Effect::Summary(_) => {}
+            Effect::Ready => self.is_ready = true,
+            Effect::Log(level, text) => {
+                if level != Level::Debug {
+                    self.log.push(text);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, id: JobId, archive: bool) {
+        if self.queue_is_lost {
+            let version = Version::Failed("the queue is not where it was".to_owned());
+            return self.give(Input::Version { id, version });
+        }
+        let (queued, archived) = (self.queue.get(&id).cloned(), self.archive.get(&id).cloned());
+        let version = match (&queued, &archived) {
+            (Some(job), _) => Version::Queued(job, stamp(job)),
+            (None, Some(job)) if archive => Version::Archived(job),
+            _ => Version::Gone,
+        };
+        self.give(Input::Version { id, version });
+    }
+
+    fn find(&mut self, token: Token, process: ProcessRef) {
+        let presence = if self.alive.contains(&process.pid) { Presence::Alive } else { Presence::Dead };
+        self.tokens.insert(token, process);
+        self.give(Input::Found { token, presence });
+    }
+
+    fn commit(&mut self, changes: &Arc<Vec<Change>>) {
+        if self.disk_is_full {
+            let error = CommitError { text: "database or disk is full".to_owned(), damaged: false };
+            return self.give(Input::Committed(Err(error)));
+        }
+        self.written.extend(changes.iter().cloned());
+        let mut more_to_prune = false;
+        for change in changes.iter() {
+            if let Change::Prune(_, limit) = change {
+                more_to_prune = self.old_events > *limit;
+                self.old_events = self.old_events.saturating_sub(*limit);
+            }
+        }
+        self.give(Input::Committed(Ok(Written { more_to_prune })));
+    }
+
+    fn prepare(&mut self, seq: i64, phase: Phase) {
+        let script = |name: &&str| Script {
+            name: (*name).to_owned(),
+            path: format!("/hooks/global-{phase}.d/{name}").into(),
+            refusal: None,
+        };
+        let scripts = self.scripts.iter().map(script).collect();
+        self.give(Input::Prepared { seq, scripts: Ok(scripts), facts: ClusterFacts::default() });
+    }
+
+    fn start(&mut self, run: ScriptRun) {
+        let env = &run.env;
+        let name = run.script.file_name().unwrap().to_str().unwrap();
+        let words =
+            ["GANETI_HOOKD_EVENT", "GANETI_HOOKD_LATE", "GANETI_HOOKD_ATTEMPT"].map(|name| env[name].as_str());
+        let status = env.get("GANETI_POST_STATUS").map_or("-", String::as_str);
+        self.ran.push(format!("{name} {} {status} late={} attempt={}", words[0], words[1], words[2]));
+        self.running.push(run);
+    }
+
+    /// A file of the queue changed, and inotify tells of it.
+    pub fn put(&mut self, job: Job<'static>) {
+        let id = job.id;
+        self.queue.insert(id, job);
+        self.give(Input::Hint(id));
+        self.settle();
+    }
+
+    /// The oldest running script of an event ends well.
+    pub fn end(&mut self, event: &str) {
+        self.end_with(event, Outcome { code: Some(0), ..Outcome::default() });
+    }
+
+    pub fn end_with(&mut self, event: &str, outcome: Outcome) {
+        let place = self.running.iter().position(|run| run.env["GANETI_HOOKD_EVENT"] == event);
+        let ScriptRun { run, seq, .. } = self.running.remove(place.unwrap());
+        self.give(Input::RunEnded { run, seq, outcome });
+        self.settle();
+    }
+
+    /// Answers all plans that were asked for.
+    pub fn plan_all(&mut self) {
+        for request in std::mem::take(&mut self.plans) {
+            self.give(Input::Planned { seq: request.seq, plan: Plan::default(), problem: None });
+        }
+        self.settle();
+    }
+
+    /// The token of a process.
+    pub fn token(&self, pid: u32) -> Token {
+        *self.tokens.iter().rev().find(|(_, process)| process.pid == pid).unwrap().0
+    }
+
+    /// Whether a process stands still.
+    pub fn stands(&self, pid: u32) -> bool {
+        self.tokens.iter().any(|(token, process)| process.pid == pid && self.stopped.contains(token))
+    }
+
+    /// A process ends, and that is told.
+    pub fn dies(&mut self, pid: u32) {
+        self.alive.remove(&pid);
+        let token = self.token(pid);
+        self.give(Input::Exited(token));
+        self.settle();
+    }
+
+    /// What the journal has of events: number, event, status, `late`.
+    pub fn events(&self) -> Vec<String> {
+        let event = |change: &Change| match change {
+            Change::Event(_, event, state) => Some(format!("{event} {}", state.as_str())),
+            _ => None,
+        };
+        self.written.iter().filter_map(event).collect()
+    }
+
+    /// Jobs that were read since so many effects, in order.
+    pub fn reads_since(&self, effects: usize) -> Vec<i64> {
+        let read = |effect: &Effect| match effect {
+            Effect::Read { id, .. } => Some(id.get()),
+            _ => None,
+        };
+        self.done[effects..].iter().filter_map(read).collect()
+    }
+}
+
+/// What tells a version of a job from others.
+fn stamp(job: &Job<'_>) -> Option<Stamp> {
+    let changed = job.ops.iter().flat_map(|op| [op.started, op.executed, op.ended]).flatten();
+    let changed = changed.map(Timestamp::as_micros).max().unwrap_or(0);
+    Some(Stamp { inode: job.id.get().unsigned_abs(), size: 1, changed })
+}
+
+/// A job of these opcodes that was received `after` seconds.
+pub fn job(id: i64, codes: &[&str], after: i64) -> Job<'static> {
+    let op = |code: &&str| Opcode {
+        code: (*code).to_owned().into(),
+        status: Status::Queued,
+        started: None,
+        executed: None,
+        ended: None,
+        death_detected: false,
+    };
+    Job {
+        id: id.try_into().unwrap(),
+        received: Timestamp::from((EPOCH + after, id)),
+        livelock: None,
+        process_id: None,
+        started: None,
+        ops: codes.iter().map(op).collect(),
+    }
+}
+
+/// What becomes of a job.
+pub trait Life: Sized {
+    /// This process runs it.
+    fn by(self, pid: u32) -> Self;
+    /// An opcode waits for locks.
+    fn waits(self, op: usize, after: i64) -> Self;
+    /// It executes.
+    fn runs(self, op: usize, after: i64) -> Self;
+    /// It ends.
+    fn ends(self, op: usize, status: Status, after: i64) -> Self;
+}
+
+impl Life for Job<'static> {
+    fn by(mut self, pid: u32) -> Self {
+        self.process_id = Some(pid);
+        self.livelock = Some(format!("/run/ganeti/livelocks/job_{pid}").into());
+        self
+    }
+
+    fn waits(mut self, op: usize, after: i64) -> Self {
+        let time = Timestamp::from((EPOCH + after, 0));
+        self.started.get_or_insert(time);
+        self.ops[op].status = Status::Waiting;
+        self.ops[op].started.get_or_insert(time);
+        self
+    }
+
+    fn runs(self, op: usize, after: i64) -> Self {
+        let mut job = self.waits(op, after);
+        job.ops[op].status = Status::Running;
+        job.ops[op].executed = Some(Timestamp::from((EPOCH + after, 0)));
+        job
+    }
+
+    fn ends(mut self, op: usize, status: Status, after: i64) -> Self {
+        self.ops[op].status = status;
+        self.ops[op].ended = Some(Timestamp::from((EPOCH + after, 0)));
+        self
+    }
+}
+
+/// A job of one delay.
+pub fn delay(id: i64, after: i64) -> Job<'static> {
+    job(id, &["OP_TEST_DELAY"], after)
+}
+
+/// One that has ended well.
+pub fn ended(id: i64, after: i64) -> Job<'static> {
+    delay(id, after).runs(0, after).ends(0, Status::Success, after)
+}

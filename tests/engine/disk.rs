@@ -1,0 +1,118 @@
+//! A journal that cannot be written, and old history.
+
+use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::effect::Effect;
+use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::ganeti::job::Status;
+
+use crate::desk::{Desk, Life, delay, ended, id};
+
+#[test]
+fn without_room_nothing_is_looked_at_so_nothing_grows() {
+    let mut desk = Desk::new();
+    desk.disk_is_full = true;
+    for n in 1..=2000 {
+        desk.put(ended(n, 0));
+        desk.wait(0.01);
+    }
+    let sizes: Vec<usize> = desk
+        .done
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Commit(changes) => Some(changes.len()),
+            _ => None,
+        })
+        .collect();
+    assert!(sizes.iter().all(|size| *size < 20), "{sizes:?}");
+    assert!(sizes.len() < 30, "tried once a second: {}", sizes.len());
+    assert!(desk.ran.is_empty());
+    desk.disk_is_full = false;
+    desk.wait(1.0);
+    while let Some(run) = desk.running.first() {
+        let event = run.env["GANETI_HOOKD_EVENT"].clone();
+        desk.end(&event);
+    }
+    assert_eq!(desk.ran.len(), 4000);
+}
+
+#[test]
+fn what_was_begun_and_not_written_begins_anew_and_is_late() {
+    let mut desk = Desk::new();
+    desk.alive.insert(50);
+    desk.put(delay(1, 0).by(50).waits(0, 0));
+    desk.disk_is_full = true;
+    desk.put(delay(1, 0).by(50).runs(0, 0));
+    assert!(desk.ran.is_empty() && !desk.stands(50));
+    desk.disk_is_full = false;
+    desk.wait(1.0);
+    assert_eq!(desk.ran, ["10-a 1.0.pre - late=yes attempt=1"]);
+    let runs = desk.written.iter().filter(|change| matches!(change, Change::RunStart(_))).count();
+    assert_eq!(runs, 1);
+}
+
+#[test]
+fn old_history_is_forgotten_in_pieces_after_the_daemon_is_ready() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.old_events = 100_000;
+    desk.settle();
+    assert_eq!(desk.old_events, 0);
+    let place = |wanted: &dyn Fn(&Effect) -> bool| desk.done.iter().position(wanted).unwrap();
+    let ready = place(&|effect| *effect == Effect::Ready);
+    let prunes = |effect: &Effect| match effect {
+        Effect::Commit(changes) => changes.iter().any(|change| matches!(change, Change::Prune(..))),
+        _ => false,
+    };
+    assert!(place(&prunes) > ready);
+    assert!(desk.done.iter().filter(|effect| prunes(effect)).count() >= 100);
+}
+
+#[test]
+fn an_event_goes_between_two_pieces_of_old_history() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.old_events = 100_000;
+    while desk.old_events == 100_000 {
+        desk.give(Input::Quiet);
+        if let Some(scan) = desk.scans.pop() {
+            desk.give(Input::ScanEnded { scan, result: Ok(Some(0)) });
+        }
+    }
+    desk.queue.insert(id(1), delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+    desk.give(Input::Hint(id(1)));
+    for _ in 0..6 {
+        desk.give(Input::Quiet);
+    }
+    assert_eq!(desk.ran.len(), 1);
+    assert!(desk.old_events > 90_000);
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_has_not_lost_its_jobs() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).runs(0, 0));
+    // A month goes by in which the queue is not there.
+    desk.queue_is_lost = true;
+    desk.wait(40.0 * 86_400.0);
+    desk.give(Input::Overflow);
+    desk.settle();
+    desk.queue_is_lost = false;
+    desk.queue.insert(id(1), ended(1, 0));
+    desk.end("1.0.pre");
+    desk.wait(2.0);
+    desk.wait(2.0);
+    assert!(!desk.written.iter().any(|change| matches!(change, Change::Forget(_))));
+    assert_eq!(desk.ran.last().unwrap(), "10-a 1.0.post succeeded late=no attempt=1");
+}
+
+#[test]
+fn a_job_that_vanished_long_ago_is_forgotten() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).runs(0, 0));
+    desk.end("1.0.pre");
+    desk.queue.clear();
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    assert!(!desk.written.iter().any(|change| matches!(change, Change::Forget(_))));
+    desk.wait(40.0 * 86_400.0);
+    desk.put(delay(2, 0));
+    assert!(desk.written.contains(&Change::Forget(id(1))));
+}

@@ -1,0 +1,14 @@
+//! The engine alone: faults that were once proved, each as the shortest story that shows it.
+//!
+//! A [`desk::Desk`] does what the engine wants in memory, in one thread: no process, file,
+//! clock or sleep. `tests/simulation` plays long lives from seeds; here each test is one
+//! thing that must never come back.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod desk;
+mod disk;
+mod jobs;
+mod live;
+mod role;
+mod start;

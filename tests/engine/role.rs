@@ -1,0 +1,112 @@
+//! Only the master acts, and the order holds through all that becomes of the role.
+
+use ganeti_hookd::engine::change::Remembered;
+use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::numbers::Numbers;
+use ganeti_hookd::ganeti::event::Phase;
+use ganeti_hookd::ganeti::job::Status;
+
+use crate::desk::{Desk, HERE, Life, THERE, delay, ended, id};
+use crate::live::undelivered;
+
+/// Another node is master, or this one, or nobody knows.
+fn is_master(desk: &mut Desk, master: Option<&'static str>) {
+    desk.master = master;
+    desk.give(Input::ClusterChanged);
+    desk.settle();
+}
+
+#[test]
+fn in_standby_no_further_script_of_an_event_begins() {
+    let mut desk = Desk::new();
+    desk.scripts = vec!["10-a", "20-b", "30-c"];
+    desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+    assert_eq!(desk.ran.len(), 1);
+    is_master(&mut desk, Some(THERE));
+    desk.end("1.0.post");
+    assert_eq!(desk.ran, ["10-a 1.0.post failed late=no attempt=1"]);
+    // And back again soon: what is left of it is late, and what had ended does not run again.
+    is_master(&mut desk, Some(HERE));
+    desk.end("1.0.post");
+    desk.end("1.0.post");
+    assert_eq!(
+        desk.ran[1..],
+        ["20-b 1.0.post failed late=yes attempt=1", "30-c 1.0.post failed late=yes attempt=1"]
+    );
+}
+
+#[test]
+fn a_pre_comes_before_its_post_through_unknown_another_and_this_master() {
+    let mut pre = undelivered(5, id(7), 0, "OP_TEST_DELAY");
+    pre.event.key.phase = Phase::Pre;
+    pre.event.status = None;
+    let post = undelivered(6, id(7), 0, "OP_TEST_DELAY");
+    let times = [&pre, &post].map(|u| u.event.time);
+    let numbers = Numbers::new(7, []);
+    let mut desk = Desk::again(Remembered {
+        undelivered: vec![pre, post],
+        numbers,
+        next_seq: 7,
+        next_run: 1,
+        ..Default::default()
+    });
+    // The failover is not long ago by the clocks of both.
+    desk.now.time = times[0];
+    desk.serial = Some(7);
+    desk.master = None;
+    desk.settle();
+    assert!(desk.ran.is_empty());
+    is_master(&mut desk, Some(THERE));
+    is_master(&mut desk, Some(HERE));
+    desk.end("7.0.pre");
+    desk.end("7.0.post");
+    assert_eq!(
+        desk.ran,
+        ["10-a 7.0.pre - late=yes attempt=1", "10-a 7.0.post succeeded late=yes attempt=1"]
+    );
+}
+
+#[test]
+fn an_event_that_comes_back_from_standby_goes_before_those_noticed_since() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).runs(0, 0));
+    // Its pre runs; its post waits; and this node is master no more.
+    desk.put(ended(1, 0));
+    is_master(&mut desk, Some(THERE));
+    is_master(&mut desk, Some(HERE));
+    desk.put(delay(2, 0));
+    assert_eq!(desk.ran.len(), 1, "the post waits for the pre, which still runs");
+    desk.end("1.0.pre");
+    assert_eq!(desk.ran.last().unwrap(), "10-a 1.0.post succeeded late=yes attempt=1");
+}
+
+#[test]
+fn a_job_that_stands_still_goes_on_when_another_node_is_master() {
+    let mut desk = Desk::new();
+    desk.alive.insert(50);
+    desk.put(delay(1, 0).by(50).runs(0, 0));
+    assert!(desk.stands(50));
+    is_master(&mut desk, Some(THERE));
+    assert!(!desk.stands(50));
+}
+
+#[test]
+fn a_new_jobs_pre_is_in_time_while_the_queue_of_the_old_master_is_looked_at() {
+    let mut desk = Desk::new();
+    is_master(&mut desk, Some(THERE));
+    for n in 1..=3000 {
+        desk.queue.insert(id(n), ended(n, 0));
+    }
+    desk.serial = Some(3000);
+    desk.master = Some(HERE);
+    desk.give(Input::ClusterChanged);
+    desk.give(Input::Quiet);
+    desk.alive.insert(50);
+    desk.queue.insert(id(3001), delay(3001, 0).by(50).runs(0, 0));
+    desk.give(Input::Hint(id(3001)));
+    for _ in 0..8 {
+        desk.give(Input::Quiet);
+    }
+    assert!(desk.stands(50));
+    assert_eq!(desk.ran, ["10-a 3001.0.pre - late=no attempt=1"]);
+}

@@ -1,0 +1,125 @@
+//! The first look at a long queue: beside the work, and obedient.
+
+use ganeti_hookd::engine::change::{Change, Remembered};
+use ganeti_hookd::engine::effect::Effect;
+use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::numbers::Numbers;
+use ganeti_hookd::engine::tracker::Tracked;
+use ganeti_hookd::engine::transitions::Progress;
+use ganeti_hookd::ganeti::job::{Status, Timestamp};
+
+use crate::desk::{Desk, EPOCH, Life, delay, ended, id, job};
+
+/// A desk whose daemon was started before, with so many ended jobs in its queue, none known.
+fn long_queue(jobs: i64) -> Desk {
+    let open = Tracked {
+        received: Timestamp::from((EPOCH - 50, 2)),
+        progress: Progress { next: 0, pre: true },
+        op_count: 1,
+        process: None,
+        seen: Timestamp::from((EPOCH - 50, 0)),
+    };
+    let mut desk = Desk::again(Remembered {
+        jobs: vec![(id(2), open)],
+        numbers: Numbers::new(jobs, []),
+        next_seq: 1,
+        next_run: 1,
+        ..Default::default()
+    });
+    for n in 1..=jobs {
+        desk.queue.insert(id(n), ended(n, -2000));
+    }
+    let open = delay(2, -50).runs(0, -40).ends(0, Status::Success, -30);
+    desk.queue.insert(id(2), open);
+    desk.serial = Some(jobs);
+    desk
+}
+
+#[test]
+fn ready_is_said_when_open_jobs_have_been_looked_at_and_not_all() {
+    let mut desk = long_queue(20_000);
+    while !desk.is_ready {
+        desk.give(Input::Quiet);
+        if let Some(scan) = desk.scans.pop() {
+            let files = desk.queue.keys().map(|id| (*id, None)).collect();
+            desk.give(Input::Listed { scan, files });
+            desk.give(Input::ScanEnded { scan, result: Ok(desk.serial) });
+        }
+    }
+    let reads = desk.reads_since(0);
+    assert_eq!(reads[0], 2, "the open one first");
+    assert!(reads.len() < 2000, "{}", reads.len());
+    assert_eq!(desk.events(), ["2.0.post (late) OP_TEST_DELAY succeeded pending"]);
+    desk.settle();
+    assert_eq!(desk.reads_since(0).len(), 20_000);
+    assert_eq!(desk.events().len(), 1, "what had ended before the first start is history");
+}
+
+#[test]
+fn a_stop_is_obeyed_in_the_midst_of_a_first_look() {
+    let mut desk = long_queue(20_000);
+    while desk.reads_since(0).len() < 500 {
+        desk.give(Input::Quiet);
+        if let Some(scan) = desk.scans.pop() {
+            let files = desk.queue.keys().map(|id| (*id, None)).collect();
+            desk.give(Input::Listed { scan, files });
+            desk.give(Input::ScanEnded { scan, result: Ok(desk.serial) });
+        }
+    }
+    desk.scripts.clear();
+    desk.running.clear();
+    let before = desk.done.len();
+    desk.give(Input::Stop);
+    for _ in 0..3 {
+        desk.give(Input::Quiet);
+    }
+    assert!(desk.reads_since(before).is_empty() && !desk.engine.has_more());
+}
+
+#[test]
+fn on_a_first_start_what_had_ended_is_history_whatever_its_times_say() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.scripts.clear();
+    // By a clock that was ahead.
+    desk.queue.insert(id(1), ended(1, 5000));
+    desk.queue.insert(id(2), delay(2, 0).runs(0, 0));
+    desk.serial = Some(2);
+    desk.settle();
+    assert!(desk.events().is_empty());
+    desk.put(delay(2, 0).runs(0, 0).ends(0, Status::Success, 1));
+    assert_eq!(desk.events(), ["2.0.post OP_TEST_DELAY succeeded pending"]);
+    assert!(desk.written.iter().any(|change| matches!(change, Change::Begun(_))));
+}
+
+#[test]
+fn what_ends_while_a_first_look_is_under_way_is_told() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.scripts.clear();
+    desk.queue.insert(id(1), job(1, &["OP_TEST_DELAY"; 2], -100).runs(0, -90));
+    desk.serial = Some(1);
+    desk.give(Input::Quiet);
+    desk.give(Input::Quiet);
+    // Before anybody has looked at it its first opcode ends, and the second begins and ends.
+    let now = job(1, &["OP_TEST_DELAY"; 2], -100).runs(0, -90).ends(0, Status::Success, 1);
+    desk.queue.insert(id(1), now.runs(1, 1).ends(1, Status::Success, 2));
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    assert_eq!(
+        desk.events(),
+        [
+            "1.0.post (late) OP_TEST_DELAY succeeded pending",
+            "1.1.pre (late) OP_TEST_DELAY pending",
+            "1.1.post (late) OP_TEST_DELAY succeeded pending"
+        ]
+    );
+}
+
+#[test]
+fn the_watch_stands_before_the_queue_is_listed() {
+    let desk = Desk::new();
+    let place = |wanted: &dyn Fn(&Effect) -> bool| desk.done.iter().position(wanted).unwrap();
+    let watch = place(&|effect| *effect == Effect::Watch);
+    let scan = place(&|effect| matches!(effect, Effect::Scan { .. }));
+    let ready = place(&|effect| *effect == Effect::Ready);
+    assert!(watch < scan && scan < ready);
+}
