@@ -116,7 +116,7 @@ impl Driver {
             self.journal = Journal::set_aside(time);
             self.judge.journal_is_lost(&mut self.world);
         }
-        let settings = self.world.recipe.settings.clone();
+        let settings = self.world.people.settings.clone().unwrap_or_else(|| self.world.recipe.settings.clone());
         let window = micros(settings.master.failover_window) as i64;
         let remembered = self.journal.load(Timestamp::from_micros(time.as_micros() - window));
         let life = self.world.life;
@@ -285,7 +285,8 @@ impl Driver {
             let text = if damaged { "database disk image is malformed" } else { "database or disk is full" };
             return self.give(Input::Committed(Err(CommitError { text: text.to_owned(), damaged })));
         }
-        let old = if anew { Journal::default() } else { std::mem::take(&mut self.journal) };
+        let old = std::mem::take(&mut self.journal);
+        let old = if anew { old.anew() } else { old };
         let (new, more_to_prune) = match old.with(changes) {
             Ok(new) => new,
             Err(what) => return Err(self.judge.broken("the journal can be written", None, &what).into()),

@@ -163,7 +163,12 @@ impl Journal {
         Undelivered { seq, event: row.event.clone(), runs: runs.collect(), plan: row.plan.clone() }
     }
 
-    /// A new journal after this one was set aside: no number is given out twice.
+    /// An empty journal in the place of this one: no number is given out twice.
+    pub fn anew(self) -> Self {
+        Self { last_seq: self.last_seq, ..Self::default() }
+    }
+
+    /// A new journal after one was set aside: no number is given out twice.
     pub fn set_aside(time: Timestamp) -> Self {
         Self { last_seq: time.as_micros() / 1_000_000, ..Self::default() }
     }

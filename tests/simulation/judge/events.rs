@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ganeti_hookd::engine::change::{Change, EventState};
+use ganeti_hookd::engine::change::{Change, EventState, RunStart};
 use ganeti_hookd::engine::settings::{Nodes, PreMode};
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 
@@ -135,10 +135,6 @@ impl Judge {
             };
             self.ended.iter().any(|run| of_it(&run))
         };
-        let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
-        if let Some(run) = runs.into_iter().find(|run| !has_ended(&run.node, Some(&run.script))) {
-            return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.id)));
-        }
         let (pre, op_code) = (row.event.key.phase == Phase::Pre, &row.event.op_code);
         let may_skip = self.settings_of_life.iter().any(|settings| {
             settings.hooks.skips(op_code) || pre && settings.hooks.pre == PreMode::Off
@@ -146,13 +142,18 @@ impl Judge {
         if may_skip {
             return Ok(());
         }
+        let targets = self.settings_of_life.iter().all(|settings| settings.hooks.nodes == Nodes::Targets);
+        let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
+        let to_end = |run: &&RunStart| targets || run.node == HERE;
+        if let Some(run) = runs.filter(to_end).find(|run| !has_ended(&run.node, Some(&run.script))) {
+            return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.id)));
+        }
         let Some(scripts) = self.prepared.get(&seq) else {
             return Err(lost(format!("{} is done, but nobody looked for its scripts", row.event)));
         };
         if let Some(script) = scripts.iter().find(|script| !has_ended(HERE, Some(script))) {
             return Err(lost(format!("{} is done without {script}", row.event)));
         }
-        let targets = self.settings_of_life.iter().all(|settings| settings.hooks.nodes == Nodes::Targets);
         let nodes = self.targets.get(&seq).filter(|_| targets).into_iter().flatten();
         if let Some(node) = nodes.into_iter().find(|node| !has_ended(node, None)) {
             return Err(lost(format!("{} is done without {node}", row.event)));

@@ -1,6 +1,7 @@
 //! What people do, and what befalls the machine: it is arranged before the world begins.
 
 use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::settings::Settings;
 
 use super::files::{Content, job_id};
 use super::ganeti::words;
@@ -23,7 +24,9 @@ pub enum Deed {
     Stray(i64),
     AdminStop,
     AdminContinue(usize),
-    ClusterFiles,
+    MasterUnknown,
+    MasterKnown,
+    Calm,
 }
 
 /// What people have done that others must know.
@@ -38,6 +41,8 @@ pub struct People {
     /// The wall clock was set.
     pub clock_was_set: bool,
     pub roles_changed: u64,
+    /// What the configuration file says, where that was changed.
+    pub settings: Option<Settings>,
     /// Where an administrator let a process go behind our back.
     pub continued: Vec<usize>,
 }
@@ -62,7 +67,8 @@ impl World {
         let start = if dice.one_in(2) { 0 } else { dice.spread(1_000, 10_000_000) };
         self.later(start, Happening::People(Deed::Start));
         self.arrange_deeds(calm);
-        self.later(calm, Happening::People(Deed::ClusterFiles));
+        // So that the world comes to its calm, whatever else happens.
+        self.later(calm, Happening::People(Deed::Calm));
     }
 
     fn arrange_deeds(&mut self, calm: u64) {
@@ -96,7 +102,10 @@ impl World {
                         deeds.push((fault, at / n, Deed::AdminStop));
                     }
                 }
-                Fault::MasterUnknown => deeds.push((fault, at, Deed::ClusterFiles)),
+                Fault::MasterUnknown => {
+                    deeds.push((fault, at, Deed::MasterUnknown));
+                    deeds.push((fault, at / 3, Deed::MasterUnknown));
+                }
                 Fault::WatchLost => self.later(at, Happening::WatchLost),
                 _ => {}
             }
@@ -152,16 +161,19 @@ impl World {
                 self.story.say(|| "an administrator continues a process".to_owned());
                 self.go_on(process);
             }
-            Deed::ClusterFiles => {
-                if self.is_wild() {
-                    self.story.reach(Fault::MasterUnknown.name());
-                    let time = self.of(Fault::MasterUnknown).spread(1_000, 12_000_000);
-                    self.people.master_unknown_until = self.now + time;
-                    self.story.say(|| format!("** ssconf cannot be read for {} s", time as f64 / 1e6));
-                    self.later(time, Happening::People(Deed::ClusterFiles));
-                }
+            Deed::MasterUnknown => {
+                self.story.reach(Fault::MasterUnknown.name());
+                let time = self.of(Fault::MasterUnknown).spread(1_000, 12_000_000);
+                self.people.master_unknown_until = (self.now + time).min(self.recipe.calm);
+                self.story.say(|| format!("** ssconf cannot be read for {} s", time as f64 / 1e6));
                 self.cluster_changed();
+                // Nobody need tell that it can be read again.
+                if self.of(Fault::MasterUnknown).one_in(2) {
+                    self.later(time, Happening::People(Deed::MasterKnown));
+                }
             }
+            Deed::MasterKnown => self.cluster_changed(),
+            Deed::Calm => self.story.say(|| "** calm".to_owned()),
         }
     }
 
@@ -188,7 +200,8 @@ impl World {
         let hooks = &new.hooks;
         self.story.say(|| format!("** reload: pre {:?}, hold-limit {} us", hooks.pre, micros(hooks.hold_limit)));
         let history = self.recipe.settings.history.clone();
-        let new = ganeti_hookd::engine::settings::Settings { history, ..new };
+        let new = Settings { history, ..new };
+        self.people.settings = Some(new.clone());
         self.tell_later(0, Input::Reloaded(Ok((Box::new(new), HERE.to_owned()))));
     }
 
