@@ -62,7 +62,8 @@ fn report() -> &'static Report {
             if let Some(broken) = outcome.broken {
                 report.failures.push(match failures {
                     1 => explain(seed, &broken),
-                    _ => format!("SEED={seed} breaks \"{}\": {}", broken.promise, broken.what),
+                    _ => format!("SEED={seed} breaks \"{}\": {}", broken.promise, broken.what)
+                        + &format!(" {:?}", Recipe::of(seed).faults),
                 });
                 if report.failures.len() >= failures {
                     break;

@@ -24,6 +24,10 @@ use crate::world::files::Read;
 /// How far the daemon may look at what nobody hinted at before it takes up a hint.
 const READS_BEFORE_A_HINT: u64 = 300;
 
+/// How often one version of a file may be read: after each overflow, start and failover, each
+/// second while it cannot be read, and as often as its job's process cannot be judged.
+const READS_OF_A_VERSION: u64 = 400;
+
 /// Plans that may be outstanding.
 const PLANS: usize = 100;
 
@@ -74,6 +78,9 @@ pub struct Judge {
     /// Hints that have not been taken up, and how many other reads there had been.
     hinted: BTreeMap<JobId, u64>,
     other_reads: u64,
+    /// How often each file's version was read.
+    reads: BTreeMap<i64, (u64, u64)>,
+    restless: Option<i64>,
     plans: BTreeSet<i64>,
     /// The scripts that this life prepared for an event, and the nodes it planned.
     prepared: BTreeMap<i64, Vec<String>>,
@@ -110,6 +117,8 @@ impl Judge {
             tokens: BTreeMap::new(),
             hinted: BTreeMap::new(),
             other_reads: 0,
+            reads: BTreeMap::new(),
+            restless: None,
             plans: BTreeSet::new(),
             prepared: BTreeMap::new(),
             targets: BTreeMap::new(),
@@ -157,6 +166,8 @@ impl Judge {
     /// The journal was set aside: what happened up to now is history again.
     pub fn journal_is_lost(&mut self, world: &mut World) {
         self.required_since = None;
+        // What was told is forgotten: it is told as on a first start.
+        self.told.clear();
         for job in &mut world.ganeti.jobs {
             job.truth.first_read = None;
         }
@@ -210,7 +221,7 @@ impl Judge {
         journal: &Journal,
     ) -> Result<(), Broken> {
         match effect {
-            Effect::Read { id, .. } | Effect::ReadLarge { id, .. } => self.reads(*id),
+            Effect::Read { id, .. } | Effect::ReadLarge { id, .. } => self.comes_first(*id),
             Effect::AskMaster => {
                 self.asks_master(world, journal);
                 Ok(())
@@ -235,7 +246,7 @@ impl Judge {
     }
 
     /// A file is read: whoever was hinted at comes first.
-    fn reads(&mut self, id: JobId) -> Result<(), Broken> {
+    fn comes_first(&mut self, id: JobId) -> Result<(), Broken> {
         if self.hinted.remove(&id).is_some() {
             return Ok(());
         }
@@ -269,6 +280,12 @@ impl Judge {
 
     /// A file was read, and the engine will be told what was there.
     pub fn is_read(&mut self, id: i64, read: &Read, world: &mut World) {
+        let version = world.files.version_of(id);
+        let reads = self.reads.entry(id).or_insert((version, 0));
+        *reads = if reads.0 == version { (version, reads.1 + 1) } else { (version, 0) };
+        if reads.1 > READS_OF_A_VERSION {
+            self.restless = Some(id);
+        }
         let (Read::Queued(job, _) | Read::Archived(job)) = read else { return };
         if matches!(read, Read::Queued(..)) {
             self.versions.insert(job.id, Rc::clone(job));
@@ -297,6 +314,10 @@ impl Judge {
 
     /// Nothing more is to be done now.
     pub fn turn_is_over(&mut self, world: &World) -> Result<(), Broken> {
+        if self.restless.is_some() {
+            let what = format!("the same version of a file was read {READS_OF_A_VERSION} times");
+            return Err(self.broken("it rests when there is nothing to do", self.restless, &what));
+        }
         if self.stopping.is_some() {
             self.hinted.clear();
             return self.nobody_stands(world, "it was told to stop");

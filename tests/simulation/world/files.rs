@@ -13,7 +13,7 @@ use crate::recipe::Fault;
 const COARSE: u64 = 20_000;
 
 /// The largest job file that is read at all.
-const TOO_LARGE: u64 = 64 * 1024 * 1024;
+const TOO_LARGE: u64 = 256 * 1024 * 1024;
 
 /// What a file holds.
 #[derive(Clone, Debug)]
@@ -43,6 +43,13 @@ pub struct Files {
     /// Files that cannot be read, and until when.
     failing: BTreeMap<i64, u64>,
     watch: Watch,
+}
+
+impl Files {
+    /// What tells this version of a file from others; 0 for none.
+    pub fn version_of(&self, id: i64) -> u64 {
+        self.queue.get(&id).map_or(0, |file| file.inode)
+    }
 }
 
 /// inotify.

@@ -87,11 +87,11 @@ impl World {
         };
         let size = match () {
             () if self.fails(Fault::Large, 2) => 2 * 1024 * 1024,
-            () if self.fails(Fault::TooLarge, 4) => 65 * 1024 * 1024,
+            () if self.fails(Fault::TooLarge, 4) => 257 * 1024 * 1024,
             () => 2000,
         };
         let bad_left = if self.fails(Fault::BadFile, 2) { dice.between(1, 3) } else { 0 };
-        let truth = Truth::new(ops as usize, size <= 64 * 1024 * 1024);
+        let truth = Truth::new(ops as usize, size <= 256 * 1024 * 1024);
         let (retries, messages) = (dice.below(2), dice.below(3));
         let cluster = self.ganeti.cluster;
         let job = SimJob { id, cluster, job, process: None, truth, retries, messages, size, dice, bad_left };
