@@ -122,7 +122,7 @@ impl Args {
             status: happened.and_then(|t| t.status),
             executed: op.executed.is_some(),
             late: false,
-            time: crate::daemon::now(),
+            time: crate::world::clock::now(),
         })
     }
 }

@@ -12,11 +12,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Failure, failed};
-use crate::daemon::now;
 use crate::engine::settings::{Paths, Settings};
-use crate::engine::tracker::process_of;
 use crate::ganeti::job::{self, JobId};
 use crate::ganeti::recording::Line;
+use crate::world::clock::now;
 use crate::world::process::exits::Exits;
 use crate::world::process::{Presence, find, livelock};
 use crate::world::queue::read::JOB_SIZE_LIMIT;
@@ -213,8 +212,7 @@ impl Recorder<'_> {
         let Some(job) = id.and_then(|id| job::parse(id, content).ok()).filter(|job| !job.is_final()) else {
             return;
         };
-        let Some(process) = process_of(&job).filter(|process| !self.processes.contains_key(&process.pid))
-        else {
+        let Some(process) = job.process().filter(|process| !self.processes.contains_key(&process.pid)) else {
             return;
         };
         let livelocks = self.paths.ganeti_run_dir.join(livelock::DIRECTORY);

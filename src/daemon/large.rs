@@ -1,40 +1,47 @@
 //! Large job files are read by a thread of their own: one of 64 MiB takes as long as the
 //! spawns of a hundred hooks, and the other jobs do not wait for it.
-//!
-//! One reading of a job is under way at a time. What changes meanwhile is read after it,
-//! so a file that never rests is read as fast as that goes, and each reading counts.
 
-use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::defect;
+use super::hands::queue::unreadable;
 use super::message::Message;
-use super::observe::Version;
-use super::{Daemon, LARGE_FILE};
-use crate::ganeti::job::{self, Job, JobId, ParseError};
+use crate::engine::input::{Stamp, Version};
+use crate::ganeti::job::{self, Job, JobId};
 use crate::world::process::priority;
-use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
-use crate::world::regular_file::ReadError;
+use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
 
-/// What a large file holds; `None` when it is gone.
-pub type Content = Result<Option<Result<Job<'static>, ParseError>>, ReadError>;
+/// What a large file was when it was read.
+#[derive(Debug)]
+pub enum LargeVersion {
+    /// A job.
+    Job(Box<Job<'static>>, Option<Stamp>),
+    /// Something else.
+    Other(Version<'static>),
+}
 
-/// The way to the thread, and what it was asked.
+impl LargeVersion {
+    /// The version as the engine takes it.
+    pub fn as_version(&self) -> Version<'_> {
+        match self {
+            Self::Job(job, stamp) => Version::Queued(job, *stamp),
+            Self::Other(Version::Large(size)) => Version::Large(*size),
+            Self::Other(Version::Bad(what, stamp)) => Version::Bad(what.clone(), *stamp),
+            Self::Other(Version::Failed(what)) => Version::Failed(what.clone()),
+            Self::Other(_) => Version::Gone,
+        }
+    }
+}
+
+/// The way to the thread.
 #[derive(Debug)]
 pub struct LargeFiles {
     requests: Sender<(u64, JobId)>,
-    next: u64,
-    under_way: BTreeMap<JobId, UnderWay>,
-}
-
-#[derive(Debug)]
-struct UnderWay {
-    number: u64,
-    /// The file has changed since it was asked for.
-    overtaken: bool,
 }
 
 impl LargeFiles {
@@ -44,70 +51,70 @@ impl LargeFiles {
     /// When there is no thread to be had.
     pub fn start(queue_dir: &Path, owner: Sender<Message>) -> io::Result<Self> {
         let (requests, inbox) = unbounded();
-        let mut reader = JobReader::new(queue_dir);
-        thread::Builder::new().name("large-files".to_owned()).spawn(move || {
-            priority::come_last();
-            for (number, id) in inbox {
-                let content = reader
-                    .queued(id, JOB_SIZE_LIMIT)
-                    .map(|bytes| bytes.map(|bytes| job::parse(id, bytes).map(Job::into_owned)));
-                reader.give_back();
-                if owner.send(Message::LargeRead { number, id, content }).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { requests, next: 0, under_way: BTreeMap::new() })
+        let reader = JobReader::new(queue_dir);
+        thread::Builder::new().name("large-files".to_owned()).spawn(move || work(reader, &inbox, &owner))?;
+        Ok(Self { requests })
     }
 
-    /// Asks for a job's file as it is now, or as soon as the thread has read it as it was.
-    pub fn read(&mut self, id: JobId) {
-        if let Some(under_way) = self.under_way.get_mut(&id) {
-            under_way.overtaken = true;
-            return;
-        }
-        self.next += 1;
-        self.under_way.insert(id, UnderWay { number: self.next, overtaken: false });
-        let _ = self.requests.send((self.next, id));
-    }
-
-    /// The job's file has been read in another way: the answer is not wanted any more.
-    pub fn forget(&mut self, id: JobId) {
-        self.under_way.remove(&id);
-    }
-
-    /// Takes an answer. Returns whether its file has changed since it was asked for;
-    /// `None` when it is not wanted.
-    fn answered(&mut self, number: u64, id: JobId) -> Option<bool> {
-        self.under_way.get(&id).filter(|under_way| under_way.number == number)?;
-        self.under_way.remove(&id).map(|under_way| under_way.overtaken)
+    /// Asks for a job's file as it is as soon as the thread comes to it; the answer is a
+    /// [`Message::LargeRead`].
+    pub fn read(&self, reading: u64, id: JobId) {
+        // The thread ends with the daemon, not before.
+        let _ = self.requests.send((reading, id));
     }
 }
 
-impl Daemon {
-    /// A large file has been read.
-    pub(super) fn large_read(&mut self, number: u64, id: JobId, content: Content) {
-        let Some(overtaken) = self.large.answered(number, id) else { return };
-        // What has been hinted at, but not been looked at, may be newer, too.
-        let overtaken = overtaken || self.dirty.contains(&id);
-        match content {
-            Ok(Some(Ok(job))) => {
-                self.look_at(&job, if overtaken { Version::Overtaken } else { Version::Queued });
-            }
-            // It is looked at again, which tells more than an old answer.
-            _ if overtaken => {}
-            Ok(Some(Err(error))) => self.bad_file(id, error.to_string()),
-            Ok(None) => drop(self.dirty.insert(id)),
-            Err(error) => self.unreadable(id, &error),
-        }
-        if overtaken {
-            self.dirty.insert(id);
+fn work(mut reader: JobReader, inbox: &Receiver<(u64, JobId)>, owner: &Sender<Message>) {
+    priority::come_last();
+    for (reading, id) in inbox {
+        let read = catch_unwind(AssertUnwindSafe(|| read(&mut reader, id)));
+        let version = read.unwrap_or_else(|panic| LargeVersion::Other(Version::Bad(defect(&*panic), None)));
+        reader.give_back();
+        if owner.send(Message::LargeRead { reading, id, version }).is_err() {
+            return;
         }
     }
+}
 
-    /// The largest file that is read at once. What was there before the start is looked at
-    /// in one go, and so is everything after a failover.
-    pub(super) fn read_limit(&self) -> u64 {
-        if self.starting { JOB_SIZE_LIMIT } else { LARGE_FILE }
+fn read(reader: &mut JobReader, id: JobId) -> LargeVersion {
+    let error = match reader.version(id, JOB_SIZE_LIMIT) {
+        Ok(Some(FileVersion { bytes, stamp })) => {
+            return match job::parse(id, bytes) {
+                Ok(job) => LargeVersion::Job(Box::new(job.into_owned()), stamp),
+                Err(error) => LargeVersion::Other(Version::Bad(error.to_string(), stamp)),
+            };
+        }
+        Ok(None) => return LargeVersion::Other(Version::Gone),
+        Err(error) => error,
+    };
+    LargeVersion::Other(unreadable(&error, || reader.stamp_of(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = r#"{"id":1,"received_timestamp":[5,0],"ops":[]}"#;
+        fs::write(dir.path().join("job-1"), job).unwrap();
+        fs::write(dir.path().join("job-2"), "nonsense").unwrap();
+        fs::create_dir(dir.path().join("job-3")).unwrap();
+        let (owner, answers) = unbounded();
+        let large = LargeFiles::start(dir.path(), owner).unwrap();
+        let version = |id: i64| {
+            large.read(7, id.try_into().unwrap());
+            match answers.recv().unwrap() {
+                Message::LargeRead { reading: 7, version, .. } => version,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(matches!(version(1).as_version(), Version::Queued(job, None) if job.id.get() == 1));
+        assert!(matches!(version(2).as_version(), Version::Bad(..)));
+        assert!(matches!(version(3).as_version(), Version::Bad(what, _) if what == "is not a regular file"));
+        assert!(matches!(version(4).as_version(), Version::Gone));
     }
 }

@@ -1,29 +1,53 @@
-//! What the other threads tell the owner of the state.
+//! What the other threads tell the daemon.
 
-use super::large::Content;
-use super::planner::Plan;
-use super::workers::Work;
+use super::large::LargeVersion;
+use crate::engine::deliveries::Plan;
+use crate::engine::effect::Token;
+use crate::engine::input::Stamp;
 use crate::engine::outcome::Outcome;
 use crate::ganeti::job::JobId;
 use crate::world::api::Question;
 
-/// A message to the owner of the state.
+/// A message to the daemon.
 #[derive(Debug)]
 pub enum Message {
     /// The file of this job changed, came or went.
     Job(JobId),
-    /// Changes were missed: compare everything.
+    /// Changes were missed.
     Overflow,
     /// A watched directory was removed or replaced.
     WatchLost,
     /// Something was mounted or unmounted.
     Mounts,
-    /// The master's name may have changed.
+    /// The cluster's files changed.
     Cluster,
-    /// The job's process has ended.
-    Exited(JobId),
+    /// A process has ended.
+    Exited(Token),
     /// The guard has ended.
     GuardEnded,
+    /// A scan has found files.
+    Listed {
+        /// The scan's number.
+        scan: u64,
+        /// Their jobs, and what tells their versions apart.
+        files: Vec<(JobId, Option<Stamp>)>,
+    },
+    /// A scan is over.
+    ScanEnded {
+        /// The scan's number.
+        scan: u64,
+        /// The last job number that was given out, or why there is no end of the list.
+        result: Result<Option<i64>, String>,
+    },
+    /// A large job file has been read.
+    LargeRead {
+        /// The reading's number.
+        reading: u64,
+        /// The job.
+        id: JobId,
+        /// What was there.
+        version: LargeVersion,
+    },
     /// A run has ended.
     RunEnded {
         /// The run's number.
@@ -33,8 +57,6 @@ pub enum Message {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A run could not begin, and why: for want of something that may come back.
-    Postponed(Work, String),
     /// A node has run the hooks of an event, or has not.
     NodeEnded {
         /// The run's number.
@@ -46,14 +68,14 @@ pub enum Message {
         /// How each of the node's scripts ended.
         scripts: Vec<(String, Outcome)>,
     },
-    /// A large job file has been read.
-    LargeRead {
-        /// The request's number.
-        number: u64,
-        /// The job.
-        id: JobId,
-        /// What the file holds.
-        content: Content,
+    /// A run could not begin for want of something that may come back.
+    Postponed {
+        /// The run's number.
+        run: i64,
+        /// The event it was for.
+        seq: i64,
+        /// What could not begin, and why.
+        error: String,
     },
     /// What the scripts of an event are given, and where they run.
     Planned {

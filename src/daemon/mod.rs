@@ -1,401 +1,232 @@
-//! The daemon: the only owner of the state, and the loop around it.
+//! The daemon: joins those who decide and those who do.
 //!
-//! Other threads send it messages. In each turn it takes all there are, looks at every
-//! job that changed, writes what came to light to the journal in one transaction, and
-//! only then lets scripts run. A turn that could not be written is kept and written
-//! later; until then no script starts.
+//! Other threads send it messages. It gives them to the engine, one after the other, and has
+//! done what the engine says, in order. No decision is made here.
 
-mod deliver;
-mod hold;
+mod clients;
+mod configuration;
+mod effects;
+mod hands;
 mod large;
 mod message;
-mod nodes;
-mod observe;
 pub mod planner;
-mod report;
-mod rewrite;
-mod role;
+mod scanner;
 mod start;
+mod watchdog;
 mod workers;
 
-pub use start::{StartError, node_name, read_settings, run};
+pub use configuration::{StartError, node_name, read_settings};
+pub use start::run;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::fd::OwnedFd;
+use std::any::Any;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::engine::dispatch::Dispatch;
-use crate::engine::numbers::Numbers;
-use crate::engine::settings::Settings;
-use crate::engine::status::{Counters, FailedHook};
-use crate::engine::tracker::{Tracker};
-use crate::ganeti::job::ProcessRef;
-use crate::ganeti::job::{JobId, Timestamp};
-pub use crate::world::clock::now;
-use crate::world::cluster::Cluster;
-use crate::world::failpoints;
-use crate::world::hook::run::Starter;
-use crate::world::hook::scripts::Hooks;
-use crate::world::journal::{Change, Journal};
-use crate::world::noded::NodeDaemons;
-use crate::world::process::exits::Exits;
-use crate::world::queue::read::JobReader;
-use crate::world::queue::watch::Watch;
-use deliver::Delivery;
-use large::LargeFiles;
+use crate::engine::Engine;
+use crate::engine::effect::Token;
+use crate::engine::input::{Input, Now, Version};
+use crate::engine::status::Status;
+use crate::ganeti::job::JobId;
+use crate::world::api::Question;
+use crate::world::{clock, failpoints};
+use clients::Waiters;
+use hands::Hands;
+use large::LargeVersion;
 use message::Message;
-use planner::Planner;
-use role::{Role, StandbyEvent};
-use workers::{Work, Workers};
+use watchdog::Watchdog;
 
-/// Jobs that are looked at before what was found is written.
-const LOOKS_PER_TURN: usize = 1024;
-
-/// A larger job file, in bytes, is read by a thread of its own. One of this size takes
-/// about half a millisecond.
-const LARGE_FILE: u64 = 1024 * 1024;
-
-/// How long after a failure something is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How long scripts may go on after SIGTERM before they are ended.
-const STOP_PATIENCE: Duration = Duration::from_secs(8);
-
-/// A job process whose end will be told.
-#[derive(Debug)]
-struct Watched {
-    process: ProcessRef,
-    pidfd: Arc<OwnedFd>,
+/// The clocks that the engine is told the time by.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    /// When the steady one stood at zero.
+    begun: Instant,
 }
 
-/// The daemon's state.
+impl Clocks {
+    fn now(self) -> Now {
+        Now { time: clock::now(), steady: self.begun.elapsed() }
+    }
+}
+
+/// What decides, what does, and what comes in.
 struct Daemon {
-    settings: Settings,
-    config: PathBuf,
-    node: String,
-    cluster: Cluster,
-    hooks: Hooks,
-    starter: Arc<Starter>,
-    role: Role,
-    master: Option<String>,
-
-    journal: Journal,
-    tracker: Tracker,
-    numbers: Numbers,
-    dispatch: Dispatch,
-    deliveries: BTreeMap<i64, Delivery>,
-    /// There are events that may begin, and nothing that keeps them from it.
-    more_to_begin: bool,
-    /// Events noticed in standby, oldest first.
-    standby: VecDeque<StandbyEvent>,
-    /// When the first start was; `None` until it is over.
-    begun: Option<Timestamp>,
-
+    engine: Engine,
+    hands: Hands,
     inbox: Receiver<Message>,
-    sender: Sender<Message>,
-    watch: Option<Watch>,
-    reader: JobReader,
-    large: LargeFiles,
-    exits: Exits,
-    planner: Planner,
-    daemons: NodeDaemons,
-    /// Run scripts.
-    workers: Workers,
-    /// Ask node daemons: nodes that hang take no worker from the scripts of this one.
-    callers: Workers,
-    /// Opcodes that are not in our table, as far as they have been met.
-    unknown: BTreeSet<String>,
-    /// The number of nodes that are not marked offline, as last looked.
-    online_nodes: usize,
-    processes: BTreeMap<JobId, Watched>,
-    /// Processes that have ended, whose jobs have not been read again since.
-    dead: BTreeMap<JobId, ProcessRef>,
-    holds: hold::Holds,
-    /// The user whose job processes may be signalled, besides root.
-    queue_owner: u32,
-
-    /// Jobs to look at.
-    dirty: BTreeSet<JobId>,
-    /// Look at everything.
-    rescan: bool,
-    /// What is found now happened before this start.
-    starting: bool,
-    /// Changes that the journal does not hold yet.
-    changes: Vec<Change>,
-    numbers_changed: bool,
-    /// What may be done once it does.
-    effects: Vec<Work>,
-    /// Scripts that could not begin.
-    shelved: Vec<Work>,
-    /// Something that scripts need is short.
-    short: bool,
-    /// Jobs that could not be read or judged for want of something that may come back.
-    again: BTreeSet<JobId>,
-    /// Something failed; when to try again.
-    retry_at: Option<Instant>,
-    /// The journal cannot be written; when that is tried again.
-    stalled: Option<Instant>,
-    prune_at: Instant,
-    stopping: Option<Instant>,
-
-    started: Timestamp,
-    counters: Counters,
-    bad_files: BTreeMap<JobId, String>,
-    problems: BTreeMap<&'static str, String>,
-    failures: VecDeque<FailedHook>,
-    /// Grows with each change to the history.
-    change: u64,
-    waiters: Vec<(u64, Sender<u64>)>,
-    watchdog: report::Watchdog,
+    clocks: Clocks,
+    /// The configuration file.
+    config: PathBuf,
+    waiters: Waiters,
+    watchdog: Watchdog,
+    /// What the daemon does, in one line, as the engine said last.
+    summary: String,
 }
 
 impl Daemon {
     /// Takes messages and works until told to stop.
     fn main_loop(&mut self) {
-        while !self.is_done() {
+        loop {
+            self.give(Input::Quiet);
+            if self.engine.is_done() {
+                return;
+            }
             self.wait();
-            self.work();
+            self.ping();
         }
     }
 
-    /// Waits for the next message or the next thing that is due, and takes all messages.
+    /// Waits for the next message or the next thing that is due, and takes all messages that
+    /// are there.
     fn wait(&mut self) {
-        let more_to_do = !self.dirty.is_empty() || self.may_scan() || self.more_to_begin;
-        if !more_to_do {
+        if !self.engine.has_more() {
             let message = match self.next_deadline() {
                 Some(deadline) => self.inbox.recv_deadline(deadline),
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             if let Ok(message) = message {
-                self.take(message);
+                self.receive(message);
             }
         }
-        while let Ok(message) = self.inbox.try_recv() {
-            self.take(message);
+        // Those that come meanwhile have their turn after what follows from these.
+        for _ in 0..self.inbox.len() {
+            let Ok(message) = self.inbox.try_recv() else { return };
+            self.receive(message);
         }
-    }
-
-    fn may_scan(&self) -> bool {
-        self.rescan && self.watch.is_some() && self.retry_at.is_none()
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let deadlines =
-            [self.retry_at, self.stalled, self.watchdog.next(), self.stopping, self.holds.next_deadline()];
-        deadlines.into_iter().flatten().min()
+        let engine = self.engine.next_deadline().and_then(|steady| self.clocks.begun.checked_add(steady));
+        [engine, self.watchdog.next()].into_iter().flatten().min()
     }
 
-    fn take(&mut self, message: Message) {
+    /// Tells systemd that all is well, if it is time.
+    fn ping(&mut self) {
+        if self.watchdog.ping() {
+            // A directory above them may have been renamed, which nobody tells.
+            self.check_watch();
+        }
+    }
+
+    /// Gives the engine what a message says.
+    fn receive(&mut self, message: Message) {
         match message {
-            Message::Job(id) => {
-                self.dirty.insert(id);
-            }
-            Message::Overflow => {
-                self.counters.overflows += 1;
-                self.rescan = true;
-            }
-            Message::WatchLost => {
-                log::warn!("a watched directory was removed or replaced; watching again");
-                self.watch = None;
-                self.rescan = true;
-            }
+            Message::Job(id) => self.give(Input::Hint(id)),
+            Message::Overflow => self.give(Input::Overflow),
+            Message::WatchLost => self.watch_lost(),
             Message::Mounts => self.check_watch(),
-            Message::Cluster => {
-                self.update_role();
-                self.look_for_other_nodes();
-            }
+            Message::Cluster => self.give(Input::ClusterChanged),
+            Message::Exited(token) => self.exited(token),
             Message::GuardEnded => self.guard_ended(),
-            Message::Exited(id) => {
-                failpoints::point("exit.noticed");
-                self.let_go(id);
-                if let Some(watched) = self.processes.remove(&id) {
-                    self.dead.insert(id, watched.process);
-                    self.dirty.insert(id);
-                }
+            Message::Listed { scan, files } => self.give(Input::Listed { scan, files }),
+            Message::ScanEnded { scan, result } => self.scan_ended(scan, result),
+            Message::LargeRead { reading, id, version } => self.large_read(reading, id, &version),
+            Message::RunEnded { run, seq, outcome } => {
+                failpoints::point("run.ended");
+                self.give(Input::RunEnded { run, seq, outcome });
             }
-            Message::RunEnded { run, seq, outcome } => self.run_ended(run, seq, outcome),
-            Message::Postponed(work, error) => self.postponed(work, error),
-            Message::NodeEnded { run, seq, outcome, scripts } => self.node_ended(run, seq, outcome, scripts),
-            Message::LargeRead { number, id, content } => self.large_read(number, id, content),
-            Message::Planned { seq, plan, problem } => self.planned(seq, plan, problem),
+            Message::NodeEnded { run, seq, outcome, scripts } => {
+                self.give(Input::NodeEnded { run, seq, outcome, scripts });
+            }
+            Message::Postponed { run, seq, error } => self.give(Input::Postponed { run, seq, error }),
+            Message::Planned { seq, plan, problem } => self.give(Input::Planned { seq, plan, problem }),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
             Message::Stop => self.stop(),
         }
     }
 
-    /// One turn: look, write, act.
-    fn work(&mut self) {
-        self.end_holds_in_time();
-        if self.watchdog.ping() {
-            // A directory above them may have been renamed, which nobody tells.
-            self.check_watch();
-        }
-        // What failed is tried again in this turn, and sets a new time if it fails again.
-        self.take_retries();
-        self.watch_again();
-        if self.may_scan() {
-            self.scan();
-        }
-        for _ in 0..LOOKS_PER_TURN {
-            let Some(id) = self.dirty.pop_first() else { break };
-            self.observe(id);
-        }
-        self.finish_start();
-        self.prune();
-        self.more_to_begin = false;
-        if self.dispatch.is_ready() {
-            self.update_role();
-            self.begin_deliveries();
-        }
-        // The events and the beginnings of their runs at once.
-        self.commit();
-        self.end_scripts_in_time();
+    fn watch_lost(&mut self) {
+        self.hands.queue.watch_no_longer();
+        self.give(Input::WatchLost);
     }
 
-    /// Takes up what failed, when it is time.
-    fn take_retries(&mut self) {
-        self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
-        if self.retry_at.is_none() {
-            self.short = false;
-            self.dirty.append(&mut self.again);
-            self.take_up_shelved();
+    /// Looks whether the watched directories are still where they were.
+    fn check_watch(&mut self) {
+        if self.hands.queue.is_watch_lost() {
+            self.watch_lost();
         }
     }
 
-    /// Something failed that is to be tried again.
-    fn retry_later(&mut self) {
-        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+    fn exited(&mut self, token: Token) {
+        if self.hands.processes.has_ended(token) {
+            failpoints::point("exit.noticed");
+            self.give(Input::Exited(token));
+        }
     }
 
-    /// Writes what came to light, and then has done what follows from it.
-    fn commit(&mut self) {
-        if self.stalled.is_some_and(|until| Instant::now() < until) {
-            return;
-        }
-        if self.numbers_changed {
-            self.changes.push(Change::Numbers(self.numbers.clone()));
-            self.numbers_changed = false;
-        }
-        if !self.changes.is_empty()
-            && let Err(error) = self.write_changes()
-        {
-            return self.stall(&error.to_string());
-        }
-        let written = std::mem::take(&mut self.changes);
-        if self.stalled.take().is_some() {
-            log::warn!("the journal can be written again; going on");
-            self.problems.remove("journal");
-            // What waited for this begins in the next turn, at once.
-            self.more_to_begin = self.dispatch.is_ready();
-        }
-        self.submit_effects();
-        // Jobs may stand still until their hooks have run; who only listens comes after them.
-        self.announce(&written);
+    fn guard_ended(&mut self) {
+        self.hands.processes.guard_has_ended();
+        self.give(Input::GuardEnded);
     }
 
-    /// The journal cannot be written: keep everything, start nothing, try again.
-    fn stall(&mut self, error: &str) {
-        self.counters.journal_errors += 1;
-        if self.stalled.is_none() {
-            log::error!("{error}; no hook starts until the journal can be written, nothing is lost");
-        }
-        // A time of its own: whatever else is tried again must not put this off.
-        self.stalled = Some(Instant::now() + RETRY);
-        self.let_all_go();
-        self.take_back_unwritten();
-        self.problems.insert("journal", error.to_owned());
+    fn scan_ended(&mut self, scan: u64, result: Result<Option<i64>, String>) {
+        self.hands.processes.look_for_owner();
+        self.give(Input::ScanEnded { scan, result });
     }
 
-    /// Tells the log, and those who wait for it, what is new in the history.
-    fn announce(&mut self, written: &[Change]) {
-        if written.is_empty() {
-            return;
-        }
-        for change in written {
-            if let Change::Event(_, event, _) = change {
-                log::info!("{event}");
+    fn large_read(&mut self, reading: u64, id: JobId, version: &LargeVersion) {
+        let version = match version.as_version() {
+            Version::Gone => self.hands.queue.gone(),
+            version => version,
+        };
+        self.give(Input::LargeRead { reading, id, version });
+    }
+
+    /// Answers what a client of the API asks.
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Status(reply) => {
+                let _ = reply.send(self.status());
             }
-        }
-        self.change += 1;
-        let change = self.change;
-        for (_, waiter) in self.waiters.drain(..) {
-            let _ = waiter.send(change);
+            Question::AwaitChange(since, reply) => self.waiters.add(since, reply),
         }
     }
 
-    /// Forgets old history, at most once an hour, and never for that alone.
-    fn prune(&mut self) {
-        // A job that has not been looked at since the start may have ended meanwhile.
-        if self.starting || Instant::now() < self.prune_at {
-            return;
-        }
-        self.prune_at = Instant::now() + Duration::from_secs(3600);
-        let keep = i64::try_from(self.settings.history.keep.as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_micros(now().as_micros().saturating_sub(keep));
-        self.changes.push(Change::Prune(before));
-        self.standby.retain(|standby| standby.event.time >= before);
-        self.forget_vanished(before);
-    }
-
-    /// Begins to stop: nothing new is started, scripts that run may end.
-    fn stop(&mut self) {
-        if self.stopping.is_none() {
-            log::info!("stopping");
-            self.let_all_go();
-            self.watchdog.stopping();
-            self.give_up_unstarted();
-            self.stopping = Some(Instant::now() + STOP_PATIENCE);
+    /// How things are, and which program says so.
+    fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            ..self.engine.status(self.clocks.now())
         }
     }
 
-    /// Scripts that wait for the journal will not begin any more; the next start runs them.
-    fn give_up_unstarted(&mut self) {
-        self.effects.append(&mut self.shelved);
-        for work in std::mem::take(&mut self.effects) {
-            self.take_back(&work);
-            if let Some(delivery) = self.deliveries.get_mut(&work.seq) {
-                delivery.interrupted = true;
-            }
-        }
-    }
-
-    fn end_scripts_in_time(&mut self) {
-        if self.stopping.is_some_and(|at| Instant::now() >= at) {
-            self.workers.end_scripts();
-            self.callers.end_scripts();
-            self.stopping = Some(Instant::now() + STOP_PATIENCE);
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.stopping.is_some() && self.deliveries.values().all(|delivery| delivery.running.is_empty())
-    }
-
-    /// Reads the configuration again; a bad one changes nothing. Paths stay as they are.
+    /// Reads the configuration again.
     fn reload(&mut self) {
         self.watchdog.reloading();
-        match start::read_settings(&self.config) {
-            Ok(settings) => {
-                if settings.paths != self.settings.paths {
-                    log::warn!("a change of [paths] needs a restart; the other settings apply now");
-                }
-                self.settings = Settings { paths: self.settings.paths.clone(), ..settings };
-                self.problems.remove("configuration");
-                log::info!("configuration read again");
-                self.node = start::node_name(&self.settings);
-                self.update_role();
-                self.look_for_pre_hooks();
-            }
-            Err(error) => {
-                log::error!("the configuration stays as it was: {error}");
-                self.problems.insert("configuration", error.to_string());
-            }
-        }
+        let read = read_settings(&self.config).map_err(|error| error.to_string());
+        self.give(Input::Reloaded(read.map(|settings| {
+            let node = node_name(&settings);
+            (Box::new(settings), node)
+        })));
         self.watchdog.ready();
     }
+
+    fn stop(&mut self) {
+        self.watchdog.stopping();
+        self.give(Input::Stop);
+    }
+
+    /// Waits for the last scripts, so that nothing of ours is left running, and has written
+    /// how they ended.
+    fn end(&mut self) {
+        self.hands.runs.end();
+        failpoints::point("stop.scripts-ended");
+        while let Ok(message) = self.inbox.try_recv() {
+            if matches!(message, Message::RunEnded { .. } | Message::NodeEnded { .. }) {
+                self.receive(message);
+            }
+        }
+        self.give(Input::Quiet);
+        log::info!("stopped");
+    }
+}
+
+/// What a panic of a thread says, as the end of a sentence.
+fn defect(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("a defect of ganeti-hookd: {}", text.as_deref().unwrap_or("it does not say what"))
 }

@@ -1,60 +1,39 @@
 //! The planner: works out what an event's scripts are given and where they run.
 //!
 //! A thread of its own, because it waits for wconfd and reads configurations of
-//! megabytes, which the owner of the state never does. It plans one event after the
-//! other, in the order they are asked for, so that a post finds what its pre left.
+//! megabytes, which the daemon's never does. It plans one event after the other: first those
+//! that a job stands still for, else in the order they are asked for, so that a post finds
+//! what its pre left.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::defect;
 use super::message::Message;
+use crate::engine::deliveries::{Plan, Target};
+use crate::engine::effect::PlanRequest;
 use crate::engine::settings::Paths;
 use crate::engine::views::{Views, limit};
 use crate::ganeti::config::ClusterConfig;
 use crate::ganeti::event::Event;
 use crate::ganeti::job::{self, OpInput};
 use crate::ganeti::opcodes::View;
-use crate::world::cluster::Configuration;
+use crate::world::cluster::{Configuration, Found, Source};
 use crate::world::journal::History;
 use crate::world::noded;
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 
-/// What the scripts of an event are given, and where they run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Variables and nodes.
-    pub view: View,
-    /// The nodes, with the addresses of their daemons.
-    pub targets: Vec<Target>,
-}
-
-/// A node that hooks run on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its name.
-    pub node: String,
-    /// Its daemon's address; `None` when the configuration has none.
-    pub address: Option<SocketAddr>,
-}
-
-/// An event to plan.
-#[derive(Debug)]
-struct Request {
-    seq: i64,
-    event: Event,
-    /// What it was given in an earlier life.
-    given: Option<View>,
-}
-
 /// The way to the planner's thread.
 #[derive(Debug)]
 pub struct Planner {
-    requests: Sender<Request>,
+    requests: Sender<PlanRequest>,
 }
 
 impl Planner {
@@ -64,16 +43,44 @@ impl Planner {
     /// When there is no thread to be had.
     pub fn start(paths: &Paths, owner: Sender<Message>) -> io::Result<Self> {
         let (requests, inbox) = unbounded();
-        let desk = Desk::new(paths);
+        let mut desk = Desk::new(paths);
         thread::Builder::new().name("planner".to_owned()).spawn(move || desk.work(&inbox, &owner))?;
         Ok(Self { requests })
     }
 
-    /// Asks for the plan of an event; the answer is a [`Message::Planned`]. `given` is the
-    /// view it was given in an earlier life, if it was: that does not change.
-    pub fn ask(&self, seq: i64, event: &Event, given: Option<View>) {
+    /// Asks for the plan of an event; the answer is a [`Message::Planned`].
+    pub fn ask(&self, request: PlanRequest) {
         // The thread ends with the daemon, not before.
-        let _ = self.requests.send(Request { seq, event: event.clone(), given });
+        let _ = self.requests.send(request);
+    }
+}
+
+/// Requests that wait, each with the number of readings of the configuration before it.
+#[derive(Debug, Default)]
+struct Waiting {
+    urgent: VecDeque<(u64, PlanRequest)>,
+    others: VecDeque<(u64, PlanRequest)>,
+}
+
+impl Waiting {
+    /// Takes all requests that are there; waits for one if there is none at all. Returns
+    /// `false` when none will come any more.
+    fn take(&mut self, inbox: &Receiver<PlanRequest>, readings: u64) -> bool {
+        if self.urgent.is_empty() && self.others.is_empty() {
+            let Ok(request) = inbox.recv() else { return false };
+            self.add(request, readings);
+        }
+        inbox.try_iter().for_each(|request| self.add(request, readings));
+        true
+    }
+
+    fn add(&mut self, request: PlanRequest, readings: u64) {
+        let queue = if request.urgent { &mut self.urgent } else { &mut self.others };
+        queue.push_back((readings, request));
+    }
+
+    fn next(&mut self) -> Option<(u64, PlanRequest)> {
+        self.urgent.pop_front().or_else(|| self.others.pop_front())
     }
 }
 
@@ -83,6 +90,10 @@ struct Desk {
     reader: JobReader,
     configuration: Configuration,
     views: Views,
+    /// The configuration as it was read last.
+    found: Found,
+    /// How often it was read.
+    readings: u64,
 }
 
 impl Desk {
@@ -92,15 +103,24 @@ impl Desk {
             reader: JobReader::new(&paths.queue_dir),
             configuration: Configuration::new(paths),
             views: Views::default(),
+            found: Found { config: None, source: Source::Nowhere, problem: None },
+            readings: 0,
         }
     }
 
-    fn work(mut self, inbox: &Receiver<Request>, owner: &Sender<Message>) {
-        for Request { seq, event, given } in inbox {
+    /// Answers one request after the other, urgent ones first. The configuration is read once
+    /// for all that wait.
+    fn work(&mut self, inbox: &Receiver<PlanRequest>, owner: &Sender<Message>) {
+        let mut waiting = Waiting::default();
+        while waiting.take(inbox, self.readings) {
+            let Some((readings, PlanRequest { seq, event, given, .. })) = waiting.next() else { continue };
             // Not even a defect of ours may keep an event from its scripts.
-            let planned = catch_unwind(AssertUnwindSafe(|| self.plan(&event, given)));
-            let (plan, problem) = planned.unwrap_or_else(|_| {
-                log::error!("{}: a defect of ganeti-hookd; it gets no specialised variables", event.key);
+            let planned = catch_unwind(AssertUnwindSafe(|| {
+                self.read_after(readings);
+                self.plan(&event, given)
+            }));
+            let (plan, problem) = planned.unwrap_or_else(|panic| {
+                log::error!("{}: {}; it gets no specialised variables", event.key, defect(&*panic));
                 (Plan::default(), None)
             });
             if owner.send(Message::Planned { seq, plan, problem }).is_err() {
@@ -109,18 +129,26 @@ impl Desk {
         }
     }
 
-    /// The plan of an event, and what an operator must see to.
-    fn plan(&mut self, event: &Event, given: Option<View>) -> (Plan, Option<String>) {
-        let found = self.configuration.read();
-        let view = match given {
-            Some(view) => view,
-            None => self.view(event, found.config.clone()),
-        };
-        let targets = targets(&view, found.config.as_deref());
-        (Plan { view, targets }, found.problem)
+    /// Reads the configuration, if it was read no more often than this.
+    fn read_after(&mut self, readings: u64) {
+        if self.readings <= readings {
+            self.readings += 1;
+            self.found = self.configuration.read();
+        }
     }
 
-    fn view(&mut self, event: &Event, config: Option<std::sync::Arc<ClusterConfig>>) -> View {
+    /// The plan of an event, and what an operator must see to.
+    fn plan(&mut self, event: &Event, given: Option<View>) -> (Plan, Option<String>) {
+        let config = self.found.config.clone();
+        let view = match given {
+            Some(view) => view,
+            None => self.view(event, config.clone()),
+        };
+        let targets = targets(&view, config.as_deref());
+        (Plan { view, targets }, self.found.problem.clone())
+    }
+
+    fn view(&mut self, event: &Event, config: Option<Arc<ClusterConfig>>) -> View {
         let input = self.input(event);
         let state_dir = &self.state_dir;
         let pre_view = || match History::open(state_dir).and_then(|history| match history {
@@ -170,7 +198,9 @@ fn targets(view: &View, config: Option<&ClusterConfig>) -> Vec<Target> {
 /// The view of an event as it would be planned now; what its pre was given is taken from
 /// the history.
 pub fn view_now(paths: &Paths, event: &Event) -> View {
-    Desk::new(paths).plan(event, None).0.view
+    let mut desk = Desk::new(paths);
+    desk.read_after(0);
+    desk.plan(event, None).0.view
 }
 
 /// The event's opcode's input in a job file; none if it is another job of that number.

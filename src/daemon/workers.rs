@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::defect;
 use super::message::Message;
 use crate::engine::environment::Environment;
 use crate::engine::outcome::Outcome;
@@ -21,6 +23,7 @@ use crate::world::failpoints;
 use crate::world::hook::run::{Limits, Starter, run};
 use crate::world::noded::{NodeDaemons, Request};
 use crate::world::process::priority;
+use crate::world::shortage::explain;
 
 /// One run.
 #[derive(Debug)]
@@ -54,32 +57,43 @@ pub enum Task {
         /// What one of them is asked.
         request: Request,
     },
+    /// A defect of ours.
+    #[cfg(test)]
+    Defect,
 }
 
 impl Work {
-    /// Does it, and tells how it ended.
+    /// Does it, and tells how it ended. Not even a defect of ours may leave a run without an
+    /// end: its event would be under way for ever.
     fn run(self, stop: BorrowedFd<'_>) -> Message {
-        let (outcome, scripts) = match &self.task {
-            Task::Script { starter, script, env, limits } => {
-                (run(starter, script, env, *limits, Some(stop)), Vec::new())
-            }
-            Task::Node { daemons, request } => ask(daemons, request, stop),
-        };
-        let Self { run, seq, .. } = self;
-        match self.task {
-            _ if outcome.postponed => Message::Postponed(self, outcome.error.unwrap_or_default()),
-            Task::Script { .. } => Message::RunEnded { run, seq, outcome },
+        let Self { run, seq, task } = self;
+        let ended = catch_unwind(AssertUnwindSafe(|| task.run(stop)));
+        let (outcome, scripts) = ended.unwrap_or_else(|panic| {
+            let what = defect(&*panic);
+            log::error!("{task}: {what}");
+            (Outcome::not_run(what), Vec::new())
+        });
+        if outcome.postponed {
+            let error = format!("{task} {}", outcome.error.unwrap_or_default());
+            return Message::Postponed { run, seq, error };
+        }
+        match task {
             Task::Node { .. } => Message::NodeEnded { run, seq, outcome, scripts },
+            _ => Message::RunEnded { run, seq, outcome },
         }
     }
 }
 
 impl Task {
-    /// What its script, or all of the node's, get.
-    pub fn env(&mut self) -> &mut Environment {
+    /// How it ended, and how each of another node's scripts did.
+    fn run(&self, stop: BorrowedFd<'_>) -> (Outcome, Vec<(String, Outcome)>) {
         match self {
-            Self::Script { env, .. } => env,
-            Self::Node { request, .. } => &mut request.env,
+            Self::Script { starter, script, env, limits } => {
+                (run(starter, script, env, *limits, Some(stop)), Vec::new())
+            }
+            Self::Node { daemons, request } => ask(daemons, request, stop),
+            #[cfg(test)]
+            Self::Defect => panic!("it is one"),
         }
     }
 }
@@ -89,6 +103,8 @@ impl fmt::Display for Task {
         match self {
             Self::Script { script, .. } => script.display().fmt(f),
             Self::Node { request, .. } => write!(f, "the request to {}", request.address),
+            #[cfg(test)]
+            Self::Defect => f.write_str("the defect"),
         }
     }
 }
@@ -140,19 +156,18 @@ impl Workers {
     /// the most, none waits for another to be done.
     ///
     /// # Errors
-    /// When there is no thread and none can be started; the work comes back.
-    pub fn submit(&mut self, work: Work) -> Result<(), Box<(Work, io::Error)>> {
+    /// What could not begin, and why: there is no thread and none can be started.
+    pub fn submit(&mut self, work: Work) -> Result<(), String> {
+        let Some(sender) = self.work.clone() else { return Ok(()) };
         if self.outstanding.load(Ordering::Acquire) >= self.threads.len()
             && self.threads.len() < self.max
             && let Err(error) = self.start_thread()
             && self.threads.is_empty()
         {
-            return Err(Box::new((work, error)));
+            return Err(format!("{} has no thread to run it: {}", work.task, explain(&error)));
         }
-        if let Some(sender) = &self.work {
-            self.outstanding.fetch_add(1, Ordering::AcqRel);
-            let _ = sender.send(work);
-        }
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
+        let _ = sender.send(work);
         Ok(())
     }
 
@@ -186,5 +201,40 @@ impl Workers {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn script(path: &str) -> Task {
+        let limits = Limits { timeout: Duration::from_secs(60), output: 1024 };
+        let starter = Arc::new(Starter::new().unwrap());
+        Task::Script { starter, script: Path::new(path).to_owned(), env: Environment::new(), limits }
+    }
+
+    #[test]
+    fn a_defect_is_the_end_of_a_run_and_of_nothing_else() {
+        let (inbox, messages) = unbounded();
+        let mut workers = Workers::new(inbox, 1).unwrap();
+        for (run, task) in [(1, Task::Defect), (2, Task::Defect), (3, script("/bin/true"))] {
+            workers.submit(Work { run, seq: 7, task }).unwrap();
+        }
+        let ended = || match messages.recv().unwrap() {
+            Message::RunEnded { run, seq: 7, outcome } => (run, outcome.code, outcome.error),
+            other => panic!("{other:?}"),
+        };
+        let defect = Some("a defect of ganeti-hookd: it is one".to_owned());
+        assert_eq!(ended(), (1, None, defect.clone()));
+        assert_eq!(ended(), (2, None, defect));
+        assert_eq!(ended(), (3, Some(0), None));
+        workers.join();
+        assert_eq!(workers.outstanding.load(Ordering::Acquire), 0);
+        workers.submit(Work { run: 4, seq: 7, task: Task::Defect }).unwrap();
+        assert!(workers.threads.is_empty(), "nothing begins after the end");
     }
 }

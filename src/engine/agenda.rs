@@ -308,8 +308,8 @@ mod tests {
     #[test]
     fn hints_come_in_their_order_and_what_was_found_from_above() {
         let mut agenda = Agenda::new();
-        [5, 300, 7].map(|n| agenda.found(id(n)));
-        [9, 7, 9].map(|n| agenda.hint(id(n)));
+        [5, 300, 7].into_iter().for_each(|n| agenda.found(id(n)));
+        [9, 7, 9].into_iter().for_each(|n| agenda.hint(id(n)));
         let hinted: Vec<_> = std::iter::from_fn(|| agenda.next_hinted()).collect();
         assert_eq!(hinted, [id(9), id(7)]);
         let scanned: Vec<_> = std::iter::from_fn(|| agenda.next_scanned()).collect();

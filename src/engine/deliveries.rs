@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::change::{Earlier, RunStart, Undelivered};
 use super::effect::Effect;
 use super::environment::Environment;
 use super::input::Script;
-use super::change::{Earlier, RunStart, Undelivered};
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -211,9 +211,9 @@ impl Deliveries {
     /// Whether some event may begin, given these slots.
     pub fn may_begin(&self, held: impl IntoIterator<Item = JobId>, slots: Slots) -> bool {
         let is_ready = |seq: &i64| [false, true].iter().any(|late| self.ready.contains(&(*late, *seq)));
-        let urgent = || held.into_iter().any(|job| {
-            self.queues.get(&job).and_then(BTreeSet::first).is_some_and(is_ready)
-        });
+        let urgent = || {
+            held.into_iter().any(|job| self.queues.get(&job).and_then(BTreeSet::first).is_some_and(is_ready))
+        };
         match slots {
             Slots::ForAll if !self.ready.is_empty() => true,
             Slots::ForLive if self.ready.first().is_some_and(|(late, _)| !late) => true,
@@ -305,7 +305,9 @@ impl Deliveries {
     pub fn idle(&self, node: &str) -> Vec<i64> {
         let is_idle = |seq: &i64| {
             self.events.get(seq).is_some_and(|d| {
-                d.stage == Stage::UnderWay && !d.interrupted && !d.running.values().any(|run| run.start.node == node)
+                d.stage == Stage::UnderWay
+                    && !d.interrupted
+                    && !d.running.values().any(|run| run.start.node == node)
             })
         };
         self.begun.iter().copied().filter(is_idle).collect()
@@ -330,7 +332,11 @@ impl Deliveries {
     pub fn postponed(&self) -> Vec<(i64, i64)> {
         let runs = |seq: &i64| {
             let running = self.events.get(seq).map(|delivery| &delivery.running);
-            running.into_iter().flatten().filter(|(_, run)| run.is_postponed).map(|(run, _)| (*seq, *run))
+            running
+                .into_iter()
+                .flatten()
+                .filter(|(_, run)| run.is_postponed)
+                .map(|(run, _)| (*seq, *run))
                 .collect::<Vec<_>>()
         };
         self.begun.iter().flat_map(runs).collect()

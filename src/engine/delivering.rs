@@ -163,7 +163,8 @@ impl Engine {
             let env = environment::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let (timeout, output) = (hooks.timeout, hooks.output_limit);
-            let effect = Effect::Start(ScriptRun { run: run.id, seq, script: script.path, env, timeout, output });
+            let effect =
+                Effect::Start(ScriptRun { run: run.id, seq, script: script.path, env, timeout, output });
             return self.start(run, effect);
         }
     }
@@ -346,7 +347,8 @@ impl Engine {
             let late = delivery.event.late;
             let Some(running) = delivery.running.get_mut(&run) else { continue };
             running.is_postponed = false;
-            if let Effect::Start(ScriptRun { env, .. }) | Effect::Ask(NodeRun { env, .. }) = &mut running.effect
+            if let Effect::Start(ScriptRun { env, .. }) | Effect::Ask(NodeRun { env, .. }) =
+                &mut running.effect
                 && late
             {
                 environment::set_late(env);
@@ -388,7 +390,8 @@ impl Engine {
     /// These have not begun.
     pub(super) fn took_back(&mut self, begun: Vec<Effect>) {
         for effect in begun {
-            if let Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) = effect {
+            if let Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) = effect
+            {
                 self.take_back(seq, run);
             }
         }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::environment::Environment;
 use super::change::Change;
+use super::environment::Environment;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::opcodes::View;

@@ -121,7 +121,12 @@ impl Holds {
 
     /// The process stands still. It may do so from now on, for less long where it may be in a
     /// conversation.
-    pub fn stands(&mut self, token: Token, steady: Duration, landing: Landing) -> (Option<EventKey>, Vec<Effect>) {
+    pub fn stands(
+        &mut self,
+        token: Token,
+        steady: Duration,
+        landing: Landing,
+    ) -> (Option<EventKey>, Vec<Effect>) {
         let Some(hold) = self.held.values_mut().find(|hold| hold.token == token) else {
             return (None, Vec::new());
         };

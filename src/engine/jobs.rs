@@ -243,8 +243,7 @@ impl Jobs {
         if self.is_first_ever() && self.is_backlog(job.id) {
             // Whatever its times say: it has not changed since before the watch stood.
             let unchanged = cause == Cause::Scanned;
-            let known =
-                if unchanged { transitions::adopt(job) } else { transitions::as_of(job, begun) };
+            let known = if unchanged { transitions::adopt(job) } else { transitions::as_of(job, begun) };
             return Start::At(known);
         }
         if job.id.get() > self.highest_told {
@@ -254,9 +253,7 @@ impl Jobs {
             // It is back after it vanished, or was found in the archive of an older cluster
             // whose numbers are given out again.
             Some((received, Some(told))) if *received == job.received => Start::At(*told),
-            Some((received, None)) if *received == job.received => {
-                Start::At(self.untold(job, kind, begun))
-            }
+            Some((received, None)) if *received == job.received => Start::At(self.untold(job, kind, begun)),
             _ => Start::AskHistory,
         }
     }
@@ -266,11 +263,7 @@ impl Jobs {
         // Times alone prove nothing, since the clock may have been set back: a number in the
         // queue that is new to us is a new job, whenever it says that it ended.
         let may_be_old = kind == Kind::Archived || self.numbers.contains(job.id);
-        if may_be_old && job.received <= begun {
-            transitions::as_of(job, begun)
-        } else {
-            Progress::default()
-        }
+        if may_be_old && job.received <= begun { transitions::as_of(job, begun) } else { Progress::default() }
     }
 
     /// What the history says of a job that is to be looked at.

@@ -198,7 +198,12 @@ impl Engine {
         self.ledger.record(Change::Forget(id));
     }
 
-    pub(super) fn recalled(&mut self, id: JobId, received: Timestamp, told: Result<Option<Progress>, String>) {
+    pub(super) fn recalled(
+        &mut self,
+        id: JobId,
+        received: Timestamp,
+        told: Result<Option<Progress>, String>,
+    ) {
         let told = told.unwrap_or_else(|error| {
             self.report.say(Level::Error, &format!("{error}; job {id} is taken for a new one"));
             None
@@ -341,7 +346,8 @@ impl Engine {
         if !self.deliveries.may_follow_soon(id, BEFORE_A_HOLD) {
             return Err("hooks of its earlier opcodes have yet to run".to_owned());
         }
-        let token = self.jobs.processes.of(id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
+        let token =
+            self.jobs.processes.of(id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
         // Should somebody have let it go on behind our back.
         self.effects.extend(self.holds.let_go(id));
         let limit = self.settings.hooks.hold_limit;
@@ -372,8 +378,10 @@ impl Engine {
                 self.report.count(|counters| counters.holds += 1);
                 if landing == Landing::Late {
                     self.report.count(|counters| counters.holds_late += 1);
-                    let text =
-                        format!("job {} had got further when it was stopped; it is held for 3 s at most", key.job);
+                    let text = format!(
+                        "job {} had got further when it was stopped; it is held for 3 s at most",
+                        key.job
+                    );
                     self.report.say(Level::Warning, &text);
                     self.is_late(key);
                 }

@@ -296,7 +296,8 @@ impl Engine {
         let master = self.place.master().unwrap_or("unknown");
         let jobs = self.jobs.tracker().len();
         let role = self.place.role().as_str();
-        self.effects.push(Effect::Summary(format!("{role}; the master is {master}; {jobs} jobs in the queue")));
+        self.effects
+            .push(Effect::Summary(format!("{role}; the master is {master}; {jobs} jobs in the queue")));
     }
 
     /// When [`Input::Quiet`] is to be given even though nothing happened, by the steady clock.

@@ -53,8 +53,7 @@ impl Engine {
         self.report.count(|counters| counters.journal_errors += 1);
         let (is_new, begun) = self.ledger.failed(now.steady);
         if is_new {
-            let text =
-                format!("{error}; no hook starts until the journal can be written, nothing is lost");
+            let text = format!("{error}; no hook starts until the journal can be written, nothing is lost");
             self.report.say(Level::Error, &text);
         }
         self.effects.extend(self.holds.let_all_go());

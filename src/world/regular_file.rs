@@ -1,11 +1,11 @@
 //! Regular files that another program writes: no link is followed, nothing but a
 //! regular file is opened, nothing is waited for, and no more is read than a limit.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 /// Why a file cannot be used.
@@ -36,50 +36,53 @@ pub enum ReadError {
 /// When the file is not one to read.
 pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
     let mut buffer = Vec::new();
-    Ok(read_into(path, limit, &mut buffer)?.then_some(buffer))
+    Ok(read_into(path, limit, &mut buffer)?.map(|_| buffer))
 }
 
-/// Appends the content of a regular file of at most `limit` bytes to `buffer`. Returns
-/// whether the file is there.
+/// Appends the content of a regular file of at most `limit` bytes to `buffer`. Returns what
+/// the file was before it was read; `None` when it is not there.
 ///
 /// # Errors
 /// When the file is not one to read.
-pub fn read_into(path: &Path, limit: u64, buffer: &mut Vec<u8>) -> Result<bool, ReadError> {
-    let Some((file, size)) = open(path)? else { return Ok(false) };
+pub fn read_into(path: &Path, limit: u64, buffer: &mut Vec<u8>) -> Result<Option<Metadata>, ReadError> {
+    let Some((file, metadata)) = open(path)? else { return Ok(None) };
+    let size = metadata.len();
     if size > limit {
         return Err(ReadError::TooLarge { size, limit });
     }
     buffer.reserve_exact(usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1));
-    let read = file.take(limit + 1).read_to_end(buffer)? as u64;
+    let read = file.take(limit.saturating_add(1)).read_to_end(buffer)? as u64;
     if read > limit {
         return Err(ReadError::TooLarge { size: read, limit });
     }
-    Ok(true)
+    Ok(Some(metadata))
 }
 
 /// Opens a regular file without following a link and without waiting for anybody, and
-/// tells its size; `None` when it is not there.
+/// tells what it is; `None` when it is not there.
 ///
 /// # Errors
 /// When it is something else, or cannot be opened.
-pub fn open(path: &Path) -> Result<Option<(File, u64)>, ReadError> {
+pub fn open(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => fd,
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(Errno::LOOP) => return Err(ReadError::Link),
         Err(Errno::NXIO) => return Err(ReadError::NotRegular),
         Err(errno) => return Err(ReadError::Io(errno.into())),
     };
-    let stat = rustix::fs::fstat(&fd).map_err(io::Error::from)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(ReadError::NotRegular);
     }
-    Ok(Some((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0))))
+    Ok(Some((file, metadata)))
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::FileType;
+
     use super::*;
 
     #[test]

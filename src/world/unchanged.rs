@@ -3,6 +3,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
+use crate::engine::input::Stamp;
 use crate::world::clock::now;
 
 /// File systems tell the time of a change as coarsely as this, in seconds: most by the
@@ -31,11 +32,25 @@ impl Identity {
         }
     }
 
-    /// Whether another change would be told by another time: not when the last one was just
-    /// now, or, after the clock was set back, is to come.
     fn is_settled(&self) -> bool {
-        now().as_micros() / 1_000_000 - self.changed.0 > COARSENESS
+        is_settled(self.changed.0)
     }
+}
+
+/// Whether a change after this one, in seconds since the epoch, would be told by another time:
+/// not when it was just now, or, after the clock was set back, is to come.
+fn is_settled(changed: i64) -> bool {
+    (now().as_micros() / 1_000_000).saturating_sub(changed) > COARSENESS
+}
+
+/// What tells this version of a file from others; `None` while that is too young.
+pub fn stamp(metadata: &Metadata) -> Option<Stamp> {
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
+    is_settled(seconds).then(|| Stamp {
+        inode: metadata.ino(),
+        size: metadata.size(),
+        changed: seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
+    })
 }
 
 /// A value, and the identity that its source had.
@@ -78,6 +93,16 @@ mod tests {
         let tomorrow = tomorrow.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         kept.keep(Identity { changed: (tomorrow.cast_signed(), 0), ..settled() }, ());
         assert_eq!(kept.get(&identity), None);
+    }
+
+    #[test]
+    fn only_what_is_settled_has_a_stamp() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(stamp(&file.path().metadata().unwrap()), None);
+        let old = fs::metadata("/proc/self/exe").unwrap();
+        let stamped = stamp(&old).unwrap();
+        assert_eq!((stamped.inode, stamped.size), (old.ino(), old.size()));
+        assert_eq!(stamped.changed, old.ctime() * 1_000_000_000 + old.ctime_nsec());
     }
 
     #[test]

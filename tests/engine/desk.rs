@@ -241,8 +241,8 @@ impl Desk {
     fn start(&mut self, run: ScriptRun) {
         let env = &run.env;
         let name = run.script.file_name().unwrap().to_str().unwrap();
-        let words =
-            ["GANETI_HOOKD_EVENT", "GANETI_HOOKD_LATE", "GANETI_HOOKD_ATTEMPT"].map(|name| env[name].as_str());
+        let words = ["GANETI_HOOKD_EVENT", "GANETI_HOOKD_LATE", "GANETI_HOOKD_ATTEMPT"]
+            .map(|name| env[name].as_str());
         let status = env.get("GANETI_POST_STATUS").map_or("-", String::as_str);
         self.ran.push(format!("{name} {} {status} late={} attempt={}", words[0], words[1], words[2]));
         self.running.push(run);

@@ -60,10 +60,7 @@ fn a_pre_comes_before_its_post_through_unknown_another_and_this_master() {
     is_master(&mut desk, Some(HERE));
     desk.end("7.0.pre");
     desk.end("7.0.post");
-    assert_eq!(
-        desk.ran,
-        ["10-a 7.0.pre - late=yes attempt=1", "10-a 7.0.post succeeded late=yes attempt=1"]
-    );
+    assert_eq!(desk.ran, ["10-a 7.0.pre - late=yes attempt=1", "10-a 7.0.post succeeded late=yes attempt=1"]);
 }
 
 #[test]

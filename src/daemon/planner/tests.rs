@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::engine::change::{Change, EventState};
 use crate::ganeti::event::{EventKey, Phase, PostStatus};
 use crate::ganeti::job::Timestamp;
-use crate::world::journal::{Change, EventState, Journal};
+use crate::world::journal::Journal;
 
 /// A cluster in a directory, and its planner.
 struct Cluster {
@@ -49,7 +50,7 @@ impl Cluster {
     }
 
     fn plan(&self, event: &Event, given: Option<View>) -> (Plan, Option<String>) {
-        self.planner.ask(3, event, given);
+        self.planner.ask(PlanRequest { seq: 3, event: event.clone(), given, urgent: false });
         match self.answers.recv().unwrap() {
             Message::Planned { seq: 3, plan, problem } => (plan, problem),
             other => panic!("{other:?}"),
@@ -58,12 +59,16 @@ impl Cluster {
 }
 
 fn start(dir: &Path) -> (Planner, Receiver<Message>) {
+    let (owner, answers) = unbounded();
+    (Planner::start(&paths(dir), owner).unwrap(), answers)
+}
+
+fn paths(dir: &Path) -> Paths {
     let mut paths = crate::engine::settings::Settings::default().paths;
     for path in [&mut paths.queue_dir, &mut paths.data_dir, &mut paths.ganeti_run_dir, &mut paths.state_dir] {
         *path = dir.to_owned();
     }
-    let (owner, answers) = unbounded();
-    (Planner::start(&paths, owner).unwrap(), answers)
+    paths
 }
 
 fn event(phase: Phase) -> Event {
@@ -109,7 +114,7 @@ fn after_a_restart_the_journal_has_it() {
     cluster.write_job("job-7", 5, INPUT);
     let (pre, _) = cluster.plan(&event(Phase::Pre), None);
     let mut journal = Journal::open(cluster.dir.path()).unwrap();
-    let seq = journal.next_seq();
+    let seq = 1;
     journal
         .commit(&[
             Change::Event(seq, event(Phase::Pre), EventState::Pending),
@@ -157,4 +162,32 @@ fn without_a_configuration_there_is_a_problem_and_a_plan() {
     let (plan, problem) = cluster.plan(&event(Phase::Pre), None);
     assert_eq!((plan.view.nodes.len(), plan.targets.len()), (0, 0));
     assert!(problem.unwrap().contains("config.data does not exist"));
+}
+
+#[test]
+fn whoever_waits_is_answered_from_one_reading_and_urgent_ones_first() {
+    let cluster = Cluster::new();
+    cluster.write_config(1, INSTANCE);
+    cluster.write_job("job-7", 5, INPUT);
+    let mut desk = Desk::new(&paths(cluster.dir.path()));
+    let (requests, inbox) = unbounded();
+    let (owner, answers) = unbounded();
+    for (seq, urgent) in [(1, false), (2, false), (3, true), (4, false), (5, true)] {
+        let event = event(Phase::Pre);
+        requests.send(PlanRequest { seq, event, given: None, urgent }).unwrap();
+    }
+    drop(requests);
+    desk.work(&inbox, &owner);
+    let answered = answers.try_iter().map(|answer| match answer {
+        Message::Planned { seq, plan, .. } => (seq, plan.view.variables["GANETI_INSTANCE_PRIMARY"].clone()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(answered.collect::<Vec<_>>(), [3, 5, 1, 2, 4].map(|seq| (seq, "node2".to_owned())));
+    assert_eq!(desk.readings, 1);
+    // Who comes later wants to know how it is then.
+    let (requests, inbox) = unbounded();
+    requests.send(PlanRequest { seq: 6, event: event(Phase::Pre), given: None, urgent: false }).unwrap();
+    drop(requests);
+    desk.work(&inbox, &owner);
+    assert_eq!(desk.readings, 2);
 }

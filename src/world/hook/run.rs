@@ -20,6 +20,7 @@ use rustix::process::{Signal, WaitIdStatus};
 
 use crate::engine::environment::Environment;
 use crate::engine::outcome::Outcome;
+use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
 use crate::world::shortage::{self, is_shortage};
 use spawn::Process;
@@ -62,6 +63,10 @@ pub fn run(
     failpoints::point("hook.before-start");
     let mut outcome = match patiently(start, stop, || spawn(starter, script, env)) {
         Ok(running) => running.wait(limits, start, stop),
+        // What passes by itself might have passed: the next start tries again.
+        Err(error) if patience_with(&error) > Duration::ZERO && is_stopped(stop) => {
+            Outcome { interrupted: true, ..Outcome::default() }
+        }
         Err(error) => Outcome {
             postponed: is_shortage(&error),
             ..Outcome::not_run(format!("cannot be started: {}", explain(&error)))
@@ -259,5 +264,33 @@ impl Capture {
             && self.kept.len() as u64 + self.dropped - before < PIPE_MAX
             && self.take(output)
         {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, Permissions};
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    #[test]
+    fn a_script_that_is_being_written_while_the_daemon_stops_runs_after_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("10-a");
+        let mut writer = File::create(&script).unwrap();
+        writer.write_all(b"#!/bin/sh\n").unwrap();
+        writer.set_permissions(Permissions::from_mode(0o755)).unwrap();
+        let stop = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
+        let limits = Limits { timeout: Duration::from_secs(60), output: 1024 };
+        let outcome = run(&Starter::new().unwrap(), &script, &Environment::new(), limits, Some(stop.as_fd()));
+        assert!(outcome.interrupted && outcome.error.is_none(), "{outcome:?}");
+        // What no time heals has failed, also now.
+        std::fs::remove_file(&script).unwrap();
+        let outcome = run(&Starter::new().unwrap(), &script, &Environment::new(), limits, Some(stop.as_fd()));
+        assert!(!outcome.interrupted && outcome.error.is_some(), "{outcome:?}");
     }
 }

@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use super::{Change, FILE, Journal, JournalError};
+use super::{FILE, Journal, JournalError};
+use crate::engine::change::Change;
 use crate::ganeti::job::Timestamp;
 use crate::world::failpoints;
 
@@ -59,7 +60,7 @@ impl Journal {
         std::fs::create_dir(&unfinished).map_err(io)?;
         let mut journal = Self::open(&unfinished)?;
         journal.commit(all)?;
-        journal.give_out_none_below(self.next_seq)?;
+        journal.give_out_none_below(self.last_seq + 1)?;
         // The last to close it leaves one file.
         drop(journal);
         std::fs::rename(&unfinished, &anew).map_err(io)?;
@@ -72,9 +73,39 @@ impl Journal {
     /// # Errors
     /// When that cannot be written.
     pub fn give_out_none_below(&mut self, seq: i64) -> Result<(), JournalError> {
-        self.next_seq = self.next_seq.max(seq);
+        self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         let sql = "INSERT OR REPLACE INTO meta VALUES ('seq', ?1)";
-        self.db.execute(sql, [self.next_seq - 1]).map_err(|error| self.wrap(error))?;
+        self.db.execute(sql, [self.last_seq]).map_err(|error| self.wrap(error))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::change::EventState;
+    use crate::world::journal::tests::event;
+
+    #[test]
+    fn a_journal_that_is_written_anew_gives_no_number_out_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.commit(&[Change::Event(41, event(1), EventState::Done)]).unwrap();
+        journal.write_anew(dir.path(), &[Change::Event(40, event(2), EventState::Pending)]).unwrap();
+        assert!(put_in_place(dir.path(), Timestamp::default()).is_some());
+        let loaded = Journal::open(dir.path()).unwrap().load(Timestamp::default()).unwrap();
+        assert_eq!((loaded.next_seq, loaded.undelivered[0].seq), (42, 40));
+    }
+
+    #[test]
+    fn numbers_go_on_from_where_they_are_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.give_out_none_below(1_000).unwrap();
+        assert_eq!(journal.load(Timestamp::default()).unwrap().next_seq, 1_000);
+        journal.give_out_none_below(7).unwrap();
+        drop(journal);
+        let journal = Journal::open(dir.path()).unwrap();
+        assert_eq!(journal.load(Timestamp::default()).unwrap().next_seq, 1_000);
     }
 }

@@ -90,8 +90,8 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::change::Change;
     use crate::ganeti::job::Timestamp;
-    use crate::world::journal::Change;
 
     #[test]
     fn the_log_begins_anew_without_a_commit_that_does_it() {

@@ -1,79 +1,52 @@
 //! What the daemon reads from the journal when it starts.
 
-use std::collections::BTreeMap;
-
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::engine::numbers::Numbers;
-use crate::engine::tracker::{Tracked, Tracker};
-use crate::ganeti::job::ProcessRef;
+use super::numbers;
+use crate::engine::change::{Earlier, Remembered, Undelivered};
+use crate::engine::tracker::Tracked;
 use crate::engine::transitions::Progress;
 use crate::ganeti::event::{Event, EventKey};
-use crate::ganeti::job::{JobId, Timestamp};
+use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::opcodes::View;
 
-/// Everything that a start needs to know.
-#[derive(Debug)]
-pub struct Loaded {
-    /// When the first start was; `None` before it.
-    pub begun: Option<Timestamp>,
-    /// The jobs.
-    pub tracker: Tracker,
-    /// The job numbers.
-    pub numbers: Numbers,
-    /// Events whose scripts have not all ended, oldest first.
-    pub undelivered: Vec<Undelivered>,
-    /// Events that another node was to deliver, as far as this one may still have to, oldest
-    /// first.
-    pub standby: Vec<Undelivered>,
-}
-
-/// An event whose scripts have not all ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Undelivered {
-    /// The event's number.
-    pub seq: i64,
-    /// The event.
-    pub event: Event,
-    /// Its runs so far, by node and script: the last attempt and whether it ended.
-    pub runs: BTreeMap<(String, String), (u32, bool)>,
-    /// What its scripts are given, if that was known already.
-    pub plan: Option<View>,
-}
+/// The highest number of a run of an event whose scripts have not all ended.
+const LAST_RUN: &str = "SELECT coalesce(max(id), 0) FROM runs
+    WHERE seq IN (SELECT seq FROM events WHERE state = 'pending')";
 
 /// Reads everything. Of the events that another node was to deliver those that were noticed
 /// since `standby_since`: a node that was never master has nothing but such.
-pub fn load(db: &Connection, numbers: Numbers, standby_since: Timestamp) -> rusqlite::Result<Loaded> {
-    let begun = db
-        .query_row("SELECT max(value) FROM meta WHERE key = 'begun'", [], |row| row.get::<_, Option<i64>>(0))?
-        .map(Timestamp::from_micros);
+///
+/// Runs get higher numbers than any of these events has: `next_run`.
+pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remembered> {
+    let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
     let with_runs = |(seq, event)| {
         Ok::<_, rusqlite::Error>(Undelivered { seq, event, runs: runs(db, seq)?, plan: plan(db, seq)? })
     };
-    let undelivered = pending(db)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?;
-    let standby = standby(db, standby_since)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?;
-    Ok(Loaded { begun, tracker: jobs(db)?, numbers, undelivered, standby })
-}
-
-/// The job numbers accounted for.
-pub fn numbers(db: &Connection) -> rusqlite::Result<Numbers> {
-    let highest =
-        db.query_row("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest'", [], |row| row.get(0))?;
-    let mut holes = db.prepare("SELECT id FROM holes")?;
-    let holes = holes.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
-    Ok(Numbers::new(highest, holes))
-}
-
-fn jobs(db: &Connection) -> rusqlite::Result<Tracker> {
-    let mut tracker = Tracker::default();
-    let mut rows =
-        db.prepare("SELECT id, received, next, pre, op_count, pid, livelock, started, seen FROM jobs")?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        tracker.keep(job_id(row, 0)?, tracked(row)?);
+    let standby: Vec<Undelivered> =
+        standby(db, standby_since)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?;
+    let mut last_run = number(LAST_RUN)?.unwrap_or(0);
+    for event in &standby {
+        last_run = last_run.max(self::last_run(db, event.seq)?);
     }
-    Ok(tracker)
+    Ok(Remembered {
+        begun: number("SELECT max(value) FROM meta WHERE key = 'begun'")?.map(Timestamp::from_micros),
+        jobs: jobs(db)?,
+        numbers: numbers::load(db)?,
+        undelivered: pending(db)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?,
+        standby,
+        next_seq: 1,
+        next_run: last_run + 1,
+        highest_job: number("SELECT max(job) FROM events")?.unwrap_or(0),
+        history_since: first_event_time(db)?,
+    })
+}
+
+fn jobs(db: &Connection) -> rusqlite::Result<Vec<(JobId, Tracked)>> {
+    db.prepare("SELECT id, received, next, pre, op_count, pid, livelock, started, seen FROM jobs")?
+        .query_map([], |row| Ok((job_id(row, 0)?, tracked(row)?)))?
+        .collect()
 }
 
 fn tracked(row: &Row<'_>) -> rusqlite::Result<Tracked> {
@@ -153,19 +126,19 @@ fn standby(db: &Connection, since: Timestamp) -> rusqlite::Result<Vec<(i64, Even
 }
 
 /// The highest number of a run of this event.
-pub fn last_run(db: &Connection, seq: i64) -> rusqlite::Result<i64> {
+fn last_run(db: &Connection, seq: i64) -> rusqlite::Result<i64> {
     db.prepare_cached("SELECT coalesce(max(id), 0) FROM runs WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0))
 }
 
 /// When the first event that is kept was noticed.
-pub fn first_event_time(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+fn first_event_time(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let time =
         db.query_row("SELECT time FROM events ORDER BY seq LIMIT 1", [], |row| row.get(0)).optional()?;
     Ok(time.map(Timestamp::from_micros))
 }
 
-fn runs(db: &Connection, seq: i64) -> rusqlite::Result<BTreeMap<(String, String), (u32, bool)>> {
+fn runs(db: &Connection, seq: i64) -> rusqlite::Result<Earlier> {
     let sql = "SELECT node, script, attempt, ended IS NOT NULL FROM runs WHERE seq = ?1 ORDER BY id";
     db.prepare_cached(sql)?
         .query_map([seq], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?))))?

@@ -1,8 +1,10 @@
 use super::*;
-use crate::ganeti::event::{EventKey, Phase};
-use crate::ganeti::job::JobId;
+use crate::engine::change::{EventState, RunStart};
+use crate::engine::outcome::Outcome;
+use crate::ganeti::event::{Event, EventKey, Phase};
 
-fn event(job: i64) -> Event {
+/// The pre of a job's only opcode.
+pub fn event(job: i64) -> Event {
     Event {
         key: EventKey { job: JobId::try_from(job).unwrap(), op: 0, phase: Phase::Pre },
         received: Timestamp::from_micros(1),
@@ -20,22 +22,78 @@ fn run(seq: i64, id: i64) -> RunStart {
     RunStart { id, seq, node, script, attempt: 1, started: Timestamp::from_micros(5) }
 }
 
+fn load(dir: &Path) -> Remembered {
+    Journal::open(dir).unwrap().load(Timestamp::default()).unwrap()
+}
+
+fn seqs(dir: &Path) -> Vec<i64> {
+    let mut seqs = Vec::new();
+    let history = History::open(dir).unwrap().unwrap();
+    let mut each = |found: HistoryEvent| {
+        seqs.push(found.seq);
+        true
+    };
+    history.events(&Filter::default(), &mut each).unwrap();
+    seqs
+}
+
 #[test]
 fn an_events_number_never_comes_again_not_even_when_all_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(dir.path()).unwrap();
-    for (seq, job) in [(1, 1), (2, 2), (3, 3)] {
-        assert_eq!(journal.next_seq(), seq);
-        journal.commit(&[Change::Event(seq, event(job), EventState::Done)]).unwrap();
+    for seq in 1..4 {
+        journal.commit(&[Change::Event(seq, event(seq), EventState::Done)]).unwrap();
     }
-    journal.commit(&[Change::Prune(Timestamp::from_micros(6))]).unwrap();
+    let prune = [Change::Prune(Timestamp::from_micros(6), 100)];
+    journal.commit(&prune).unwrap();
     drop(journal);
-    let mut journal = Journal::open(dir.path()).unwrap();
-    assert_eq!(journal.next_seq(), 4);
+    assert_eq!(load(dir.path()).next_seq, 4);
     // Nor when that is forgotten a second time.
-    journal.commit(&[Change::Prune(Timestamp::from_micros(6))]).unwrap();
-    drop(journal);
-    assert_eq!(Journal::open(dir.path()).unwrap().next_seq(), 4);
+    Journal::open(dir.path()).unwrap().commit(&prune).unwrap();
+    assert_eq!((load(dir.path()).next_seq, seqs(dir.path())), (4, vec![]));
+}
+
+#[test]
+fn the_history_is_forgotten_a_piece_at_a_time_and_oldest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let at = |seq, time, state| {
+        Change::Event(seq, Event { time: Timestamp::from_micros(time), ..event(seq) }, state)
+    };
+    let (done, pending) = (EventState::Done, EventState::Pending);
+    journal
+        .commit(&[
+            at(1, 1, done),
+            at(2, 2, pending),
+            at(3, 3, done),
+            at(4, 4, EventState::Standby),
+            at(5, 9, done),
+            // The clock was set back.
+            at(6, 1, done),
+            Change::RunStart(run(1, 1)),
+            Change::RunStart(run(3, 1)),
+        ])
+        .unwrap();
+    let mut prune = |limit| {
+        let written = journal.commit(&[Change::Prune(Timestamp::from_micros(9), limit)]).unwrap();
+        let runs: i64 = journal.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+        (written.more_to_prune, seqs(dir.path()), runs)
+    };
+    assert_eq!(prune(0), (true, vec![1, 2, 3, 4, 5, 6], 2));
+    assert_eq!(prune(2), (true, vec![2, 4, 5, 6], 0));
+    assert_eq!(prune(1), (false, vec![2, 5, 6], 0));
+    assert_eq!(prune(9), (false, vec![2, 5, 6], 0));
+    assert_eq!(load(dir.path()).next_seq, 7);
+}
+
+#[test]
+fn a_number_that_could_not_be_written_is_given_out_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    // No such event: the run refers to nothing.
+    let changes = [Change::Event(8, event(1), EventState::Done), Change::RunStart(run(9, 1))];
+    assert!(journal.commit(&changes).is_err());
+    assert_eq!((journal.last_seq, seqs(dir.path())), (8, vec![]));
 }
 
 #[test]
@@ -47,8 +105,8 @@ fn a_run_of_an_event_never_takes_another_ones_place() {
     let runs = [run(1, 1), run(2, 2), run(1, 3), run(2, 4)].map(Change::RunStart);
     journal.commit(&[&[pending(1, 1), pending(2, 2)][..], &runs, &[done]].concat()).unwrap();
     drop(journal);
+    let next = load(dir.path()).next_run;
     let mut journal = Journal::open(dir.path()).unwrap();
-    let next = journal.next_run();
     journal.commit(&[Change::RunStart(run(1, next))]).unwrap();
     let outcome = Outcome { code: Some(7), ..Outcome::default() };
     journal.commit(&[Change::RunEnd(1, next, Timestamp::from_micros(9), outcome)]).unwrap();
@@ -73,10 +131,11 @@ fn what_another_node_was_to_deliver_is_loaded_as_far_back_as_is_asked() {
     journal.commit(&[standby(1, at(1, 10)), standby(2, at(2, 20)), standby(3, at(3, 30))]).unwrap();
     journal.commit(&[Change::RunStart(run(1, 80)), Change::RunStart(run(3, 7))]).unwrap();
     drop(journal);
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let journal = Journal::open(dir.path()).unwrap();
     let loaded = journal.load(Timestamp::from_micros(20)).unwrap();
     assert_eq!(loaded.standby.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(loaded.standby[1].runs[&("node1".to_owned(), "10-a".to_owned())], (1, false));
-    assert_eq!(journal.next_run(), 8, "higher than any of theirs");
-    assert_eq!(journal.first_event_time().unwrap(), Some(Timestamp::from_micros(10)));
+    assert_eq!(loaded.next_run, 8, "higher than any of theirs");
+    assert_eq!((loaded.next_seq, loaded.highest_job), (4, 3));
+    assert_eq!(loaded.history_since, Some(Timestamp::from_micros(10)));
 }

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::hold::{Verified, go_on};
@@ -27,6 +29,8 @@ const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
 pub struct HeldFile {
     file: File,
     held: usize,
+    /// It holds what an earlier daemon left, which must stay.
+    has_leftovers: bool,
 }
 
 impl HeldFile {
@@ -35,11 +39,18 @@ impl HeldFile {
     /// # Errors
     /// When it cannot be made.
     pub fn create(run_dir: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600);
-        let file = options.open(run_dir.join(FILE))?;
+        let file = open(run_dir)?;
         file.set_len(0)?;
-        Ok(Self { file, held: 0 })
+        Ok(Self { file, held: 0, has_leftovers: false })
+    }
+
+    /// Opens the one that is there, and leaves in it what an earlier daemon held and could not
+    /// be let go: whoever looks into it later may know how.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn keep(run_dir: &Path) -> io::Result<Self> {
+        Ok(Self { file: open(run_dir)?, held: 0, has_leftovers: true })
     }
 
     /// The process is about to be stopped.
@@ -55,7 +66,8 @@ impl HeldFile {
     /// The process goes on.
     pub fn let_go(&mut self, process: Verified) {
         self.held = self.held.saturating_sub(1);
-        let written = if self.held == 0 { self.file.set_len(0) } else { self.write('-', process) };
+        let is_empty = self.held == 0 && !self.has_leftovers;
+        let written = if is_empty { self.file.set_len(0) } else { self.write('-', process) };
         if let Err(error) = written {
             log::warn!("the file of held processes: {error}");
         }
@@ -87,27 +99,51 @@ fn still_held(text: &str) -> Vec<Verified> {
 /// Returns their IDs. Whoever stops one of them from then on is not us.
 ///
 /// # Errors
-/// When the file cannot be read, or not written.
+/// When the file cannot be read or not written, or of a process it cannot be told whether it
+/// is ours: that stays in the file.
 pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
     let text =
         regular_file::read(&run_dir.join(FILE), SIZE_LIMIT).map_err(io::Error::other)?.unwrap_or_default();
     let held = still_held(&String::from_utf8_lossy(&text));
-    let released = held.iter().filter(|process| release_one(**process)).map(|process| process.pid).collect();
-    if !held.is_empty() {
-        let mut file = HeldFile { file: OpenOptions::new().append(true).open(run_dir.join(FILE))?, held: 0 };
-        held.into_iter().try_for_each(|process| file.write('-', process))?;
+    if held.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(released)
+    let mut file = HeldFile::keep(run_dir)?;
+    let (mut released, mut failure) = (Vec::new(), None);
+    for process in held {
+        match release_one(process) {
+            Ok(true) => released.push(process.pid),
+            Ok(false) => {}
+            Err(error) => {
+                failure = Some(io::Error::other(format!("process {}: {error}", process.pid)));
+                continue;
+            }
+        }
+        file.write('-', process)?;
+    }
+    failure.map_or(Ok(released), Err)
 }
 
-fn release_one(process: Verified) -> bool {
-    let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
-    let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return false };
+/// Opens the file; what is written goes to its end.
+fn open(run_dir: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(run_dir.join(FILE))
+}
+
+/// Lets a process go on. Returns whether it is still there.
+fn release_one(process: Verified) -> io::Result<bool> {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH | Errno::INVAL) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    };
     // The descriptor came first: if the process fits now, it is the one. It may still be
     // about to stop; to one that runs this does nothing.
-    let is_ours =
-        matches!(stat::read(process.pid), Ok(Some(stat)) if stat.start_ticks == process.start_ticks);
-    is_ours && go_on(std::os::fd::AsFd::as_fd(&pidfd)).is_ok()
+    let is_ours = stat::read(process.pid)?.is_some_and(|stat| stat.start_ticks == process.start_ticks);
+    if is_ours {
+        go_on(pidfd.as_fd())?;
+    }
+    Ok(is_ours)
 }
 
 #[cfg(test)]
@@ -156,5 +192,20 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let leftover = "+ 10 111\n".repeat(usize::try_from(SIZE_LIMIT).unwrap() / 9 + 1);
+        std::fs::write(&path, &leftover).unwrap();
+        let error = release(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("the limit is"), "{error}");
+        let mut file = HeldFile::keep(dir.path()).unwrap();
+        let process = Verified { pid: 20, start_ticks: 222 };
+        file.hold(process).unwrap();
+        file.let_go(process);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), leftover + "+ 20 222\n- 20 222\n");
     }
 }

@@ -15,6 +15,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::livelock::{self, Holder};
 use super::{fits, stat};
+use crate::engine::input::Landing;
 use crate::ganeti::job::ProcessRef;
 
 /// The port of the node daemons (Ganeti: `constants.PORT_NODED`).
@@ -22,15 +23,6 @@ const NODED_PORT: u16 = 1811;
 
 /// How long a stop may take to show. A process that sleeps or runs stops at once.
 const STOP_PATIENCE: Duration = Duration::from_millis(10);
-
-/// Where a job process was when it was stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Landing {
-    /// Where it published `running`, or at least in no conversation with a node daemon.
-    Early,
-    /// It had got further: a node daemon may run out of patience with it.
-    Late,
-}
 
 /// A process that proved to be the job's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,6 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::ganeti::job::ProcessRef;
-use crate::ganeti::job::Liveness;
 use crate::world::shortage::{explain, is_shortage};
 use livelock::Holder;
 use stat::ProcessStat;
@@ -37,17 +36,6 @@ pub enum Presence {
     Unknown(String),
     /// It cannot be told for want of something; ask again.
     Shortage(String),
-}
-
-impl Presence {
-    /// The presence without its descriptor.
-    pub fn liveness(&self) -> Liveness {
-        match self {
-            Self::Alive(_) => Liveness::Alive,
-            Self::Dead => Liveness::Dead,
-            Self::Unknown(_) | Self::Shortage(_) => Liveness::Unknown,
-        }
-    }
 }
 
 /// Slack when a process's start is compared with the time its job wrote: the kernel

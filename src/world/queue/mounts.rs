@@ -43,6 +43,11 @@ impl Place {
         Self { path: path.to_owned(), numbers }
     }
 
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the path still leads there.
     pub fn is_current(&self) -> bool {
         *self == Self::of(&self.path)

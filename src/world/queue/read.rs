@@ -1,15 +1,27 @@
 //! Reading job files.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
+use crate::engine::input::Stamp;
 use crate::ganeti::job::JobId;
 use crate::world::regular_file::{ReadError, read_into};
+use crate::world::unchanged::stamp;
 
 /// The largest job file that is read, in bytes.
 pub const JOB_SIZE_LIMIT: u64 = 256 * 1024 * 1024;
 
 /// A buffer that grew beyond this for a large file is given back after it.
 const BUFFER_KEEP: usize = 1024 * 1024;
+
+/// A version of a job file.
+#[derive(Clone, Copy, Debug)]
+pub struct FileVersion<'a> {
+    /// Its content.
+    pub bytes: &'a [u8],
+    /// What tells it from others.
+    pub stamp: Option<Stamp>,
+}
 
 /// Reads job files into one buffer.
 #[derive(Debug, Default)]
@@ -30,7 +42,16 @@ impl JobReader {
     /// # Errors
     /// When the file is not one to read; [`ReadError::TooLarge`] before anything is read.
     pub fn queued(&mut self, id: JobId, limit: u64) -> Result<Option<&[u8]>, ReadError> {
-        self.read(&self.queue_dir.join(id.file_name()), limit)
+        Ok(self.version(id, limit)?.map(|version| version.bytes))
+    }
+
+    /// The same, and what tells this version from others.
+    ///
+    /// # Errors
+    /// As [`JobReader::queued`].
+    pub fn version(&mut self, id: JobId, limit: u64) -> Result<Option<FileVersion<'_>>, ReadError> {
+        let metadata = self.read(&self.queue_dir.join(id.file_name()), limit)?;
+        Ok(metadata.map(|metadata| FileVersion { bytes: &self.buffer, stamp: stamp(&metadata) }))
     }
 
     /// The content of the file of a job in the archive; `None` when it is not there.
@@ -38,7 +59,13 @@ impl JobReader {
     /// # Errors
     /// When the file is not one to read.
     pub fn archived(&mut self, id: JobId) -> Result<Option<&[u8]>, ReadError> {
-        self.read(&self.queue_dir.join(id.archive_path()), JOB_SIZE_LIMIT)
+        let metadata = self.read(&self.queue_dir.join(id.archive_path()), JOB_SIZE_LIMIT)?;
+        Ok(metadata.map(|_| self.buffer.as_slice()))
+    }
+
+    /// What tells a file in the queue that is not one to read from others in its place.
+    pub fn stamp_of(&self, id: JobId) -> Option<Stamp> {
+        stamp(&self.queue_dir.join(id.file_name()).symlink_metadata().ok()?)
     }
 
     /// Gives back the memory that a large file took.
@@ -48,9 +75,9 @@ impl JobReader {
         }
     }
 
-    fn read(&mut self, path: &Path, limit: u64) -> Result<Option<&[u8]>, ReadError> {
+    fn read(&mut self, path: &Path, limit: u64) -> Result<Option<Metadata>, ReadError> {
         self.give_back();
         self.buffer.clear();
-        Ok(read_into(path, limit, &mut self.buffer)?.then_some(self.buffer.as_slice()))
+        read_into(path, limit, &mut self.buffer)
     }
 }

@@ -44,6 +44,11 @@ impl Watch {
     pub fn is_current(&self) -> bool {
         self.places.iter().all(Place::is_current)
     }
+
+    /// Where this directory was when the watching began.
+    pub fn place(&self, dir: &Path) -> Option<&Place> {
+        self.places.iter().find(|place| place.path() == dir)
+    }
 }
 
 impl Drop for Watch {

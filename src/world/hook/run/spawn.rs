@@ -230,7 +230,14 @@ mod tests {
         std::fs::write(&script, text)?;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
         let (mut output, input) = io::pipe()?;
-        let process = Starter::new()?.start(&script, env, input.as_fd())?;
+        let starter = Starter::new()?;
+        let process = loop {
+            match starter.start(&script, env, input.as_fd()) {
+                // Another test has just been starting a program while ours was written.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
+                result => break result?,
+            }
+        };
         drop(input);
         let mut said = String::new();
         output.read_to_string(&mut said)?;

@@ -1,0 +1,134 @@
+//! Having effects done. What one brings at once goes back to the engine before the next is
+//! done, and so does what follows from that.
+
+use super::Daemon;
+use super::hands::Hands;
+use crate::engine::Role;
+use crate::engine::effect::{Effect, Level};
+use crate::engine::input::Input;
+use crate::ganeti::job::JobId;
+use crate::world::failpoints;
+
+impl Daemon {
+    /// Gives the engine what happened, and has done what it says.
+    pub(super) fn give(&mut self, input: Input<'_>) {
+        let effects = self.take(input);
+        let mut lists = vec![effects.into_iter()];
+        while let Some(list) = lists.last_mut() {
+            let Some(effect) = list.next() else {
+                lists.pop();
+                continue;
+            };
+            let more = self.perform(effect);
+            if !more.is_empty() {
+                lists.push(more.into_iter());
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input<'_>) -> Vec<Effect> {
+        let before = self.engine.role();
+        let effects = self.engine.take(self.clocks.now(), input);
+        if before == Role::Standby && self.engine.role() == Role::Master {
+            failpoints::point("role.take-over");
+        }
+        effects
+    }
+
+    /// Has one effect done. Returns what follows from what it brings.
+    fn perform(&mut self, effect: Effect) -> Vec<Effect> {
+        if let Effect::Read { id, limit, archive } = effect {
+            return self.read(id, limit, archive);
+        }
+        self.bring(effect).map_or_else(Vec::new, |input| self.take(input))
+    }
+
+    /// Has an effect done. Returns what it brings, if it brings something at once.
+    fn bring(&mut self, effect: Effect) -> Option<Input<'static>> {
+        let Hands { queue, processes, journal, runs } = &mut self.hands;
+        Some(match effect {
+            Effect::Watch => Input::Watched(queue.watch()),
+            Effect::ReadSerial => Input::Serial(queue.serial()),
+            Effect::Recall { id, received } => {
+                Input::Recalled { id, received, told: journal.recall(id, received) }
+            }
+            Effect::AskMaster => Input::Master(runs.master()),
+            Effect::CountNodes => Input::OnlineNodes(runs.online_nodes()),
+            Effect::LookForPreHooks => Input::PreHooks(runs.has_pre_hooks()),
+            Effect::StartGuard => Input::GuardStarted(processes.start_guard()),
+            Effect::Find { token, process } => {
+                Input::Found { token, presence: processes.find(token, process) }
+            }
+            Effect::Stop { token, job, limit } => {
+                Input::Stopped { token, result: processes.stop(token, job, limit) }
+            }
+            Effect::Commit(changes) => Input::Committed(journal.commit(&changes)),
+            Effect::WriteAnew(changes) => Input::Committed(journal.write_anew(&changes)),
+            Effect::Prepare { seq, phase } => runs.prepare(seq, phase),
+            Effect::Start(run) => runs.start(run)?,
+            Effect::Ask(run) => runs.ask(run)?,
+            effect @ (Effect::Read { .. }
+            | Effect::Scan { .. }
+            | Effect::ReadLarge { .. }
+            | Effect::Unwatch(_)
+            | Effect::Shorten { .. }
+            | Effect::Continue { .. }
+            | Effect::Plan(_)
+            | Effect::EndRuns
+            | Effect::Announce
+            | Effect::Ready
+            | Effect::Summary(_)
+            | Effect::Log(..)) => {
+                self.tell(effect);
+                return None;
+            }
+        })
+    }
+
+    /// Has an effect done that brings nothing, or not at once.
+    fn tell(&mut self, effect: Effect) {
+        let hands = &mut self.hands;
+        match effect {
+            Effect::Scan { scan } => hands.queue.scan(scan),
+            Effect::ReadLarge { reading, id } => hands.queue.read_large(reading, id),
+            Effect::Unwatch(token) => hands.processes.unwatch(token),
+            Effect::Shorten { token, job, limit } => hands.processes.shorten(token, job, limit),
+            Effect::Continue { token, job } => hands.processes.go_on(token, job),
+            Effect::Plan(request) => hands.runs.plan(request),
+            Effect::EndRuns => hands.runs.end_scripts(),
+            Effect::Announce => self.waiters.announce(),
+            Effect::Ready => self.ready(),
+            Effect::Summary(summary) => self.summarize(summary),
+            Effect::Log(level, text) => log::log!(log_level(level), "{text}"),
+            // The others bring something: `bring` and `perform` have them.
+            _ => {}
+        }
+    }
+
+    fn read(&mut self, id: JobId, limit: u64, archive: bool) -> Vec<Effect> {
+        let (engine, clocks) = (&mut self.engine, self.clocks);
+        self.hands
+            .queue
+            .read(id, limit, archive, |version| engine.take(clocks.now(), Input::Version { id, version }))
+    }
+
+    fn ready(&mut self) {
+        failpoints::point("start.before-ready");
+        log::info!("ready: {}", self.summary);
+        self.watchdog.ready();
+    }
+
+    fn summarize(&mut self, summary: String) {
+        self.watchdog.status(&summary);
+        self.summary = summary;
+    }
+}
+
+fn log_level(level: Level) -> log::Level {
+    match level {
+        Level::Error => log::Level::Error,
+        Level::Warning => log::Level::Warn,
+        Level::Info => log::Level::Info,
+        Level::Debug => log::Level::Debug,
+    }
+}

@@ -1,0 +1,25 @@
+//! What the daemon does things with: the queue, the processes, the journal, the runs. They do
+//! as they are told, and say what came of it.
+
+pub mod journal;
+pub mod processes;
+pub mod queue;
+pub mod runs;
+
+use journal::Books;
+use processes::Processes;
+use queue::Queue;
+use runs::Runs;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Hands {
+    /// Reads job files, lists and watches the queue.
+    pub queue: Queue,
+    /// Watches, stops and continues job processes.
+    pub processes: Processes,
+    /// Writes the journal.
+    pub journal: Books,
+    /// Plans and runs hooks.
+    pub runs: Runs,
+}

@@ -1,0 +1,256 @@
+//! The queue: its files as they are, and word of what changes.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crossbeam_channel::Sender;
+
+use crate::daemon::large::LargeFiles;
+use crate::daemon::message::Message;
+use crate::daemon::scanner::{self, Scanner};
+use crate::engine::input::{Stamp, Version};
+use crate::engine::settings::Paths;
+use crate::ganeti::job::{self, JobId};
+use crate::world::cluster::{MASTER_NODE, ONLINE_NODES};
+use crate::world::queue::mounts::Place;
+use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
+use crate::world::queue::watch::{Hint, Watch, watch};
+use crate::world::regular_file::ReadError;
+use crate::world::shortage::explain;
+
+/// What is done with the queue directory.
+#[derive(Debug)]
+pub struct Queue {
+    queue_dir: PathBuf,
+    data_dir: PathBuf,
+    inbox: Sender<Message>,
+    reader: JobReader,
+    large: LargeFiles,
+    scanner: Scanner,
+    watch: Option<Watch>,
+    /// Where the queue was when it was last watched.
+    place: Option<Place>,
+}
+
+impl Queue {
+    /// The queue with these paths; what happens in it is told to `inbox`. Nothing is watched
+    /// yet.
+    ///
+    /// # Errors
+    /// When there are no threads to be had.
+    pub fn new(paths: &Paths, inbox: Sender<Message>) -> io::Result<Self> {
+        Ok(Self {
+            queue_dir: paths.queue_dir.clone(),
+            data_dir: paths.data_dir.clone(),
+            reader: JobReader::new(&paths.queue_dir),
+            large: LargeFiles::start(&paths.queue_dir, inbox.clone())?,
+            scanner: Scanner::start(&paths.queue_dir, inbox.clone())?,
+            inbox,
+            watch: None,
+            place: None,
+        })
+    }
+
+    /// Watches the queue and the cluster's files, from now on.
+    ///
+    /// # Errors
+    /// What cannot be watched, and what to do about it.
+    pub fn watch(&mut self) -> Result<(), String> {
+        self.watch = None;
+        let mut dirs = vec![self.queue_dir.clone()];
+        if !dirs.contains(&self.data_dir) {
+            dirs.push(self.data_dir.clone());
+        }
+        let handler = tell(self.inbox.clone(), self.queue_dir.clone(), self.data_dir.clone());
+        let watch = watch(&dirs, handler).map_err(|error| error.to_string())?;
+        self.place = watch.place(&self.queue_dir).cloned();
+        self.watch = Some(watch);
+        Ok(())
+    }
+
+    /// Whether something is watched, and is not any more where it was.
+    pub fn is_watch_lost(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.is_current())
+    }
+
+    /// What was watched is not there any more.
+    pub fn watch_no_longer(&mut self) {
+        self.watch = None;
+    }
+
+    /// Has the queue listed by the scanner's thread.
+    pub fn scan(&self, scan: u64) {
+        self.scanner.scan(scan);
+    }
+
+    /// Has a large file read by the thread for these.
+    pub fn read_large(&self, reading: u64, id: JobId) {
+        self.large.read(reading, id);
+    }
+
+    /// The last job number that was given out, if that is known.
+    pub fn serial(&self) -> Option<i64> {
+        scanner::serial(&self.queue_dir).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            None
+        })
+    }
+
+    /// Tells what there is of a job: its file in the queue if that has at most `limit` bytes,
+    /// else, with `archive`, the one in the archive.
+    pub fn read<R>(
+        &mut self,
+        id: JobId,
+        limit: u64,
+        archive: bool,
+        tell: impl FnOnce(Version<'_>) -> R,
+    ) -> R {
+        match self.reader.version(id, limit.min(JOB_SIZE_LIMIT)) {
+            Ok(Some(FileVersion { bytes, stamp })) => match job::parse(id, bytes) {
+                Ok(job) => tell(Version::Queued(&job, stamp)),
+                Err(error) => tell(Version::Bad(error.to_string(), stamp)),
+            },
+            Ok(None) if archive => self.read_archived(id, tell),
+            Ok(None) => tell(self.gone()),
+            Err(error) => tell(unreadable(&error, || self.reader.stamp_of(id))),
+        }
+    }
+
+    fn read_archived<R>(&mut self, id: JobId, tell: impl FnOnce(Version<'_>) -> R) -> R {
+        match self.reader.archived(id) {
+            Ok(Some(bytes)) => match job::parse(id, bytes) {
+                Ok(job) => tell(Version::Archived(&job)),
+                Err(error) => tell(Version::Bad(error.to_string(), None)),
+            },
+            Ok(None) => tell(self.gone()),
+            Err(ReadError::Io(error)) => {
+                tell(Version::Failed(format!("(archived) cannot be read: {}", explain(&error))))
+            }
+            Err(error) => tell(Version::Bad(format!("(archived) {error}"), None)),
+        }
+    }
+
+    /// What is to be said of a file that was not there: where the queue is not what it was, a
+    /// missing file says nothing.
+    pub fn gone(&self) -> Version<'static> {
+        let is_there = match &self.place {
+            Some(place) => place.is_current(),
+            None => self.queue_dir.is_dir(),
+        };
+        if is_there { Version::Gone } else { Version::Failed("the queue is not where it was".to_owned()) }
+    }
+}
+
+/// What is to be said of a file in the queue that is there and was not read.
+pub fn unreadable(error: &ReadError, stamp: impl FnOnce() -> Option<Stamp>) -> Version<'static> {
+    match error {
+        ReadError::Io(error) => Version::Failed(format!("cannot be read: {}", explain(error))),
+        ReadError::TooLarge { size: size @ ..=JOB_SIZE_LIMIT, .. } => Version::Large(*size),
+        ReadError::TooLarge { size, .. } => {
+            let error = ReadError::TooLarge { size: *size, limit: JOB_SIZE_LIMIT };
+            Version::Bad(error.to_string(), stamp())
+        }
+        error => Version::Bad(error.to_string(), stamp()),
+    }
+}
+
+/// Tells the daemon what it has to look at.
+fn tell(inbox: Sender<Message>, queue_dir: PathBuf, data_dir: PathBuf) -> impl FnMut(Hint<'_>) + Send {
+    move |hint| {
+        let message = match hint {
+            Hint::Changed(dir, name) if dir == data_dir && (name == MASTER_NODE || name == ONLINE_NODES) => {
+                Some(Message::Cluster)
+            }
+            Hint::Changed(dir, name) if dir == queue_dir => {
+                JobId::from_file_name(name.as_bytes()).map(Message::Job)
+            }
+            Hint::Changed(..) => None,
+            Hint::Overflow => Some(Message::Overflow),
+            Hint::Lost(_) => Some(Message::WatchLost),
+        };
+        if let Some(message) = message {
+            let _ = inbox.send(message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+
+    use crossbeam_channel::{Receiver, unbounded};
+
+    use super::*;
+    use crate::engine::settings::Settings;
+
+    const JOB: &str = r#"{"id":1,"received_timestamp":[5,0],"ops":[]}"#;
+
+    fn queue(dir: &Path) -> (Queue, Receiver<Message>) {
+        let mut paths = Settings::default().paths;
+        (paths.queue_dir, paths.data_dir) = (dir.to_owned(), dir.to_owned());
+        let (inbox, messages) = unbounded();
+        (Queue::new(&paths, inbox).unwrap(), messages)
+    }
+
+    /// What is there of job 1, in words.
+    fn read(queue: &mut Queue, limit: u64, archive: bool) -> String {
+        queue.read(1.try_into().unwrap(), limit, archive, |version| match version {
+            Version::Queued(job, stamp) => format!("queued {} {}", job.id, stamp.is_some()),
+            Version::Archived(job) => format!("archived {}", job.id),
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn a_job_is_read_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _messages) = queue(dir.path());
+        fs::create_dir_all(dir.path().join("archive/0")).unwrap();
+        fs::write(dir.path().join("archive/0/job-1"), JOB).unwrap();
+        assert_eq!(read(&mut queue, 100, true), "archived 1");
+        assert_eq!(read(&mut queue, 100, false), "Gone");
+        fs::write(dir.path().join("job-1"), JOB).unwrap();
+        assert_eq!(read(&mut queue, u64::MAX, true), "queued 1 false", "too young to be told apart");
+        assert_eq!(read(&mut queue, 7, true), format!("Large({})", JOB.len()));
+        fs::write(dir.path().join("job-1"), "{").unwrap();
+        assert!(read(&mut queue, 100, true).starts_with("Bad("));
+        fs::remove_file(dir.path().join("job-1")).unwrap();
+        let file = File::create(dir.path().join("job-1")).unwrap();
+        file.set_len(JOB_SIZE_LIMIT + 1).unwrap();
+        assert_eq!(
+            read(&mut queue, u64::MAX, true),
+            r#"Bad("has 268435457 bytes; the limit is 268435456", None)"#
+        );
+    }
+
+    #[test]
+    fn in_a_queue_that_was_replaced_nothing_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue");
+        fs::create_dir(&path).unwrap();
+        let (mut queue, messages) = queue(&path);
+        assert_eq!(read(&mut queue, 100, true), "Gone");
+        queue.watch().unwrap();
+        assert_eq!(read(&mut queue, 100, true), "Gone");
+        fs::rename(&path, dir.path().join("old")).unwrap();
+        let failed = r#"Failed("the queue is not where it was")"#;
+        assert_eq!(read(&mut queue, 100, true), failed);
+        fs::create_dir(&path).unwrap();
+        assert_eq!(read(&mut queue, 100, true), failed);
+        assert!(matches!(messages.recv().unwrap(), Message::WatchLost) && queue.is_watch_lost());
+        queue.watch_no_longer();
+        assert_eq!(read(&mut queue, 100, false), failed, "nor until it is watched again");
+        queue.watch().unwrap();
+        assert_eq!((read(&mut queue, 100, true).as_str(), queue.is_watch_lost()), ("Gone", false));
+    }
+
+    #[test]
+    fn before_it_is_watched_a_queue_that_is_not_there_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _messages) = queue(&dir.path().join("nowhere"));
+        assert_eq!(read(&mut queue, 100, true), r#"Failed("the queue is not where it was")"#);
+        assert_eq!(queue.serial(), None);
+    }
+}

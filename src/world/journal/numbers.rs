@@ -1,0 +1,99 @@
+//! The job numbers accounted for, as the journal keeps them: the highest that was given out,
+//! and the holes below it, one a row. A change touches the rows that it is about and no others,
+//! however many holes there are.
+
+use rusqlite::Connection;
+
+use super::write::statement;
+use crate::engine::numbers::{Numbers, NumbersChange};
+
+/// Reads them.
+pub fn load(db: &Connection) -> rusqlite::Result<Numbers> {
+    let highest =
+        db.query_row("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest'", [], |row| row.get(0))?;
+    let mut holes = db.prepare("SELECT id FROM holes")?;
+    let holes = holes.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    Ok(Numbers::new(highest, holes))
+}
+
+/// Writes one change of them.
+pub fn write(db: &Connection, change: &NumbersChange) -> rusqlite::Result<()> {
+    match change {
+        NumbersChange::All(highest, holes) => {
+            statement(db, "DELETE FROM holes")?.execute([])?;
+            write_holes(db, holes.iter().copied())?;
+            write_highest(db, *highest)
+        }
+        NumbersChange::GivenOut(first, last, seen) => {
+            write_holes(db, (*first..=*last).filter(|id| seen.binary_search(id).is_err()))?;
+            write_highest(db, *last)
+        }
+        NumbersChange::Filled(id) => {
+            statement(db, "DELETE FROM holes WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        }
+        NumbersChange::GivenUpBelow(oldest) => {
+            statement(db, "DELETE FROM holes WHERE id < ?1")?.execute([oldest])?;
+            Ok(())
+        }
+    }
+}
+
+fn write_highest(db: &Connection, highest: i64) -> rusqlite::Result<()> {
+    statement(db, "INSERT OR REPLACE INTO meta VALUES ('highest', ?1)")?.execute([highest])?;
+    Ok(())
+}
+
+fn write_holes(db: &Connection, holes: impl Iterator<Item = i64>) -> rusqlite::Result<()> {
+    let mut insert = statement(db, "INSERT OR IGNORE INTO holes VALUES (?1)")?;
+    for hole in holes {
+        insert.execute([hole])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::change::Change;
+    use crate::ganeti::job::JobId;
+    use crate::world::journal::Journal;
+
+    fn id(id: i64) -> JobId {
+        id.try_into().unwrap()
+    }
+
+    #[test]
+    fn a_change_costs_the_same_however_many_holes_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let mut rows = |change: NumbersChange| {
+            let before = journal.db.total_changes();
+            journal.commit(&[Change::Numbers(change)]).unwrap();
+            journal.db.total_changes() - before
+        };
+        let mut numbers = Numbers::new(0, []);
+        assert_eq!(rows(numbers.reach(99_000).unwrap()), 99_001);
+        assert_eq!(rows(numbers.see(id(50_000)).unwrap()), 1);
+        assert_eq!(rows(numbers.reach(99_003).unwrap()), 4);
+        assert_eq!(rows(numbers.give_up_below(3).unwrap()), 2);
+        assert_eq!(load(&journal.db).unwrap(), numbers);
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let mut numbers = Numbers::new(10, [3, 7]);
+        let mut commit = |change: NumbersChange| {
+            journal.commit(&[Change::Numbers(change)]).unwrap();
+            load(&journal.db).unwrap()
+        };
+        assert_eq!(commit(numbers.all()), numbers);
+        numbers.see(id(12));
+        assert_eq!(commit(numbers.reach(13).unwrap()), Numbers::new(13, [3, 7, 11, 13]));
+        assert_eq!(commit(numbers.see(id(7)).unwrap()), numbers);
+        assert_eq!(commit(numbers.give_up_below(11).unwrap()), numbers);
+        assert_eq!(commit(numbers.begin_again(2)), Numbers::new(2, [1, 2]));
+    }
+}
