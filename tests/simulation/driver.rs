@@ -50,6 +50,8 @@ struct Driver {
     /// Commits fail until then.
     full_until: u64,
     crashes: u64,
+    /// How often it woke up after everything had happened.
+    wakes: u64,
     /// Turns that were taken without time passing.
     busy: u64,
 }
@@ -65,6 +67,7 @@ pub fn play(recipe: Recipe, told: bool) -> Outcome {
         full_until: 0,
         crashes: 0,
         busy: 0,
+        wakes: 0,
     };
     let broken = driver.play().err();
     Outcome { broken, world: driver.world, judge: driver.judge }
@@ -99,6 +102,14 @@ impl Driver {
         let Some(next) = self.world.next().into_iter().chain(deadline).min() else {
             return Ok(false);
         };
+        // Only a death that luxid has not noticed, or a clock that is set, keeps it awake.
+        if self.world.next().is_none() && self.world.now > calm {
+            self.wakes += 1;
+            if self.wakes > 100 {
+                let what = "it wakes up again and again though all is done";
+                return Err(self.judge.broken("it rests when there is nothing to do", None, what));
+            }
+        }
         self.busy = if next <= self.world.now { self.busy + 1 } else { 0 };
         if self.busy > 2000 {
             return Err(self.judge.broken("it rests when there is nothing to do", None, "the deadline is always now"));
@@ -175,7 +186,7 @@ impl Driver {
     /// Gives the engine an input, and does what it says.
     fn give(&mut self, input: Input<'_>) -> Result<(), End> {
         self.world.story.reach(input_name(&input));
-        self.judge.given(&self.world, &input)?;
+        self.judge.given(&mut self.world, &input)?;
         let clocks = self.world.clocks();
         let Some(engine) = &mut self.engine else { return Err(End::Crashed) };
         let effects = engine.take(clocks, input);

@@ -36,6 +36,8 @@ pub struct Journal {
     /// By event and number.
     pub runs: BTreeMap<(i64, i64), Run>,
     last_seq: i64,
+    /// Events have been forgotten.
+    pub pruned: bool,
     /// Nothing can be written to it any more.
     pub damaged: bool,
 }
@@ -116,6 +118,7 @@ impl Journal {
         let mut old: Vec<i64> = old.map(|(seq, _)| *seq).collect();
         let more = old.len() > most as usize;
         old.truncate(most as usize);
+        self.pruned |= !old.is_empty();
         for seq in old {
             self.events.remove(&seq);
             self.runs.retain(|(of, _), _| *of != seq);

@@ -132,7 +132,7 @@ fn everything_happens_in_some_world() {
     }
     let Report { reached, most, failures } = report();
     let faults = Fault::ALL.iter().map(|(_, name, _)| name);
-    let listed: Vec<&&str> = names::INPUTS.iter().chain(names::EFFECTS).chain(faults).collect();
+    let listed: Vec<&&str> = names::INPUTS.iter().chain(names::EFFECTS).chain(names::MARKS).chain(faults).collect();
     if number("COVERAGE").is_some() {
         for thing in &listed {
             println!("{:>10} {thing}", reached.get(**thing).unwrap_or(&0));

@@ -75,6 +75,19 @@ names! { effect_name, EFFECTS, Effect,
     Effect::Log(..) => "effect: Log",
 }
 
+/// What else is to be reached.
+pub const MARKS: &[&str] = &[
+    "a stop in time",
+    "a stop too late",
+    "a pre that is told it is in time",
+    "a pre that is told it is late",
+    "a run that is made again after a crash",
+    "an event that is adopted after a failover",
+    "an event that is left to the other master",
+    "a job that disappeared",
+    "a job whose file vanished",
+];
+
 /// An effect in the words of a story.
 pub fn described(effect: &Effect) -> String {
     let what = match effect {

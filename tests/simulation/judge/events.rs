@@ -8,7 +8,7 @@ use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 
 use super::{Broken, Judge, Name, Told};
 use crate::journal::Journal;
-use crate::recipe::HERE;
+use crate::recipe::{Fault, HERE};
 use crate::truth::OpTruth;
 use crate::world::World;
 
@@ -24,7 +24,27 @@ impl Judge {
         journal: &Journal,
     ) -> Result<(), Broken> {
         match change {
-            Change::Event(seq, event, _) => self.is_told(*seq, event, world),
+            Change::Event(seq, event, state) => {
+                if *state == EventState::Standby {
+                    world.story.reach("an event that is left to the other master");
+                }
+                if event.status == Some(PostStatus::Disappeared) {
+                    world.story.reach("a job that disappeared");
+                }
+                self.is_told(*seq, event, world)
+            }
+            Change::Adopt(seq) if self.to_be_adopted.contains(seq) => {
+                world.story.reach("an event that is adopted after a failover");
+                Ok(())
+            }
+            Change::Prune(..) if journal.pruned => {
+                world.story.reach(Fault::QuickPrune.name());
+                Ok(())
+            }
+            Change::Forget(id) if !world.ganeti.jobs.iter().any(|job| job.id == id.get() && job.truth.told_to_end) => {
+                world.story.reach("a job whose file vanished");
+                Ok(())
+            }
             Change::EventState(seq, EventState::Done) => self.is_delivered(*seq, journal),
             Change::RunStart(_) | Change::RunEnd(..) => {
                 self.run_is_written(change);

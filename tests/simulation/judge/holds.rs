@@ -5,6 +5,7 @@ use std::time::Duration;
 use ganeti_hookd::engine::effect::Token;
 use ganeti_hookd::engine::input::Landing;
 use ganeti_hookd::engine::settings::PreMode;
+use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{JobId, ProcessRef, Status};
 
 use super::{Broken, Judge};
@@ -63,6 +64,33 @@ impl Judge {
             return Err(bad("it has been stopped before this opcode already"));
         }
         self.to_stop.insert(token, (*at, op));
+        Ok(())
+    }
+
+    /// A process is to go on: its pre hooks have ended, or there is a reason.
+    pub(super) fn lets_go(&mut self, world: &World, token: Token) -> Result<(), Broken> {
+        let is_it = |p: &&crate::world::kernel::Process| {
+            p.held.as_ref().is_some_and(|held| held.life == world.life && held.token == token)
+        };
+        let Some(process) = world.kernel.processes.iter().find(is_it) else { return Ok(()) };
+        let (Some(held), Some((_, op))) = (&process.held, self.to_stop.get(&token)) else { return Ok(()) };
+        let job = &world.ganeti.jobs[process.job];
+        let name = (job.job.id, job.job.received.as_micros());
+        let Some(told) = self.told.get(&(name, *op as u32, Phase::Pre)) else { return Ok(()) };
+        let over = world.now + SLACK >= held.until || world.now + SLACK >= held.since + PATIENCE;
+        let reason = over
+            || self.stopping.is_some()
+            || self.stalled
+            || !self.is_master
+            || !world.kernel.guard
+            || self.settings_of_life.len() > 1;
+        let asked = |(life, seq, _): &(u64, i64, i64)| *life == world.life && *seq == told.seq;
+        let runs = world.hooks.running.keys().any(asked);
+        let left = self.to_run.get(&told.seq).is_some_and(|left| !left.is_empty());
+        if !reason && (runs || left) {
+            let what = format!("{}.{op}.pre has not ended, and the job goes on", job.id);
+            return Err(self.broken("pre hooks end before the opcode executes", Some(job.id), &what));
+        }
         Ok(())
     }
 

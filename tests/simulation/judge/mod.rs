@@ -22,7 +22,10 @@ use crate::world::World;
 use crate::world::files::Read;
 
 /// How far the daemon may look at what nobody hinted at before it takes up a hint.
-const READS_BEFORE_A_HINT: u64 = 300;
+const READS_BEFORE_A_HINT: u64 = 40;
+
+/// The same before it says that it is ready.
+const READS_BEFORE_READY: u64 = 1100;
 
 /// How often one version of a file may be read: after each overflow, start and failover, each
 /// second while it cannot be read, and as often as its job's process cannot be judged.
@@ -72,7 +75,7 @@ pub struct Judge {
     asked_at: Option<u64>,
     /// When it was told to stop.
     stopping: Option<u64>,
-    ended_runs: bool,
+    is_ready: bool,
     versions: BTreeMap<JobId, Rc<Job<'static>>>,
     tokens: BTreeMap<Token, usize>,
     /// Hints that have not been taken up, and how many other reads there had been.
@@ -85,6 +88,10 @@ pub struct Judge {
     /// The scripts that this life prepared for an event, and the nodes it planned.
     prepared: BTreeMap<i64, Vec<String>>,
     targets: BTreeMap<i64, Vec<String>>,
+    /// Of these scripts those that will run, and have not ended.
+    to_run: BTreeMap<i64, BTreeSet<String>>,
+    /// The last commit failed.
+    stalled: bool,
     attempts: BTreeMap<(i64, String, String), Vec<runs::Attempt>>,
     /// Runs that began by event and number, and what has ended of each event, on which node.
     started: BTreeMap<(i64, i64), (String, String)>,
@@ -112,7 +119,7 @@ impl Judge {
             is_master: false,
             asked_at: None,
             stopping: None,
-            ended_runs: false,
+            is_ready: false,
             versions: BTreeMap::new(),
             tokens: BTreeMap::new(),
             hinted: BTreeMap::new(),
@@ -122,6 +129,8 @@ impl Judge {
             plans: BTreeSet::new(),
             prepared: BTreeMap::new(),
             targets: BTreeMap::new(),
+            to_run: BTreeMap::new(),
+            stalled: false,
             attempts: BTreeMap::new(),
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -139,7 +148,7 @@ impl Judge {
     }
 
     /// Something is bounded.
-    fn at_most(&mut self, thing: &'static str, n: u64, bound: u64) -> Result<(), Broken> {
+    pub fn at_most(&mut self, thing: &'static str, n: u64, bound: u64) -> Result<(), Broken> {
         let most = self.most.entry(thing).or_default();
         *most = (*most).max(n);
         if n > bound {
@@ -152,13 +161,15 @@ impl Judge {
     pub fn life_begins(&mut self, world: &World, settings: Settings) {
         self.settings_of_life = vec![settings.clone()];
         self.settings = settings;
-        (self.is_master, self.asked_at, self.stopping, self.ended_runs) = (false, None, None, false);
+        (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
         self.versions.clear();
         self.tokens.clear();
         self.hinted.clear();
         self.plans.clear();
         self.prepared.clear();
         self.targets.clear();
+        self.to_run.clear();
+        self.stalled = false;
         self.to_be_adopted.clear();
         self.roles_changed = world.people.roles_changed;
     }
@@ -179,10 +190,11 @@ impl Judge {
     }
 
     /// The engine is about to be given this.
-    pub fn given(&mut self, world: &World, input: &Input<'_>) -> Result<(), Broken> {
+    pub fn given(&mut self, world: &mut World, input: &Input<'_>) -> Result<(), Broken> {
         match input {
             Input::Hint(id) if self.stopping.is_none() => {
-                self.hinted.entry(*id).or_insert(self.other_reads);
+                let since = world.files.hinted_at(id.get()).unwrap_or(self.other_reads);
+                self.hinted.entry(*id).or_insert(since);
             }
             Input::Stop => drop(self.stopping.get_or_insert(world.now)),
             Input::Reloaded(Ok((settings, _))) => {
@@ -196,11 +208,17 @@ impl Judge {
             }
             Input::Prepared { seq, scripts, .. } => {
                 if let Ok(scripts) = scripts {
+                    let run = scripts.iter().filter(|script| script.refusal.is_none());
+                    let left = run.map(|script| script.name.clone());
+                    let is_over = |name: &String| self.ended.contains(&(*seq, HERE.to_owned(), name.clone()));
+                    self.to_run.insert(*seq, left.filter(|name| !is_over(name)).collect());
                     self.prepared.insert(*seq, scripts.iter().map(|script| script.name.clone()).collect());
                 } else {
                     self.prepared.entry(*seq).or_default();
                 }
             }
+            Input::Committed(result) => self.stalled = result.is_err(),
+            Input::RunEnded { run, seq, .. } => self.has_ended(*seq, *run),
             Input::Stopped { token, result: Ok(_) } => self.stopped.extend(self.to_stop.get(token)),
             Input::Postponed { run, seq, .. } => self.postponed(*seq, *run),
             _ => {}
@@ -221,13 +239,18 @@ impl Judge {
         journal: &Journal,
     ) -> Result<(), Broken> {
         match effect {
-            Effect::Read { id, .. } | Effect::ReadLarge { id, .. } => self.comes_first(*id),
+            Effect::Read { id, .. } | Effect::ReadLarge { id, .. } => self.comes_first(*id, world),
             Effect::AskMaster => {
                 self.asks_master(world, journal);
                 Ok(())
             }
             Effect::Find { token, process } => self.finds(world, *token, process),
             Effect::Stop { token, job, limit } => self.stops(world, *token, *job, *limit),
+            Effect::Continue { token, .. } => self.lets_go(world, *token),
+            Effect::Ready => {
+                self.is_ready = true;
+                Ok(())
+            }
             Effect::Plan(request) => {
                 self.plans.insert(request.seq);
                 self.at_most("outstanding plans", self.plans.len() as u64, PLANS as u64)
@@ -237,25 +260,22 @@ impl Judge {
                 self.begins(world, journal, (run.seq, run.run), &script, &run.env)
             }
             Effect::Ask(run) => self.begins(world, journal, (run.seq, run.run), "", &run.env),
-            Effect::EndRuns => {
-                self.ended_runs = true;
-                Ok(())
-            }
             _ => Ok(()),
         }
     }
 
     /// A file is read: whoever was hinted at comes first.
-    fn comes_first(&mut self, id: JobId) -> Result<(), Broken> {
+    fn comes_first(&mut self, id: JobId, world: &mut World) -> Result<(), Broken> {
         if self.hinted.remove(&id).is_some() {
             return Ok(());
         }
         self.other_reads += 1;
+        world.files.reads = self.other_reads;
         let Some((oldest, since)) = self.hinted.iter().min_by_key(|(_, since)| **since) else { return Ok(()) };
         let (waited, oldest) = (self.other_reads - since, oldest.get());
         let most = self.most.entry("reads before that of a hint").or_default();
         *most = (*most).max(waited);
-        if waited > READS_BEFORE_A_HINT {
+        if waited > if self.is_ready { READS_BEFORE_A_HINT } else { READS_BEFORE_READY } {
             let what = format!("job {oldest} was hinted at {waited} reads ago");
             return Err(self.broken("live before old", Some(oldest), &what));
         }

@@ -70,7 +70,7 @@ impl Judge {
     /// At most once, unless it was under way when the daemon ended: then it says so.
     fn counts(
         &mut self,
-        world: &World,
+        world: &mut World,
         journal: &Journal,
         (seq, run): (i64, i64),
         env: &Environment,
@@ -97,8 +97,20 @@ impl Judge {
         if !begun.is_empty() && start.attempt < 2 {
             return broken(format!("{what}: it was under way before, and says it is the first attempt"));
         }
+        if start.attempt > 1 {
+            world.story.reach("a run that is made again after a crash");
+        }
         attempts.push(Attempt { run, life: world.life, postponed: false });
         Ok(())
+    }
+
+    /// A run has ended: its script is none that a job stands still for any more.
+    pub(super) fn has_ended(&mut self, seq: i64, run: i64) {
+        if let Some((_, script)) = self.started.get(&(seq, run))
+            && let Some(left) = self.to_run.get_mut(&seq)
+        {
+            left.remove(script);
+        }
     }
 
     /// A run could not begin after all.
@@ -112,7 +124,7 @@ impl Judge {
     /// What a script is told of its lateness.
     fn is_told_truly(
         &self,
-        world: &World,
+        world: &mut World,
         event: &Event,
         env: &Environment,
         script: &str,
@@ -129,7 +141,12 @@ impl Judge {
         if !late && told.is_some_and(|told| told.life < world.life) {
             return broken(format!("{event} {script}: it was noticed in an earlier life"));
         }
-        if late || event.key.phase == Phase::Post || self.settings.hooks.pre != PreMode::Hold {
+        if event.key.phase == Phase::Post || self.settings.hooks.pre != PreMode::Hold {
+            return Ok(());
+        }
+        let mark = if late { "a pre that is told it is late" } else { "a pre that is told it is in time" };
+        world.story.reach(mark);
+        if late {
             return Ok(());
         }
         let of_it = |job: &&crate::world::ganeti::SimJob| job.id == id && job.job.received == event.received;

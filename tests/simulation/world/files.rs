@@ -43,9 +43,18 @@ pub struct Files {
     /// Files that cannot be read, and until when.
     failing: BTreeMap<i64, u64>,
     watch: Watch,
+    /// How many files have been read that nobody hinted at, as the judge counts.
+    pub reads: u64,
+    /// How many that were when a hint came, by job.
+    hinted_at: BTreeMap<i64, u64>,
 }
 
 impl Files {
+    /// How many other files had been read when the hint came that is taken now.
+    pub fn hinted_at(&mut self, id: i64) -> Option<u64> {
+        self.hinted_at.remove(&id)
+    }
+
     /// What tells this version of a file from others; 0 for none.
     pub fn version_of(&self, id: i64) -> u64 {
         self.queue.get(&id).map_or(0, |file| file.inode)
@@ -134,6 +143,8 @@ impl World {
         let current = &mut self.files.watch;
         if watch == current.number && current.on && current.pending.remove(&id) {
             self.story.say(|| format!("inotify tells of job {id}"));
+            let reads = self.files.reads;
+            self.files.hinted_at.entry(id).or_insert(reads);
             self.inbox.push_back(Message::Plain(Input::Hint(job_id(id))));
         }
     }
@@ -163,6 +174,7 @@ impl World {
     /// The daemon that watched is gone.
     pub(super) fn unwatch_all(&mut self) {
         self.files.watch = Watch { number: self.files.watch.number, ..Watch::default() };
+        self.files.hinted_at.clear();
     }
 
     /// `Effect::Watch`.

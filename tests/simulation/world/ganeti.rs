@@ -151,8 +151,7 @@ impl World {
             _ => {
                 job.job.livelock = Some(LUXID_LIVELOCK.into());
                 let delay = job.dice.spread(500, 100_000);
-                let here = !self.ganeti.away;
-                let process = self.kernel.spawn(at, here, &mut self.dice, self.recipe.has(Fault::PidReuse));
+                let process = self.spawn(at);
                 self.ganeti.jobs[at].process = Some(process);
                 self.write(at);
                 self.later(delay, Happening::Step(process));

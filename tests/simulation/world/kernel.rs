@@ -7,7 +7,6 @@ use ganeti_hookd::engine::input::{Input, Landing, Presence};
 use ganeti_hookd::ganeti::job::ProcessRef;
 
 use super::{Happening, World};
-use crate::dice::Dice;
 use crate::recipe::Fault;
 
 /// A job process.
@@ -62,13 +61,9 @@ pub struct Kernel {
 
 impl Kernel {
     /// A new job process; its number may be one that was used before.
-    pub fn spawn(&mut self, job: usize, here: bool, dice: &mut Dice, reuse: bool) -> usize {
+    fn spawn(&mut self, job: usize, here: bool, used_before: Option<u32>) -> usize {
         self.next_pid += 1;
-        let ended: Vec<u32> = self.processes.iter().filter(|p| !p.alive).map(|p| p.pid).collect();
-        let pid = match reuse && !ended.is_empty() {
-            true => *dice.pick(&ended),
-            false => 4000 + self.next_pid,
-        };
+        let pid = used_before.unwrap_or(4000 + self.next_pid);
         let livelock = format!("/var/run/ganeti/livelocks/job_{job}_{}", self.next_pid);
         self.processes.push(Process {
             job,
@@ -91,6 +86,17 @@ impl Kernel {
 }
 
 impl World {
+    /// Luxid starts a job process; its number may be one that was used before.
+    pub fn spawn(&mut self, job: usize) -> usize {
+        let mut used_before = None;
+        if self.fails(Fault::PidReuse, 1) {
+            let ended: Vec<u32> = self.kernel.processes.iter().filter(|p| !p.alive).map(|p| p.pid).collect();
+            used_before = (!ended.is_empty()).then(|| *self.of(Fault::PidReuse).pick(&ended));
+        }
+        let here = !self.ganeti.away;
+        self.kernel.spawn(job, here, used_before)
+    }
+
     /// A process ends by itself.
     pub fn exit(&mut self, at: usize) {
         let process = &mut self.kernel.processes[at];
@@ -172,8 +178,10 @@ impl World {
         let process = &mut self.kernel.processes[at];
         let landing = if now < process.gone_on_at { Landing::Early } else { Landing::Late };
         let (since, until, life) = (now, now + limit, self.life);
+        let reached = if landing == Landing::Early { "a stop in time" } else { "a stop too late" };
         process.held = Some(Held { life, token, since, until, landing, begun: false });
         self.later(limit + 1_000_000, Happening::GuardLimit(at, since));
+        self.story.reach(reached);
         Ok(landing)
     }
 
