@@ -52,6 +52,7 @@ struct Driver {
     crashes: u64,
     /// How often it woke up after everything had happened.
     wakes: u64,
+    inputs: u64,
     /// Turns that were taken without time passing.
     busy: u64,
 }
@@ -68,6 +69,7 @@ pub fn play(recipe: Recipe, told: bool) -> Outcome {
         crashes: 0,
         busy: 0,
         wakes: 0,
+        inputs: 0,
     };
     let broken = driver.play().err();
     Outcome { broken, world: driver.world, judge: driver.judge }
@@ -187,12 +189,22 @@ impl Driver {
     fn give(&mut self, input: Input<'_>) -> Result<(), End> {
         self.world.story.reach(input_name(&input));
         self.judge.given(&mut self.world, &input)?;
+        self.inputs += 1;
+        let sabotage = self.world.recipe.sabotage;
+        let input = match sabotage {
+            Some(sabotage) => sabotage.tells(input, self.inputs),
+            None => Some(input),
+        };
+        let Some(input) = input else { return Ok(()) };
         let clocks = self.world.clocks();
         let Some(engine) = &mut self.engine else { return Err(End::Crashed) };
         let effects = engine.take(clocks, input);
         self.judge.took(effects.len())?;
         for effect in effects {
-            self.perform(effect)?;
+            match sabotage {
+                None => self.perform(effect)?,
+                Some(sabotage) => sabotage.does(effect).into_iter().try_for_each(|effect| self.perform(effect))?,
+            }
         }
         Ok(())
     }

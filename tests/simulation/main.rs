@@ -13,6 +13,7 @@ mod journal;
 mod judge;
 mod names;
 mod recipe;
+mod sabotage;
 mod story;
 mod truth;
 mod world;
@@ -23,9 +24,13 @@ use std::sync::OnceLock;
 use driver::play;
 use judge::Broken;
 use recipe::{Fault, Recipe};
+use sabotage::Sabotage;
 
 /// How many worlds are played unless `SEEDS` says otherwise.
 const SEEDS: u64 = 3000;
+
+/// In so many worlds each engine that is broken on purpose must be noticed.
+const BROKEN_SEEDS: u64 = 300;
 
 /// How many smaller worlds are tried to make a failing one small.
 const TRIES: u64 = 400;
@@ -152,4 +157,24 @@ fn a_seed_tells_the_same_story_twice() {
         let tell = || play(Recipe::of(seed), true).world.story.text(None, true);
         assert_eq!(tell(), tell(), "seed {seed}");
     }
+}
+
+/// A judge who notices nothing is worth nothing.
+#[test]
+fn every_engine_that_is_broken_on_purpose_is_noticed() {
+    let unnoticed: Vec<_> = Sabotage::ALL
+        .iter()
+        .filter(|(sabotage, promise)| {
+            let noticed = |seed: &u64| {
+                let recipe = Recipe { sabotage: Some(*sabotage), ..Recipe::of(*seed) };
+                play(recipe, false).broken.is_some_and(|broken| broken.promise == *promise)
+            };
+            let first = (0..BROKEN_SEEDS).find(noticed);
+            if number("COVERAGE").is_some() {
+                println!("{sabotage:?}: {first:?}");
+            }
+            first.is_none()
+        })
+        .collect();
+    assert!(unnoticed.is_empty(), "nobody notices that an engine {unnoticed:?}");
 }

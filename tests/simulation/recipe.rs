@@ -6,6 +6,7 @@ use std::time::Duration;
 use ganeti_hookd::engine::settings::{Nodes, PreMode, Settings};
 
 use crate::dice::Dice;
+use crate::sabotage::Sabotage;
 
 macro_rules! faults {
     ($($name:ident $word:literal $percent:literal,)*) => {
@@ -103,6 +104,8 @@ pub struct Recipe {
     pub scripts: (u64, u64),
     /// The nodes that are online.
     pub online: usize,
+    /// How the engine is broken on purpose.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Recipe {
@@ -140,6 +143,7 @@ impl Recipe {
             online: dice.between(1, 3) as usize,
             settings,
             faults,
+            sabotage: None,
         }
     }
 

@@ -1,12 +1,13 @@
 //! Who stands still, why, and for how long (design, section 5).
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use ganeti_hookd::engine::effect::Token;
 use ganeti_hookd::engine::input::Landing;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::Phase;
-use ganeti_hookd::ganeti::job::{JobId, ProcessRef, Status};
+use ganeti_hookd::ganeti::job::{Job, JobId, ProcessRef, Status};
 
 use super::{Broken, Judge};
 use crate::world::World;
@@ -77,7 +78,10 @@ impl Judge {
         let job = &world.ganeti.jobs[process.job];
         let name = (job.job.id, job.job.received.as_micros());
         let Some(told) = self.told.get(&(name, *op as u32, Phase::Pre)) else { return Ok(()) };
-        let over = world.now + SLACK >= held.until || world.now + SLACK >= held.since + PATIENCE;
+        // The last version that was read tells that the opcode is over: it was stopped too late.
+        let running = |job: &Rc<Job<'_>>| job.ops.get(*op).is_some_and(|op| op.status == Status::Running);
+        let over = !self.versions.get(&job.job.id).is_some_and(running)
+            || world.now + SLACK >= held.until || world.now + SLACK >= held.since + PATIENCE;
         let reason = over
             || self.stopping.is_some()
             || self.stalled
