@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{Failure, failed};
-use crate::daemon::planner;
+use crate::daemon::threads::planner;
 use crate::engine::environment;
 use crate::engine::settings::Settings;
 use crate::engine::transitions::{self, Progress};

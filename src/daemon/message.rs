@@ -1,10 +1,10 @@
 //! What the other threads tell the daemon.
 
-use super::large::LargeVersion;
-use crate::engine::deliveries::Plan;
+use super::version::LargeVersion;
 use crate::engine::effect::Token;
 use crate::engine::input::Stamp;
 use crate::engine::outcome::Outcome;
+use crate::engine::plan::Plan;
 use crate::ganeti::job::JobId;
 use crate::world::api::Question;
 

@@ -7,13 +7,11 @@ mod clients;
 mod configuration;
 mod effects;
 mod hands;
-mod large;
 mod message;
-pub mod planner;
-mod scanner;
 mod start;
+pub mod threads;
+mod version;
 mod watchdog;
-mod workers;
 
 pub use configuration::{StartError, node_name, read_settings};
 pub use start::run;
@@ -33,8 +31,8 @@ use crate::world::api::Question;
 use crate::world::{clock, failpoints};
 use clients::Waiters;
 use hands::Hands;
-use large::LargeVersion;
 use message::Message;
+use version::LargeVersion;
 use watchdog::Watchdog;
 
 /// The clocks that the engine is told the time by.

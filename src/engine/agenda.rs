@@ -1,9 +1,10 @@
 //! What to look at, and when to try again.
 //!
 //! What inotify has just told of is looked at before anything that a scan has found, the
-//! oldest hint first; of what a scan has found the highest job number is, since the jobs that
-//! still run are among the last. A closed job whose file has not changed since it was looked
-//! at is not looked at again. Each thing that failed has a clock of its own: what else is
+//! oldest hint first. Of what a scan has found jobs that may bring events come before those
+//! that are known to be closed, each in the order of their numbers: so what is caught up is
+//! told in the order in which it happened. A closed job whose file has not changed since it
+//! was looked at is not looked at again. Each thing that failed has a clock of its own: what else is
 //! tried again puts none of them off.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -68,8 +69,8 @@ pub struct Agenda {
     /// The oldest hint first, each job once.
     hinted: VecDeque<JobId>,
     is_hinted: BTreeSet<JobId>,
-    /// What a scan has found.
-    scanned: BTreeSet<JobId>,
+    /// What a scan has found, and whether it is known to be closed.
+    scanned: BTreeSet<(bool, JobId)>,
     /// Jobs that could not be read or judged for want of something that may come back.
     again: BTreeSet<JobId>,
     again_at: Option<Duration>,
@@ -96,17 +97,23 @@ impl Agenda {
         if self.is_hinted.insert(id) {
             self.hinted.push_back(id);
         }
-        self.scanned.remove(&id);
+        self.unscan(id);
         if let Some(reading) = self.large.get_mut(&id) {
             reading.overtaken = true;
         }
     }
 
-    /// This job was found.
-    pub fn found(&mut self, id: JobId) {
+    /// This job was found. One that is known to be closed can wait.
+    pub fn found(&mut self, id: JobId, is_closed: bool) {
         if !self.is_hinted.contains(&id) {
-            self.scanned.insert(id);
+            self.unscan(id);
+            self.scanned.insert((is_closed, id));
         }
+    }
+
+    fn unscan(&mut self, id: JobId) {
+        self.scanned.remove(&(false, id));
+        self.scanned.remove(&(true, id));
     }
 
     /// The job is to be looked at again after a while.
@@ -120,9 +127,14 @@ impl Agenda {
         if self.again_at.is_some_and(|time| time <= steady) {
             self.again_at = None;
             for id in std::mem::take(&mut self.again) {
-                self.found(id);
+                self.found(id, false);
             }
         }
+    }
+
+    /// Whether the queue cannot be watched, or cannot be listed, for now.
+    pub fn is_failing(&self) -> bool {
+        matches!(self.watch, Wish::After(_)) || matches!(self.scan, Wish::After(_))
     }
 
     /// Whether something has just happened to some job.
@@ -137,7 +149,7 @@ impl Agenda {
 
     /// What a scan has found and nobody has looked at.
     pub fn scanned(&self) -> impl Iterator<Item = JobId> {
-        self.scanned.iter().copied()
+        self.scanned.iter().map(|(_, id)| *id)
     }
 
     /// The next job that something happened to.
@@ -150,7 +162,7 @@ impl Agenda {
 
     /// The next job that a scan has found.
     pub fn next_scanned(&mut self) -> Option<JobId> {
-        let id = self.scanned.pop_last()?;
+        let (_, id) = self.scanned.pop_first()?;
         self.asked.entry(id).or_insert(Cause::Scanned);
         Some(id)
     }
@@ -306,14 +318,15 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn hints_come_in_their_order_and_what_was_found_from_above() {
+    fn hints_come_in_their_order_then_what_was_found_and_what_is_closed_last() {
         let mut agenda = Agenda::new();
-        [5, 300, 7].into_iter().for_each(|n| agenda.found(id(n)));
+        [300, 5, 7].into_iter().for_each(|n| agenda.found(id(n), false));
+        agenda.found(id(1), true);
         [9, 7, 9].into_iter().for_each(|n| agenda.hint(id(n)));
         let hinted: Vec<_> = std::iter::from_fn(|| agenda.next_hinted()).collect();
         assert_eq!(hinted, [id(9), id(7)]);
         let scanned: Vec<_> = std::iter::from_fn(|| agenda.next_scanned()).collect();
-        assert_eq!(scanned, [id(300), id(5)]);
+        assert_eq!(scanned, [5, 300, 1].map(id));
         assert_eq!([9, 300].map(|n| agenda.answered(id(n))), [Cause::Hinted, Cause::Scanned]);
     }
 
@@ -325,7 +338,7 @@ mod tests {
         agenda.again(id(2), SECOND * 2);
         assert_eq!(agenda.next_deadline(), Some(SECOND * 2));
         agenda.take_up(SECOND * 2);
-        assert_eq!((agenda.next_scanned(), agenda.next_scanned()), (Some(id(2)), Some(id(1))));
+        assert_eq!((agenda.next_scanned(), agenda.next_scanned()), (Some(id(1)), Some(id(2))));
         assert_eq!(agenda.next_deadline(), Some(SECOND * 4));
     }
 

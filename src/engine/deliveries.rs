@@ -7,34 +7,16 @@
 //! just happened; then what is late, which leaves some slots to the others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::change::{Earlier, RunStart, Undelivered};
 use super::effect::Effect;
 use super::environment::Environment;
 use super::input::Script;
+use super::plan::Plan;
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes::View;
-
-/// What the scripts of an event are given, and where they run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Variables and nodes.
-    pub view: View,
-    /// The nodes, with the addresses of their daemons.
-    pub targets: Vec<Target>,
-}
-
-/// A node that hooks run on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its name.
-    pub node: String,
-    /// Its daemon's address; `None` when the configuration has none.
-    pub address: Option<SocketAddr>,
-}
 
 /// How far an event has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +127,10 @@ struct Standby {
     event: Event,
     earlier: Earlier,
     given: Option<View>,
-    /// When, by the steady clock; `None` for before that began.
-    noticed: Option<Duration>,
+    /// When it came here, by the steady clock.
+    since: Duration,
+    /// How old it was then.
+    age: Duration,
 }
 
 /// Events that are to be delivered, and those that may have to be.
@@ -370,10 +354,9 @@ impl Deliveries {
     pub fn stand_by(&mut self, seq: i64, event: Event, earlier: Earlier, given: Option<View>, age: Age) {
         let Age { now, steady, window } = age;
         self.standby.retain(|_, event| event.is_within(steady, window));
-        let old = Duration::from_micros(
-            u64::try_from(now.as_micros().saturating_sub(event.time.as_micros())).unwrap_or(0),
-        );
-        self.standby.insert(seq, Standby { event, earlier, given, noticed: steady.checked_sub(old) });
+        let age = now.as_micros().saturating_sub(event.time.as_micros());
+        let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
+        self.standby.insert(seq, Standby { event, earlier, given, since: steady, age });
     }
 
     /// What has not begun is another node's to deliver now.
@@ -411,7 +394,7 @@ impl Deliveries {
 
 impl Standby {
     fn is_within(&self, steady: Duration, window: Duration) -> bool {
-        self.noticed.is_some_and(|noticed| steady.saturating_sub(noticed) <= window)
+        steady.saturating_sub(self.since).saturating_add(self.age) <= window
     }
 }
 

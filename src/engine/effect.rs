@@ -1,7 +1,7 @@
 //! Effects: what is to be done. The engine returns them, others do them, in order; what an
 //! effect brings comes back as an [`Input`](super::input::Input).
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -70,6 +70,8 @@ enum Guard {
 pub struct Holds {
     guard: Guard,
     guard_started: Duration,
+    /// A guard has ended soon after it was started.
+    has_lost_one: bool,
     has_scripts: bool,
     held: BTreeMap<JobId, Hold>,
 }
@@ -99,6 +101,14 @@ impl Holds {
         })
     }
 
+    /// The same when a job will soon have to be held, however the last guard fared.
+    pub fn need_guard(&mut self, steady: Duration) -> Option<Effect> {
+        if matches!(self.guard, Guard::After(_)) {
+            self.guard = Guard::None;
+        }
+        self.want_guard(steady)
+    }
+
     /// Whether there is a guard now.
     pub fn guard_is(&mut self, alive: bool, steady: Duration) {
         self.guard = if alive { Guard::Alive } else { Guard::After(steady + GUARD_REST) };
@@ -108,7 +118,8 @@ impl Holds {
     /// a while where guards do not live.
     pub fn guard_ended(&mut self, steady: Duration) {
         let lived = steady.saturating_sub(self.guard_started) > GUARD_REST;
-        self.guard = if lived { Guard::None } else { Guard::After(steady + GUARD_REST) };
+        let at_once = lived || !std::mem::replace(&mut self.has_lost_one, !lived);
+        self.guard = if at_once { Guard::None } else { Guard::After(steady + GUARD_REST) };
     }
 
     /// Tells a job's process to stop before an opcode.
@@ -268,6 +279,9 @@ mod tests {
         let mut holds = Holds::default();
         assert_eq!(holds.want_guard(SECOND), Some(Effect::StartGuard));
         assert_eq!(holds.want_guard(SECOND), None);
+        holds.guard_is(true, SECOND);
+        holds.guard_ended(SECOND);
+        assert!(holds.want_guard(SECOND).is_some(), "the first that is lost is replaced at once");
         holds.guard_is(true, SECOND);
         holds.guard_ended(SECOND);
         assert_eq!((holds.want_guard(SECOND), holds.next_deadline()), (None, Some(SECOND * 2)));

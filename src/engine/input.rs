@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::deliveries::Plan;
 use super::effect::Token;
 use super::environment::ClusterFacts;
 use super::outcome::Outcome;
+use super::plan::Plan;
 use super::settings::Settings;
 use super::transitions::Progress;
 use crate::ganeti::job::{Job, JobId, Timestamp};

@@ -21,9 +21,6 @@ use crate::ganeti::job::{Job, JobId, Timestamp};
 /// given out but which had not been written yet.
 const FIRST_START_GAP: i64 = 100;
 
-/// Numbers above the serial that make it worth reading that again.
-const BEYOND_WORTH_A_LOOK: usize = 32;
-
 /// Which version of a job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -79,7 +76,7 @@ pub struct Jobs {
     begun: Option<Timestamp>,
     /// The oldest event in the history when this daemon started.
     history_since: Option<Timestamp>,
-    /// No event of a job with a higher number was told by an earlier daemon.
+    /// No event of a job with a higher number was ever told.
     highest_told: i64,
     /// What the history says of jobs that are to be looked at.
     recalled: BTreeMap<JobId, (Timestamp, Option<Progress>)>,
@@ -210,15 +207,9 @@ impl Jobs {
         self.numbers.all()
     }
 
-    /// Whether the serial should be read again: many numbers above it have been seen.
-    pub fn wants_serial(&self) -> bool {
-        self.numbers.beyond() >= BEYOND_WORTH_A_LOOK
-            && self.numbers.beyond().is_multiple_of(BEYOND_WORTH_A_LOOK)
-    }
-
     /// A scan has found the job's file. Returns whether it is to be looked at.
     pub fn is_listed(&mut self, id: JobId, scan: u64, stamp: Option<Stamp>) -> bool {
-        let closed = self.tracker.get(id).is_some_and(|tracked| !tracked.is_open());
+        let closed = self.is_closed(id);
         let Some(sight) = self.sights.get_mut(&id) else { return true };
         sight.listed = scan;
         let unchanged = stamp.is_some() && sight.stamp == stamp;
@@ -232,6 +223,29 @@ impl Jobs {
     pub fn not_listed(&self, scan: u64) -> impl Iterator<Item = JobId> {
         let listed = move |id: &JobId| self.sights.get(id).is_some_and(|sight| sight.listed == scan);
         self.tracker.iter().map(|(id, _)| id).filter(move |id| !listed(id))
+    }
+
+    /// Whether the job is known to be closed.
+    pub fn is_closed(&self, id: JobId) -> bool {
+        self.tracker.get(id).is_some_and(|tracked| !tracked.is_open())
+    }
+
+    /// An event of the job is told.
+    pub fn is_told(&mut self, id: JobId) {
+        self.highest_told = self.highest_told.max(id.get());
+    }
+
+    /// The job's process was found dead. While what was there before is still looked at, it
+    /// died before.
+    pub fn died_before(&mut self, id: JobId) {
+        if let Some(sight) = self.sights.get_mut(&id) {
+            sight.pass = 0;
+        }
+    }
+
+    /// Whether the job is new, and its number above all that are known to be given out.
+    pub fn is_beyond(&self, id: JobId) -> bool {
+        id.get() > self.numbers.highest() && !self.numbers.contains(id)
     }
 
     /// Where the job begins.

@@ -20,34 +20,31 @@
 pub mod agenda;
 pub mod change;
 pub mod deliveries;
-mod delivering;
 pub mod effect;
 pub mod environment;
 pub mod holds;
 pub mod input;
 pub mod jobs;
 pub mod ledger;
-mod looking;
 pub mod numbers;
 pub mod outcome;
 pub mod place;
+pub mod plan;
 pub mod processes;
 pub mod replay;
 pub mod report;
 pub mod settings;
 pub mod status;
-mod telling;
+mod steps;
 pub mod tracker;
 pub mod transitions;
-mod turn;
 pub mod views;
-mod writing;
 
 use std::time::Duration;
 
 use agenda::Agenda;
-use change::{Change, Remembered, Undelivered};
-use deliveries::{Age, Deliveries, Delivery};
+use change::{Remembered, Undelivered};
+use deliveries::{Age, Deliveries};
 use effect::{Effect, Level};
 use holds::Holds;
 use input::{Input, Now};
@@ -56,7 +53,7 @@ use ledger::Ledger;
 use place::Place;
 use report::{Problem, Report};
 use settings::{Nodes, PreMode, Settings};
-use turn::Turn;
+use steps::round::Turn;
 
 /// What this node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,80 +176,6 @@ impl Engine {
         self.settings.hooks.nodes == Nodes::Targets && self.online_nodes > 1
     }
 
-    /// What is heard of who is master.
-    fn master_is(&mut self, now: Now, result: Result<Option<String>, String>) {
-        match result {
-            Ok(master) => {
-                self.report.solved(Problem::Master);
-                let before = self.place.role();
-                if self.place.hear(master) {
-                    self.place_changed(now, before);
-                }
-            }
-            Err(error) => drop(self.report.problem(Problem::Master, &error)),
-        }
-    }
-
-    fn place_changed(&mut self, now: Now, before: Role) {
-        let role = self.place.role();
-        if role != before {
-            let master = self.place.master().unwrap_or("unknown");
-            let text = format!("{} is {} now (the master is {master})", self.place.node(), role.as_str());
-            self.report.say(Level::Info, &text);
-            match role {
-                Role::Master => self.take_over(now),
-                Role::Standby => self.stand_by(now),
-            }
-        } else if self.place.is_anothers() {
-            // Events were left to this node before anybody knew whose they are.
-            self.stand_by(now);
-        }
-        self.summarize();
-    }
-
-    /// The events of the last moments before the failover may not have been delivered by the
-    /// old master; and whose process has ended can be told only now.
-    fn take_over(&mut self, now: Now) {
-        let window = self.settings.master.failover_window;
-        for undelivered in self.deliveries.take_over(now.steady, window) {
-            self.adopt(undelivered);
-        }
-        // What is found now, a death for instance, happened before.
-        self.jobs.begin_pass(now.time);
-        let open: Vec<_> = self.jobs.open().collect();
-        open.into_iter().for_each(|id| self.agenda.found(id));
-        self.agenda.want_scan();
-        self.effects.push(Effect::ReadSerial);
-    }
-
-    /// What has not begun is the new master's to deliver.
-    fn stand_by(&mut self, now: Now) {
-        self.take_back_begun();
-        for (seq, run) in self.deliveries.postponed() {
-            self.take_back(seq, run);
-        }
-        for (seq, delivery) in self.deliveries.give_up() {
-            self.leave_to_another(now, seq, delivery);
-        }
-        self.effects.extend(self.holds.let_all_go());
-        self.effects.extend(self.jobs.processes.forget_all());
-    }
-
-    fn leave_to_another(&mut self, now: Now, seq: i64, delivery: Delivery) {
-        self.ledger.record(Change::EventState(seq, change::EventState::Standby));
-        let given = delivery.view().cloned();
-        let age = self.age(now);
-        self.deliveries.stand_by(seq, delivery.event, delivery.earlier, given, age);
-    }
-
-    /// Delivers, late, an event that has been known for a while.
-    fn adopt(&mut self, undelivered: Undelivered) {
-        let Undelivered { seq, mut event, runs, plan } = undelivered;
-        event.late = true;
-        self.ledger.record(Change::Adopt(seq));
-        self.deliveries.add(seq, Delivery::resumed(event, runs, plan));
-    }
-
     /// The configuration was read again; a bad one changes nothing. Paths stay as they are.
     fn reloaded(&mut self, now: Now, result: Result<(Box<Settings>, String), String>) {
         match result {
@@ -305,8 +228,8 @@ impl Engine {
         let stalled = self.ledger.next_deadline();
         let always = [stalled, self.turn.next_deadline(), self.holds.next_deadline()];
         let others = [self.agenda.next_deadline(), self.deliveries.next_deadline()];
-        let waits = self.ledger.is_stalled() || self.turn.is_stopping();
-        always.into_iter().chain(others.into_iter().filter(|_| !waits)).flatten().min()
+        let stops = self.turn.is_stopping();
+        always.into_iter().chain(others.into_iter().filter(|_| !stops)).flatten().min()
     }
 
     /// The daemon may end.

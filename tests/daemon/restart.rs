@@ -306,6 +306,7 @@ fn change_history(tree: &Tree, sql: &str) {
 #[test]
 fn what_was_told_and_forgotten_is_not_told_again_when_the_serial_goes_back() {
     let tree = Tree::new();
+    tree.put_serial(950);
     let daemon = tree.start();
     for id in 1..=3 {
         tree.put(&Job::ended(id));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ganeti_hookd::engine::change::{Change, Remembered};
-use ganeti_hookd::engine::deliveries::Plan;
 use ganeti_hookd::engine::effect::{Effect, Level, PlanRequest, ScriptRun, Token};
 use ganeti_hookd::engine::input::{
     CommitError, Input, Landing, Now, Presence, Script, Stamp, Version, Written,
 };
 use ganeti_hookd::engine::outcome::Outcome;
+use ganeti_hookd::engine::plan::Plan;
 use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::engine::{Engine, environment::ClusterFacts};

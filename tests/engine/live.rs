@@ -157,20 +157,20 @@ fn closed_jobs_whose_files_have_not_changed_are_not_read_again() {
     desk.give(Input::Overflow);
     desk.settle();
     let before = desk.done.len();
-    desk.queue.insert(id(7), ended(7, 99));
+    desk.queue.insert(id(7), ended(7, 0).ends(0, Status::Success, 99));
     desk.give(Input::Overflow);
     desk.settle();
-    assert_eq!(desk.reads_since(before), [1001, 7], "what is open, and what is another file now");
+    assert_eq!(desk.reads_since(before), [1001, 7], "what is open, then what is another file now");
 }
 
 #[test]
-fn jobs_found_by_a_scan_are_looked_at_from_the_newest() {
+fn jobs_found_by_a_scan_are_looked_at_in_the_order_of_their_numbers() {
     let mut desk = Desk::new();
     desk.queue.extend([3, 1, 2].map(|n| (id(n), ended(n, 0))));
     let before = desk.done.len();
     desk.give(Input::Overflow);
     desk.settle();
-    assert_eq!(desk.reads_since(before), [3, 2, 1]);
+    assert_eq!(desk.reads_since(before), [1, 2, 3]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 
 use super::{Finding, fail, note, ok};
-use crate::daemon::{node_name, planner::daemon_address};
+use crate::daemon::{node_name, threads::planner::daemon_address};
 use crate::engine::settings::{Nodes, Settings};
 use crate::ganeti::config::ClusterConfig;
 use crate::world::cluster::{Cluster, Configuration, Found, Source};

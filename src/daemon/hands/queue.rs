@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use crossbeam_channel::Sender;
 
-use crate::daemon::large::LargeFiles;
 use crate::daemon::message::Message;
-use crate::daemon::scanner::{self, Scanner};
-use crate::engine::input::{Stamp, Version};
+use crate::daemon::threads::large::LargeFiles;
+use crate::daemon::threads::scanner::{self, Scanner};
+use crate::daemon::version::unreadable;
+use crate::engine::input::Version;
 use crate::engine::settings::Paths;
 use crate::ganeti::job::{self, JobId};
 use crate::world::cluster::{MASTER_NODE, ONLINE_NODES};
@@ -139,19 +140,6 @@ impl Queue {
             None => self.queue_dir.is_dir(),
         };
         if is_there { Version::Gone } else { Version::Failed("the queue is not where it was".to_owned()) }
-    }
-}
-
-/// What is to be said of a file in the queue that is there and was not read.
-pub fn unreadable(error: &ReadError, stamp: impl FnOnce() -> Option<Stamp>) -> Version<'static> {
-    match error {
-        ReadError::Io(error) => Version::Failed(format!("cannot be read: {}", explain(error))),
-        ReadError::TooLarge { size: size @ ..=JOB_SIZE_LIMIT, .. } => Version::Large(*size),
-        ReadError::TooLarge { size, .. } => {
-            let error = ReadError::TooLarge { size: *size, limit: JOB_SIZE_LIMIT };
-            Version::Bad(error.to_string(), stamp())
-        }
-        error => Version::Bad(error.to_string(), stamp()),
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use crate::daemon::message::Message;
-use crate::daemon::planner::Planner;
-use crate::daemon::workers::{Task, Work, Workers};
+use crate::daemon::threads::planner::Planner;
+use crate::daemon::threads::workers::{Task, Work, Workers};
 use crate::engine::effect::{NodeRun, PlanRequest, ScriptRun};
 use crate::engine::input::{Input, NoScripts, Script};
 use crate::engine::settings::Paths;

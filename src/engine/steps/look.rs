@@ -1,17 +1,17 @@
 //! Looking at jobs: what changed, is the process there, what follows.
 
-use super::agenda::Cause;
-use super::change::{Change, EventState};
-use super::deliveries::Delivery;
-use super::effect::{Effect, Level, Token};
-use super::input::{Landing, Now, Presence, Stamp, Version};
-use super::jobs::{Kind, Start};
-use super::numbers::NumbersChange;
-use super::report::Problem;
-use super::settings::PreMode;
-use super::tracker::{Lateness, Look};
-use super::transitions::Progress;
-use super::{Engine, Role};
+use crate::engine::agenda::Cause;
+use crate::engine::change::{Change, EventState};
+use crate::engine::deliveries::Delivery;
+use crate::engine::effect::{Effect, Level, Token};
+use crate::engine::input::{Landing, Now, Presence, Stamp, Version};
+use crate::engine::jobs::{Kind, Start};
+use crate::engine::numbers::NumbersChange;
+use crate::engine::report::Problem;
+use crate::engine::settings::PreMode;
+use crate::engine::tracker::{Lateness, Look};
+use crate::engine::transitions::Progress;
+use crate::engine::{Engine, Role};
 use crate::ganeti::event::{Event, EventKey, Phase};
 use crate::ganeti::job::{Job, JobId, Liveness, Status, Timestamp};
 use crate::ganeti::opcodes;
@@ -27,17 +27,17 @@ const AGE_LIMIT: f64 = 2.0;
 const BEFORE_A_HOLD: usize = 2;
 
 impl Engine {
-    pub(super) fn overflow(&mut self) {
+    pub(in crate::engine) fn overflow(&mut self) {
         self.report.count(|counters| counters.overflows += 1);
         self.agenda.want_scan();
     }
 
-    pub(super) fn watch_lost(&mut self) {
+    pub(in crate::engine) fn watch_lost(&mut self) {
         self.report.say(Level::Warning, "a watched directory was removed or replaced; watching again");
         self.agenda.watch_lost();
     }
 
-    pub(super) fn watched(&mut self, now: Now, result: Result<(), String>) {
+    pub(in crate::engine) fn watched(&mut self, now: Now, result: Result<(), String>) {
         match result {
             Ok(()) => {
                 self.report.solved(Problem::Watch);
@@ -55,17 +55,17 @@ impl Engine {
         }
     }
 
-    pub(super) fn listed(&mut self, scan: u64, files: Vec<(JobId, Option<Stamp>)>) {
+    pub(in crate::engine) fn listed(&mut self, scan: u64, files: Vec<(JobId, Option<Stamp>)>) {
         if self.agenda.is_scanning(scan) {
             for (id, stamp) in files {
                 if self.jobs.is_listed(id, scan, stamp) {
-                    self.agenda.found(id);
+                    self.agenda.found(id, self.jobs.is_closed(id));
                 }
             }
         }
     }
 
-    pub(super) fn scan_ended(&mut self, now: Now, scan: u64, result: Result<Option<i64>, String>) {
+    pub(in crate::engine) fn scan_ended(&mut self, now: Now, scan: u64, result: Result<Option<i64>, String>) {
         if !self.agenda.is_scanning(scan) {
             return;
         }
@@ -88,13 +88,13 @@ impl Engine {
         }
         // Jobs that left the queue, and jobs that came and were archived unseen.
         let missing: Vec<JobId> = self.jobs.not_listed(scan).chain(self.jobs.numbers().holes()).collect();
-        missing.into_iter().for_each(|id| self.agenda.found(id));
+        missing.into_iter().for_each(|id| self.agenda.found(id, self.jobs.is_closed(id)));
         self.turn.wants.pre_hooks = true;
         self.turn.wants.nodes = true;
     }
 
     /// Job numbers up to this one have been given out.
-    pub(super) fn serial(&mut self, serial: Option<i64>) {
+    pub(in crate::engine) fn serial(&mut self, serial: Option<i64>) {
         let Some(serial) = serial else { return };
         let (changes, again) = self.jobs.serial(serial);
         self.record_numbers(changes);
@@ -115,13 +115,13 @@ impl Engine {
     }
 
     /// Has the job's file read.
-    pub(super) fn read(&mut self, id: JobId) {
+    pub(in crate::engine) fn read(&mut self, id: JobId) {
         let archive = self.jobs.is_wanted(id);
         self.effects.push(Effect::Read { id, limit: LARGE_FILE, archive });
     }
 
     /// What is there of a job's file.
-    pub(super) fn version(&mut self, now: Now, id: JobId, version: Version<'_>) {
+    pub(in crate::engine) fn version(&mut self, now: Now, id: JobId, version: Version<'_>) {
         let cause = self.agenda.answered(id);
         match version {
             Version::Large(_) => {
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// A large file has been read.
-    pub(super) fn large_read(&mut self, now: Now, reading: u64, id: JobId, version: Version<'_>) {
+    pub(in crate::engine) fn large_read(&mut self, now: Now, reading: u64, id: JobId, version: Version<'_>) {
         let Some(overtaken) = self.agenda.large_read(reading, id) else { return };
         let cause = self.agenda.answered(id);
         match version {
@@ -198,7 +198,7 @@ impl Engine {
         self.ledger.record(Change::Forget(id));
     }
 
-    pub(super) fn recalled(
+    pub(in crate::engine) fn recalled(
         &mut self,
         id: JobId,
         received: Timestamp,
@@ -218,6 +218,10 @@ impl Engine {
             Start::At(start) => start,
             Start::AskHistory => {
                 self.agenda.ask_again(job.id, cause);
+                if self.ledger.has_changes() && !self.ledger.is_stalled() {
+                    // The history has what was told just now.
+                    self.effects.push(self.ledger.commit());
+                }
                 return self.effects.push(Effect::Recall { id: job.id, received: job.received });
             }
         };
@@ -275,9 +279,11 @@ impl Engine {
             self.effects.extend(self.holds.let_go(id));
             self.effects.extend(self.jobs.processes.forget(id));
         }
+        if self.jobs.is_beyond(id) {
+            self.effects.push(Effect::ReadSerial);
+        }
         let change = self.jobs.keep(job, tracked, stamp);
         self.record_numbers(change);
-        self.turn.wants.serial |= self.jobs.wants_serial();
         events.into_iter().for_each(|event| self.new_event(now, event));
     }
 
@@ -287,6 +293,7 @@ impl Engine {
             counters.events_late += u64::from(event.late);
         });
         let seq = self.ledger.next_seq();
+        self.jobs.is_told(event.key.job);
         match self.place.role() {
             Role::Master => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Pending));
@@ -336,8 +343,8 @@ impl Engine {
         if kind == Kind::Overtaken {
             return Err("it went on while its file was read".to_owned());
         }
-        if self.ledger.is_stalled() {
-            return Err("the journal cannot be written".to_owned());
+        if self.ledger.is_stalled() || Some(executed) <= self.turn.stall_over {
+            return Err("the journal could not be written when its opcode began".to_owned());
         }
         let age = now.time.as_secs_f64() - executed.as_secs_f64();
         if age > AGE_LIMIT {
@@ -365,7 +372,7 @@ impl Engine {
     }
 
     /// A process was told to stop.
-    pub(super) fn stopped(&mut self, now: Now, token: Token, result: Result<Landing, String>) {
+    pub(in crate::engine) fn stopped(&mut self, now: Now, token: Token, result: Result<Landing, String>) {
         match result {
             Ok(landing) => {
                 let (key, effects) = self.holds.stands(token, now.steady, landing);
@@ -402,13 +409,14 @@ impl Engine {
     }
 
     /// Whether a process is there.
-    pub(super) fn found(&mut self, now: Now, token: Token, presence: Presence) {
+    pub(in crate::engine) fn found(&mut self, now: Now, token: Token, presence: Presence) {
         match presence {
             Presence::Alive => self.jobs.processes.is_alive(token),
             // The process writes its last version and then ends: what has been read may be
             // older. It is read again.
             Presence::Dead => {
                 if let Some(id) = self.jobs.processes.ended(token) {
+                    self.jobs.died_before(id);
                     self.agenda.ask_again(id, Cause::Hinted);
                     self.read(id);
                 }
@@ -427,14 +435,14 @@ impl Engine {
     }
 
     /// A process that was watched has ended.
-    pub(super) fn exited(&mut self, token: Token) {
+    pub(in crate::engine) fn exited(&mut self, token: Token) {
         if let Some(id) = self.jobs.processes.ended(token) {
             self.effects.extend(self.holds.let_go(id));
             self.agenda.hint(id);
         }
     }
 
-    pub(super) fn guard_started(&mut self, now: Now, result: Result<(), String>) {
+    pub(in crate::engine) fn guard_started(&mut self, now: Now, result: Result<(), String>) {
         self.holds.guard_is(result.is_ok(), now.steady);
         match result {
             Ok(()) => self.report.solved(Problem::Guard),
@@ -448,7 +456,7 @@ impl Engine {
     }
 
     /// Without a guard nothing stays held.
-    pub(super) fn guard_ended(&mut self, now: Now) {
+    pub(in crate::engine) fn guard_ended(&mut self, now: Now) {
         let text = "the guard has ended; what was held goes on, a new guard is started";
         self.report.say(Level::Warning, text);
         self.effects.extend(self.holds.let_all_go());

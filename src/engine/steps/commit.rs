@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Engine;
-use super::change::{Change, EventState};
-use super::effect::{Effect, Level};
-use super::input::{CommitError, Now, Written};
-use super::report::Problem;
+use crate::engine::Engine;
+use crate::engine::change::{Change, EventState};
+use crate::engine::effect::{Effect, Level};
+use crate::engine::input::{CommitError, Now, Written};
+use crate::engine::report::Problem;
 
 impl Engine {
     /// The journal has answered.
-    pub(super) fn committed(&mut self, now: Now, result: Result<Written, CommitError>) {
+    pub(in crate::engine) fn committed(&mut self, now: Now, result: Result<Written, CommitError>) {
         match result {
             Ok(written) => self.is_written(now, written),
             Err(CommitError { text, damaged: true }) if !self.turn.is_writing_anew => {
@@ -30,6 +30,7 @@ impl Engine {
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
+            self.turn.stall_over = Some(now.time);
         }
         self.effects.extend(outgoing.effects);
         if outgoing.was_stalled {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::Engine;
-use super::change::{Change, EventState, RunStart};
-use super::deliveries::{Plan, Running, Slots, Stage, Target};
-use super::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun};
-use super::environment::{self, ClusterFacts};
-use super::input::{NoScripts, Now, Script};
-use super::outcome::Outcome;
-use super::report::Problem;
-use super::settings::{Nodes, PreMode};
+use crate::engine::Engine;
+use crate::engine::change::{Change, EventState, RunStart};
+use crate::engine::deliveries::{Running, Slots, Stage};
+use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun};
+use crate::engine::environment::{self, ClusterFacts};
+use crate::engine::input::{NoScripts, Now, Script};
+use crate::engine::outcome::Outcome;
+use crate::engine::plan::{Plan, Target};
+use crate::engine::report::Problem;
+use crate::engine::settings::{Nodes, PreMode};
 use crate::ganeti::event::Phase;
 use crate::ganeti::opcodes;
 
@@ -25,7 +26,7 @@ impl Engine {
     }
 
     /// Whether some event may begin.
-    pub(super) fn may_begin(&self) -> bool {
+    pub(in crate::engine) fn may_begin(&self) -> bool {
         self.may_deliver()
             && !self.deliveries.is_short()
             && self.deliveries.may_begin(self.holds.jobs(), self.slots())
@@ -38,7 +39,7 @@ impl Engine {
     }
 
     /// Begins what may begin, as far as there are slots.
-    pub(super) fn begin_deliveries(&mut self) {
+    pub(in crate::engine) fn begin_deliveries(&mut self) {
         if self.may_begin() {
             self.effects.push(Effect::AskMaster);
         }
@@ -78,7 +79,7 @@ impl Engine {
     }
 
     /// An event's plan is there.
-    pub(super) fn planned(&mut self, seq: i64, mut plan: Plan, problem: Option<String>) {
+    pub(in crate::engine) fn planned(&mut self, seq: i64, mut plan: Plan, problem: Option<String>) {
         match problem {
             Some(problem) => {
                 if self.report.problem(Problem::ClusterConfiguration, &problem) {
@@ -106,7 +107,7 @@ impl Engine {
     }
 
     /// This node's scripts for an event are known.
-    pub(super) fn prepared(
+    pub(in crate::engine) fn prepared(
         &mut self,
         now: Now,
         seq: i64,
@@ -229,7 +230,7 @@ impl Engine {
     }
 
     /// The event's moment has passed.
-    pub(super) fn has_passed(&mut self, seq: i64) {
+    pub(in crate::engine) fn has_passed(&mut self, seq: i64) {
         if self.deliveries.set_late(seq) {
             self.report.count(|counters| counters.events_late += 1);
             self.ledger.record_late(seq);
@@ -240,14 +241,14 @@ impl Engine {
     }
 
     /// A script has ended.
-    pub(super) fn run_ended(&mut self, now: Now, run: i64, seq: i64, outcome: Outcome) {
+    pub(in crate::engine) fn run_ended(&mut self, now: Now, run: i64, seq: i64, outcome: Outcome) {
         let Some(run) = self.ended(run, seq, &outcome) else { return };
         self.end_run(now, &run, outcome);
         self.go_on(now, seq);
     }
 
     /// A node has run its scripts, or has not.
-    pub(super) fn node_ended(
+    pub(in crate::engine) fn node_ended(
         &mut self,
         now: Now,
         run: i64,
@@ -321,7 +322,7 @@ impl Engine {
     }
 
     /// A run could not begin: it is tried again, however long that takes.
-    pub(super) fn postponed(&mut self, now: Now, run: i64, seq: i64, error: &str) {
+    pub(in crate::engine) fn postponed(&mut self, now: Now, run: i64, seq: i64, error: &str) {
         let Some(running) = self.deliveries.get_mut(seq).and_then(|d| d.running.get_mut(&run)) else {
             return;
         };
@@ -336,11 +337,11 @@ impl Engine {
     /// Something that scripts need is short.
     fn fall_short(&mut self, now: Now, problem: Problem, what: &str) {
         self.report.problem_once(problem, what, "trying again every second, nothing is lost");
-        self.deliveries.fall_short(now.steady + super::agenda::RETRY);
+        self.deliveries.fall_short(now.steady + crate::engine::agenda::RETRY);
     }
 
     /// Tries again what could not begin, which may be late by now.
-    pub(super) fn take_up_postponed(&mut self) {
+    pub(in crate::engine) fn take_up_postponed(&mut self) {
         for (seq, run) in self.deliveries.postponed() {
             self.judge_lateness(seq);
             let Some(delivery) = self.deliveries.get_mut(seq) else { continue };
@@ -358,7 +359,7 @@ impl Engine {
     }
 
     /// A run has not begun after all; it is to begin anew, by what is true then.
-    pub(super) fn take_back(&mut self, seq: i64, run: i64) {
+    pub(in crate::engine) fn take_back(&mut self, seq: i64, run: i64) {
         let Some(delivery) = self.deliveries.get_mut(seq) else { return };
         let Some(running) = delivery.running.remove(&run) else { return };
         if running.is_postponed {
@@ -382,13 +383,13 @@ impl Engine {
     }
 
     /// Whatever waits for the journal has not begun.
-    pub(super) fn take_back_begun(&mut self) {
+    pub(in crate::engine) fn take_back_begun(&mut self) {
         let begun = self.ledger.strike_begun();
         self.took_back(begun);
     }
 
     /// These have not begun.
-    pub(super) fn took_back(&mut self, begun: Vec<Effect>) {
+    pub(in crate::engine) fn took_back(&mut self, begun: Vec<Effect>) {
         for effect in begun {
             if let Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) = effect
             {
@@ -398,7 +399,7 @@ impl Engine {
     }
 
     /// Events of which something was taken back while something else of them ran go on.
-    pub(super) fn resume(&mut self, now: Now) {
+    pub(in crate::engine) fn resume(&mut self, now: Now) {
         for seq in self.deliveries.idle(self.place.node()) {
             self.send_to_nodes(now, seq);
             self.go_on(now, seq);

@@ -9,8 +9,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::defect;
-use super::message::Message;
+use crate::daemon::defect;
+use crate::daemon::message::Message;
 use crate::engine::input::Stamp;
 use crate::ganeti::job::JobId;
 use crate::world::queue::scan;

@@ -15,10 +15,10 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::defect;
-use super::message::Message;
-use crate::engine::deliveries::{Plan, Target};
+use crate::daemon::defect;
+use crate::daemon::message::Message;
 use crate::engine::effect::PlanRequest;
+use crate::engine::plan::{Plan, Target};
 use crate::engine::settings::Paths;
 use crate::engine::views::{Views, limit};
 use crate::ganeti::config::ClusterConfig;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use super::deliveries::Delivery;
-use super::holds::Hold;
-use super::input::{Landing, Now};
-use super::status::{HeldJob, RunningHook, Status};
+use crate::engine::Engine;
+use crate::engine::deliveries::Delivery;
+use crate::engine::holds::Hold;
+use crate::engine::input::{Landing, Now};
+use crate::engine::status::{HeldJob, RunningHook, Status};
 use crate::ganeti::event::EventKey;
 
 impl Engine {
@@ -56,7 +56,7 @@ impl Engine {
 }
 
 fn running(delivery: &Delivery, since: &impl Fn(f64) -> f64) -> Vec<RunningHook> {
-    let hook = |run: &super::change::RunStart| RunningHook {
+    let hook = |run: &crate::engine::change::RunStart| RunningHook {
         event: delivery.event.key.to_string(),
         script: run.script.clone(),
         node: run.node.clone(),

@@ -8,35 +8,13 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::defect;
-use super::hands::queue::unreadable;
-use super::message::Message;
-use crate::engine::input::{Stamp, Version};
-use crate::ganeti::job::{self, Job, JobId};
+use crate::daemon::defect;
+use crate::daemon::message::Message;
+use crate::daemon::version::{LargeVersion, unreadable};
+use crate::engine::input::Version;
+use crate::ganeti::job::{self, JobId};
 use crate::world::process::priority;
 use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
-
-/// What a large file was when it was read.
-#[derive(Debug)]
-pub enum LargeVersion {
-    /// A job.
-    Job(Box<Job<'static>>, Option<Stamp>),
-    /// Something else.
-    Other(Version<'static>),
-}
-
-impl LargeVersion {
-    /// The version as the engine takes it.
-    pub fn as_version(&self) -> Version<'_> {
-        match self {
-            Self::Job(job, stamp) => Version::Queued(job, *stamp),
-            Self::Other(Version::Large(size)) => Version::Large(*size),
-            Self::Other(Version::Bad(what, stamp)) => Version::Bad(what.clone(), *stamp),
-            Self::Other(Version::Failed(what)) => Version::Failed(what.clone()),
-            Self::Other(_) => Version::Gone,
-        }
-    }
-}
 
 /// The way to the thread.
 #[derive(Debug)]

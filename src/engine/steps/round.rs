@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use super::change::Change;
-use super::effect::{Effect, Level};
-use super::holds::TimeUp;
-use super::input::Now;
+use crate::engine::Engine;
+use crate::engine::change::Change;
+use crate::engine::effect::{Effect, Level};
+use crate::engine::holds::TimeUp;
+use crate::engine::input::Now;
 use crate::ganeti::event::EventKey;
 use crate::ganeti::job::Timestamp;
 
@@ -61,8 +61,6 @@ pub struct Wants {
     pub pre_hooks: bool,
     /// How many nodes are online?
     pub nodes: bool,
-    /// Which is the last job number?
-    pub serial: bool,
 }
 
 /// Where the daemon is in its life, and in its round.
@@ -77,6 +75,8 @@ pub struct Turn {
     pub wants: Wants,
     /// The journal is being written anew.
     pub is_writing_anew: bool,
+    /// When the journal could be written again after it could not.
+    pub stall_over: Option<Timestamp>,
     has_started: bool,
     is_ready: bool,
     /// Jobs that a scan had found and that were looked at before the daemon was ready.
@@ -96,6 +96,7 @@ impl Turn {
             is_busy: false,
             wants: Wants::default(),
             is_writing_anew: false,
+            stall_over: None,
             has_started: false,
             is_ready: false,
             looked_before_ready: 0,
@@ -129,7 +130,7 @@ impl Turn {
 }
 
 impl Engine {
-    /// There is more to do at once: give [`Input::Quiet`](super::input::Input::Quiet) again
+    /// There is more to do at once: give [`Input::Quiet`](crate::engine::input::Input::Quiet) again
     /// without waiting.
     pub fn has_more(&self) -> bool {
         if self.ledger.is_stalled() || self.turn.is_stopping() {
@@ -141,19 +142,20 @@ impl Engine {
     }
 
     /// Nothing else has happened.
-    pub(super) fn quiet(&mut self, now: Now) {
+    pub(in crate::engine) fn quiet(&mut self, now: Now) {
         self.end_holds_in_time(now);
         if self.turn.is_stopping() {
             return self.stop_on(now);
         }
-        if self.ledger.must_wait(now.steady) {
+        self.keep_watch(now);
+        self.turn.is_busy |= !self.effects.is_empty();
+        if self.ledger.is_stalled() {
+            // No job is looked at and nothing begins before what there is has been written.
+            if !self.ledger.must_wait(now.steady) {
+                self.effects.push(self.ledger.commit());
+            }
             return;
         }
-        if self.ledger.is_stalled() {
-            // Nothing else is looked at or begun before what there is has been written.
-            return self.effects.push(self.ledger.commit());
-        }
-        self.keep_watch(now);
         if self.agenda.has_hinted() && self.turn.looks < LOOKS_PER_ROUND {
             self.turn.stage = Stage::Look;
         }
@@ -197,7 +199,7 @@ impl Engine {
             self.effects.extend([Effect::AskMaster, Effect::Scan { scan }]);
         }
         self.agenda.take_up(now.steady);
-        if self.deliveries.take_up(now.steady) {
+        if !self.ledger.is_stalled() && self.deliveries.take_up(now.steady) {
             self.take_up_postponed();
         }
     }
@@ -216,16 +218,19 @@ impl Engine {
             self.jobs.pass_is_over();
         }
         self.get_ready();
-        self.ask();
+        self.ask(now);
         self.look_at_scanned();
         self.prune(now);
     }
 
-    fn ask(&mut self) {
-        let Wants { pre_hooks, nodes, serial } = std::mem::take(&mut self.turn.wants);
+    fn ask(&mut self, now: Now) {
+        let Wants { pre_hooks, nodes } = std::mem::take(&mut self.turn.wants);
         self.effects.extend(nodes.then_some(Effect::CountNodes));
         self.effects.extend(pre_hooks.then_some(Effect::LookForPreHooks));
-        self.effects.extend(serial.then_some(Effect::ReadSerial));
+        if pre_hooks && self.holds_jobs() {
+            // A job will soon have to be held.
+            self.effects.extend(self.holds.need_guard(now.steady));
+        }
     }
 
     fn look_at_scanned(&mut self) {
@@ -240,8 +245,10 @@ impl Engine {
     /// The watch stands, open jobs have been looked at, and the last of the others; those that
     /// are left are looked at beside the work.
     fn get_ready(&mut self) {
-        let looked = self.turn.looked_before_ready >= LOOKS_BEFORE_READY || !self.agenda.has_scanned();
-        if !self.turn.is_ready && self.agenda.has_listed() && looked && self.effects.is_empty() {
+        let most = self.turn.looked_before_ready >= LOOKS_BEFORE_READY;
+        let looked = self.agenda.has_listed() && (most || !self.agenda.has_scanned());
+        // What is supervised must not be taken for dead because the queue is not there.
+        if !self.turn.is_ready && (looked || self.agenda.is_failing()) {
             self.turn.is_ready = true;
             self.summarize();
             self.effects.push(Effect::Ready);
@@ -273,7 +280,7 @@ impl Engine {
         }
         self.deliveries.forget_before(before);
         let (vanished, numbers) = self.jobs.forget_before(before);
-        vanished.into_iter().for_each(|id| self.agenda.found(id));
+        vanished.into_iter().for_each(|id| self.agenda.found(id, false));
         numbers.into_iter().for_each(|change| self.ledger.record(Change::Numbers(change)));
     }
 

@@ -14,8 +14,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::defect;
-use super::message::Message;
+use crate::daemon::defect;
+use crate::daemon::message::Message;
 use crate::engine::environment::Environment;
 use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;

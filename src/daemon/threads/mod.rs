@@ -1,0 +1,6 @@
+//! Threads that the daemon does not wait for. Each takes requests and answers by a message.
+
+pub mod large;
+pub mod planner;
+pub mod scanner;
+pub mod workers;

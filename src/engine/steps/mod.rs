@@ -1,0 +1,9 @@
+//! What the engine does with an input, step by step: each file is one concern, and asks and
+//! tells the owners of what it concerns. What they have is theirs alone to change.
+
+mod commit;
+mod deliver;
+mod look;
+mod role;
+pub(in crate::engine) mod round;
+mod tell;

@@ -1,0 +1,84 @@
+//! Master or standby (design, section 7): what changes when the role does.
+
+use crate::engine::change::{Change, EventState, Undelivered};
+use crate::engine::deliveries::Delivery;
+use crate::engine::effect::{Effect, Level};
+use crate::engine::input::Now;
+use crate::engine::report::Problem;
+use crate::engine::{Engine, Role};
+
+impl Engine {
+    /// What is heard of who is master.
+    pub(in crate::engine) fn master_is(&mut self, now: Now, result: Result<Option<String>, String>) {
+        match result {
+            Ok(master) => {
+                self.report.solved(Problem::Master);
+                let before = self.place.role();
+                if self.place.hear(master) {
+                    self.place_changed(now, before);
+                }
+            }
+            Err(error) => drop(self.report.problem(Problem::Master, &error)),
+        }
+    }
+
+    pub(in crate::engine) fn place_changed(&mut self, now: Now, before: Role) {
+        let role = self.place.role();
+        if role != before {
+            let master = self.place.master().unwrap_or("unknown");
+            let text = format!("{} is {} now (the master is {master})", self.place.node(), role.as_str());
+            self.report.say(Level::Info, &text);
+            match role {
+                Role::Master => self.take_over(now),
+                Role::Standby => self.stand_by(now),
+            }
+        } else if self.place.is_anothers() {
+            // Events were left to this node before anybody knew whose they are.
+            self.stand_by(now);
+        }
+        self.summarize();
+    }
+
+    /// The events of the last moments before the failover may not have been delivered by the
+    /// old master; and whose process has ended can be told only now.
+    pub(in crate::engine) fn take_over(&mut self, now: Now) {
+        let window = self.settings.master.failover_window;
+        for undelivered in self.deliveries.take_over(now.steady, window) {
+            self.adopt(undelivered);
+        }
+        // What is found now, a death for instance, happened before.
+        self.jobs.begin_pass(now.time);
+        let open: Vec<_> = self.jobs.open().collect();
+        open.into_iter().for_each(|id| self.agenda.found(id, false));
+        self.agenda.want_scan();
+        self.effects.push(Effect::ReadSerial);
+    }
+
+    /// What has not begun is the new master's to deliver.
+    pub(in crate::engine) fn stand_by(&mut self, now: Now) {
+        self.take_back_begun();
+        for (seq, run) in self.deliveries.postponed() {
+            self.take_back(seq, run);
+        }
+        for (seq, delivery) in self.deliveries.give_up() {
+            self.leave_to_another(now, seq, delivery);
+        }
+        self.effects.extend(self.holds.let_all_go());
+        self.effects.extend(self.jobs.processes.forget_all());
+    }
+
+    pub(in crate::engine) fn leave_to_another(&mut self, now: Now, seq: i64, delivery: Delivery) {
+        self.ledger.record(Change::EventState(seq, EventState::Standby));
+        let given = delivery.view().cloned();
+        let age = self.age(now);
+        self.deliveries.stand_by(seq, delivery.event, delivery.earlier, given, age);
+    }
+
+    /// Delivers, late, an event that has been known for a while.
+    pub(in crate::engine) fn adopt(&mut self, undelivered: Undelivered) {
+        let Undelivered { seq, mut event, runs, plan } = undelivered;
+        event.late = true;
+        self.ledger.record(Change::Adopt(seq));
+        self.deliveries.add(seq, Delivery::resumed(event, runs, plan));
+    }
+}
