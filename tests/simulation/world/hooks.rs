@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ganeti_hookd::engine::deliveries::{Plan, Target};
+use ganeti_hookd::engine::plan::{Plan, Target};
 use ganeti_hookd::engine::effect::{NodeRun, PlanRequest, ScriptRun};
 use ganeti_hookd::engine::environment::ClusterFacts;
 use ganeti_hookd::engine::input::{Input, NoScripts, Script};

@@ -2,6 +2,7 @@
 
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::ganeti::job::Timestamp;
 
 use super::files::{Content, job_id};
 use super::ganeti::words;
@@ -85,6 +86,12 @@ impl World {
                     let back = at + dice.spread(10_000, 90_000_000);
                     deeds.push((fault, at, Deed::FailOver));
                     deeds.push((fault, back.min(calm), Deed::FailBack));
+                    if dice.one_in(2) {
+                        let again = (back + dice.spread(10_000, 60_000_000)).min(calm);
+                        let back = again + dice.spread(10_000, 90_000_000);
+                        deeds.push((fault, again, Deed::FailOver));
+                        deeds.push((fault, back.min(calm), Deed::FailBack));
+                    }
                 }
                 Fault::Recreate => deeds.push((fault, at, Deed::Recreate)),
                 Fault::ClockStep => {
@@ -117,9 +124,13 @@ impl World {
 
     /// Jobs that had ended before anybody looked.
     fn leftovers(&mut self) {
+        // An hour ago, by the clock.
+        let hour = 3_600_000_000;
         for id in 1..=self.recipe.leftovers as i64 {
             let at = self.new_job(id);
-            let time = self.time();
+            let time = Timestamp::from_micros(self.time().as_micros() - hour);
+            let job = &mut self.ganeti.jobs[at].job;
+            job.received = Timestamp::from_micros(job.received.as_micros() - hour);
             for op in &mut self.ganeti.jobs[at].job.ops {
                 op.status = ganeti_hookd::ganeti::job::Status::Success;
                 (op.started, op.executed, op.ended) = (Some(time), Some(time), Some(time));
