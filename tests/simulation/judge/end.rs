@@ -29,18 +29,18 @@ impl Judge {
             }
         }
         for job in &world.ganeti.jobs {
-            self.nothing_lost(world, job)?;
+            self.nothing_lost(world, journal, job)?;
         }
         Ok(())
     }
 
-    fn nothing_lost(&self, world: &World, job: &SimJob) -> Result<(), Broken> {
+    fn nothing_lost(&self, world: &World, journal: &Journal, job: &SimJob) -> Result<(), Broken> {
         let Some(since) = self.required_since else {
             return Err(self.broken("the first start ends", None, "nothing has begun"));
         };
         let truth = &job.truth;
         let since = since.max(world.people.last_role_change);
-        if truth.history || truth.removed || truth.unreadable || self.cannot_be_known(world, job) {
+        if truth.history || truth.removed || truth.unreadable || cannot_be_known(world, journal, job) {
             return Ok(());
         }
         // What was there before the first start ended is history up to where it was first read.
@@ -62,19 +62,15 @@ impl Judge {
         }
         Ok(())
     }
+}
 
-    /// What nobody can know any more (design, section 3).
-    fn cannot_be_known(&self, world: &World, job: &SimJob) -> bool {
-        if job.truth.seen_in_queue {
-            return false;
-        }
-        // By the clock, it ended before the daemon was ever started.
-        let by_the_clock = world.people.clock_was_set;
-        // Its number was given out before, and again before anybody looked.
-        let before = world.people.highest_before;
-        let number = job.cluster > 0
-            && job.id <= before
-            && world.files.serial.is_some_and(|serial| serial >= before);
-        by_the_clock || number
-    }
+/// What nobody can know any more (design, section 3).
+fn cannot_be_known(world: &World, journal: &Journal, job: &SimJob) -> bool {
+    // By the clock, which people have set back, it ended before the daemon was ever started.
+    let is_old = journal.begun.is_some_and(|begun| job.job.received <= begun);
+    let by_the_clock = world.people.clock_was_set && is_old && !world.files.queue.contains_key(&job.id);
+    // Its number was given out before, and again before anybody looked.
+    let before = world.people.highest_before;
+    let again = world.files.serial.is_some_and(|serial| serial >= before);
+    by_the_clock || job.cluster > 0 && job.id <= before && again && !job.truth.seen_in_queue
 }

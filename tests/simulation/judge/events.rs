@@ -124,9 +124,9 @@ impl Judge {
             return Err(invented(format!("{event}: another opcode")));
         }
         let told = Told { seq, life: world.life, at: world.now };
-        if let Some(before) = self.told.insert((name, key.op, key.phase), told)
-            && before.seq != seq
-        {
+        // One that is written anew was noticed when it was written first.
+        let before = self.told.entry((name, key.op, key.phase)).or_insert(told);
+        if before.seq != seq {
             let what = format!("{event} is event {} and event {seq}", before.seq);
             return Err(Broken { promise: "each (job, opcode, phase) once", job: Some(id), what });
         }
@@ -162,7 +162,7 @@ impl Judge {
         if may_skip {
             return Ok(());
         }
-        let targets = self.settings_of_life.iter().all(|settings| settings.hooks.nodes == Nodes::Targets);
+        let targets = self.always_targets;
         let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
         let to_end = |run: &&RunStart| targets || run.node == HERE;
         if let Some(run) = runs.filter(to_end).find(|run| !has_ended(&run.node, Some(&run.script))) {

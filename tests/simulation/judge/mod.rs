@@ -12,7 +12,7 @@ use std::rc::Rc;
 use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::change::Change;
-use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::engine::settings::{Nodes, Settings};
 use ganeti_hookd::ganeti::event::{EventKey, Phase};
 use ganeti_hookd::ganeti::job::{Job, JobId};
 
@@ -66,6 +66,8 @@ pub struct Judge {
     /// The settings, and all that this life had.
     settings: Settings,
     settings_of_life: Vec<Settings>,
+    /// Other nodes were to run hooks under all settings that there ever were.
+    always_targets: bool,
     told: BTreeMap<(Name, u32, Phase), Told>,
     names: BTreeMap<i64, (Name, EventKey)>,
     /// Since when what happens is not history.
@@ -113,6 +115,7 @@ impl Judge {
         Self {
             settings: recipe.settings.clone(),
             settings_of_life: Vec::new(),
+            always_targets: recipe.settings.hooks.nodes == Nodes::Targets,
             told: BTreeMap::new(),
             names: BTreeMap::new(),
             required_since: None,
@@ -160,6 +163,7 @@ impl Judge {
     /// A new life of the daemon begins.
     pub fn life_begins(&mut self, world: &World, settings: Settings) {
         self.settings_of_life = vec![settings.clone()];
+        self.always_targets &= settings.hooks.nodes == Nodes::Targets;
         self.settings = settings;
         (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
         self.versions.clear();
@@ -179,6 +183,7 @@ impl Judge {
         self.required_since = None;
         // What was told is forgotten: it is told as on a first start.
         self.told.clear();
+        self.attempts.clear();
         for job in &mut world.ganeti.jobs {
             job.truth.first_read = None;
         }
@@ -200,6 +205,7 @@ impl Judge {
             Input::Reloaded(Ok((settings, _))) => {
                 self.settings = (**settings).clone();
                 self.settings_of_life.push(self.settings.clone());
+                self.always_targets &= self.settings.hooks.nodes == Nodes::Targets;
             }
             Input::Planned { seq, plan, .. } => {
                 self.plans.remove(seq);

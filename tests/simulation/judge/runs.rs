@@ -44,7 +44,8 @@ impl Judge {
         if self.stopping.is_some() {
             return Err(broken("nothing begins while it stops", event.to_string()));
         }
-        let fresh = self.asked_at.is_some_and(|at| at + FRESH >= world.now);
+        // Nobody can ask while ssconf cannot be read.
+        let fresh = self.asked_at.is_some_and(|at| at + FRESH >= world.now) || world.master().is_err();
         if !self.is_master || !world.is_master() && !fresh {
             return Err(broken("nothing begins in standby", event.to_string()));
         }
