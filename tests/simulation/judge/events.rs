@@ -24,6 +24,17 @@ impl Judge {
         journal: &Journal,
     ) -> Result<(), Broken> {
         match change {
+            Change::Event(seq, event, EventState::Pending) => {
+                self.pending.insert(*seq, event.key.job);
+            }
+            Change::Adopt(seq) => {
+                let job = journal.events.get(seq).map(|row| row.event.key.job);
+                self.pending.extend(job.map(|job| (*seq, job)));
+            }
+            Change::EventState(seq, _) => drop(self.pending.remove(seq)),
+            _ => {}
+        }
+        match change {
             Change::Event(seq, event, state) => {
                 if *state == EventState::Standby {
                     world.story.reach("an event that is left to the other master");

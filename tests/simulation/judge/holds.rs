@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ganeti_hookd::engine::effect::Token;
+use ganeti_hookd::engine::effect::{PlanRequest, Token};
 use ganeti_hookd::engine::input::Landing;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::Phase;
@@ -11,10 +11,17 @@ use ganeti_hookd::ganeti::job::{Job, JobId, ProcessRef, Status};
 
 use super::{Broken, Judge};
 use crate::world::World;
+use crate::world::ganeti::SimJob;
 
 /// Longer than this nobody stands still who got further than where it published `running`, nor
 /// without a script of it having begun: 3 s.
 const PATIENCE: u64 = 3_000_000;
+
+/// How long the scripts that a job stands still for may take to begin.
+const AT_ONCE: u64 = 100_000;
+
+/// What is short is tried again after a second.
+const RETRY: u64 = 1_200_000;
 
 /// What a turn of the engine may take.
 const SLACK: u64 = 150_000;
@@ -108,16 +115,44 @@ impl Judge {
             let late = held.landing == Landing::Late && world.now > held.since + PATIENCE + SLACK;
             let idle = !held.begun && world.now > held.since + PATIENCE + SLACK;
             let over = world.now > held.until + SLACK;
+            let job = &world.ganeti.jobs[process.job];
+            let op = self.to_stop.get(&held.token).map_or(0, |(_, op)| *op);
+            if held.begun || self.may_wait(world, job, op) {
+                self.waited_at.insert(held.token, world.now);
+            }
+            let waited = self.waited_at.get(&held.token).map_or(held.since, |at| held.since.max(*at));
+            let waited = waited.max(self.eased_at);
             let what = match () {
                 () if over => "longer than it may",
                 () if late => "longer than 3 s, and it had got further when it was stopped",
                 () if idle => "longer than 3 s, and no script of it has begun",
+                () if world.now > waited + AT_ONCE => "and its scripts wait for nothing",
                 () => continue,
             };
-            let job = Some(world.ganeti.jobs[process.job].id);
+            let job = Some(job.id);
             let seconds = (world.now - held.since) as f64 / 1e6;
             let what = format!("it has stood still for {seconds} s: {what}");
             return Err(self.broken("nobody stands still too long", job, &what));
+        }
+        Ok(())
+    }
+
+    /// Whether a job that stands still waits for something that its scripts may have to wait for.
+    fn may_wait(&self, world: &World, job: &SimJob, op: usize) -> bool {
+        let name = (job.job.id, job.job.received.as_micros());
+        let short = self.short_at.is_some_and(|at| world.now < at + RETRY);
+        let Some(told) = self.told.get(&(name, op as u32, Phase::Pre)) else { return self.stalled };
+        let waits = self.pending.range(..told.seq).any(|(_, of)| *of == job.job.id);
+        self.stalled || short || waits || self.plans.contains(&told.seq)
+    }
+
+    /// A plan that a job stands still for is made before others.
+    pub(super) fn hurries(&self, world: &World, request: &PlanRequest) -> Result<(), Broken> {
+        let key = request.event.key;
+        let stands = key.phase == Phase::Pre && world.stands_for(key.job, request.event.received).is_some();
+        if stands && !request.urgent {
+            let what = format!("the plan of {key} is not urgent, and its job stands still");
+            return Err(self.broken("live before old", Some(key.job.get()), &what));
         }
         Ok(())
     }

@@ -94,6 +94,16 @@ pub struct Judge {
     to_run: BTreeMap<i64, BTreeSet<String>>,
     /// The last commit failed.
     stalled: bool,
+    /// When a job that stands still last waited for something that it may wait for.
+    waited_at: BTreeMap<Token, u64>,
+    /// When something that anybody may have waited for came.
+    eased_at: u64,
+    /// When something was short that scripts need.
+    short_at: Option<u64>,
+    /// Events that are this node's to deliver, as far as that is written.
+    pending: BTreeMap<i64, JobId>,
+    /// Events that began while their jobs stood still for them.
+    begun_held: BTreeSet<i64>,
     attempts: BTreeMap<(i64, String, String), Vec<runs::Attempt>>,
     /// Runs that began by event and number, and what has ended of each event, on which node.
     started: BTreeMap<(i64, i64), (String, String)>,
@@ -134,6 +144,11 @@ impl Judge {
             targets: BTreeMap::new(),
             to_run: BTreeMap::new(),
             stalled: false,
+            waited_at: BTreeMap::new(),
+            eased_at: 0,
+            short_at: None,
+            pending: BTreeMap::new(),
+            begun_held: BTreeSet::new(),
             attempts: BTreeMap::new(),
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -173,7 +188,9 @@ impl Judge {
         self.prepared.clear();
         self.targets.clear();
         self.to_run.clear();
-        self.stalled = false;
+        (self.stalled, self.short_at) = (false, None);
+        self.begun_held.clear();
+        self.waited_at.clear();
         self.to_be_adopted.clear();
         self.roles_changed = world.people.roles_changed;
     }
@@ -184,6 +201,7 @@ impl Judge {
         // What was told is forgotten: it is told as on a first start.
         self.told.clear();
         self.attempts.clear();
+        self.pending.clear();
         for job in &mut world.ganeti.jobs {
             job.truth.first_read = None;
         }
@@ -209,6 +227,7 @@ impl Judge {
             }
             Input::Planned { seq, plan, .. } => {
                 self.plans.remove(seq);
+                self.eased_at = world.now;
                 let nodes = plan.targets.iter().map(|target| target.node.clone());
                 self.targets.insert(*seq, nodes.filter(|node| node != HERE).collect());
             }
@@ -220,13 +239,20 @@ impl Judge {
                     self.to_run.insert(*seq, left.filter(|name| !is_over(name)).collect());
                     self.prepared.insert(*seq, scripts.iter().map(|script| script.name.clone()).collect());
                 } else {
+                    self.short_at = Some(world.now);
                     self.prepared.entry(*seq).or_default();
                 }
             }
-            Input::Committed(result) => self.stalled = result.is_err(),
+            Input::Committed(result) => {
+                self.stalled = result.is_err();
+                self.eased_at = world.now;
+            }
             Input::RunEnded { run, seq, .. } => self.has_ended(*seq, *run),
             Input::Stopped { token, result: Ok(_) } => self.stopped.extend(self.to_stop.get(token)),
-            Input::Postponed { run, seq, .. } => self.postponed(*seq, *run),
+            Input::Postponed { run, seq, .. } => {
+                self.short_at = Some(world.now);
+                self.postponed(*seq, *run);
+            }
             _ => {}
         }
         Ok(())
@@ -258,6 +284,7 @@ impl Judge {
                 Ok(())
             }
             Effect::Plan(request) => {
+                self.hurries(world, request)?;
                 self.plans.insert(request.seq);
                 self.at_most("outstanding plans", self.plans.len() as u64, PLANS as u64)
             }

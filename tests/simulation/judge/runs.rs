@@ -1,5 +1,7 @@
 //! What begins, when it may begin, and what it is told.
 
+use std::collections::BTreeSet;
+
 use ganeti_hookd::engine::environment::Environment;
 use ganeti_hookd::engine::input::Landing;
 use ganeti_hookd::engine::change::EventState;
@@ -8,6 +10,7 @@ use ganeti_hookd::ganeti::event::{Event, Phase};
 
 use super::{Broken, Judge};
 use crate::journal::Journal;
+use crate::recipe::HERE;
 use crate::world::World;
 
 /// How long ago the engine may have asked who is master when something begins.
@@ -61,11 +64,33 @@ impl Judge {
         if let Some((_, other, _)) = running {
             return Err(broken("in order", format!("{event} begins while event {other} runs")));
         }
-        if event.key.phase == Phase::Pre {
+        if world.stands_for(event.key.job, event.received).is_some() {
+            // Its own pre, or an event of it that has to be delivered first.
+            self.begun_held.insert(seq);
             mark_begun(world, &event);
+        }
+        if written.start.node == HERE {
+            self.is_within_workers(world, seq)?;
         }
         self.counts(world, journal, (seq, run), env)?;
         self.is_told_truly(world, &event, env, script)
+    }
+
+    /// Events whose scripts run here, but for those that jobs stood still for.
+    fn is_within_workers(&self, world: &World, seq: i64) -> Result<(), Broken> {
+        let here = |(life, seq, run): &(u64, i64, i64)| {
+            let run = self.started.get(&(*seq, *run));
+            (*life == world.life && run.is_some_and(|(node, _)| node == HERE)).then_some(*seq)
+        };
+        let mut events: BTreeSet<i64> = world.hooks.running.keys().filter_map(here).collect();
+        events.insert(seq);
+        let events = events.difference(&self.begun_held).count();
+        let workers = self.settings_of_life.iter().map(|settings| settings.hooks.workers).max();
+        if events > workers.unwrap_or(1) && !self.begun_held.contains(&seq) {
+            let what = format!("scripts of {events} events run");
+            return Err(self.broken("no more scripts than workers", None, &what));
+        }
+        Ok(())
     }
 
     /// At most once, unless it was under way when the daemon ended: then it says so.
@@ -165,6 +190,9 @@ impl Judge {
 
 /// The job that stands still for this pre does not do so for nothing.
 fn mark_begun(world: &mut World, event: &Event) {
+    if event.key.phase == Phase::Post {
+        return;
+    }
     for process in &mut world.kernel.processes {
         let job = &world.ganeti.jobs[process.job];
         if job.id == event.key.job.get() && job.job.received == event.received

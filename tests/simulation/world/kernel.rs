@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ganeti_hookd::engine::effect::Token;
 use ganeti_hookd::engine::input::{Input, Landing, Presence};
-use ganeti_hookd::ganeti::job::ProcessRef;
+use ganeti_hookd::ganeti::job::{JobId, ProcessRef, Timestamp};
 
 use super::{Happening, World};
 use crate::recipe::Fault;
@@ -200,6 +200,15 @@ impl World {
         let held = self.kernel.processes.iter_mut().enumerate();
         held.filter_map(|(at, p)| Some((at, p.held.as_mut()?)))
             .find(|(_, held)| held.life == life && held.token == token)
+    }
+
+    /// The process of this job that stands still in this life of the daemon.
+    pub fn stands_for(&self, id: JobId, received: Timestamp) -> Option<&Held> {
+        self.kernel.processes.iter().find_map(|process| {
+            let job = &self.ganeti.jobs[process.job].job;
+            let held = process.held.as_ref().filter(|held| held.life == self.life);
+            held.filter(|_| job.id == id && job.received == received)
+        })
     }
 
     /// `Effect::Continue`.
