@@ -30,7 +30,8 @@ pub struct Run {
 pub struct Journal {
     pub begun: Option<Timestamp>,
     jobs: BTreeMap<JobId, Tracked>,
-    highest: i64,
+    /// The highest job number that was given out, as far as is known.
+    pub highest: i64,
     holes: BTreeSet<i64>,
     pub events: BTreeMap<i64, Row>,
     /// By event and number.

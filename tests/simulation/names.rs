@@ -85,7 +85,6 @@ pub const MARKS: &[&str] = &[
     "an event that is adopted after a failover",
     "an event that is left to the other master",
     "a job that disappeared",
-    "a job whose file vanished",
 ];
 
 /// An effect in the words of a story.

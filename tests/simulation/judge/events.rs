@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ganeti_hookd::engine::change::{Change, EventState, RunStart};
-use ganeti_hookd::engine::settings::{Nodes, PreMode};
+use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 
 use super::{Broken, Judge, Name, Told};
@@ -32,6 +32,7 @@ impl Judge {
                 self.pending.extend(job.map(|job| (*seq, job)));
             }
             Change::EventState(seq, _) => drop(self.pending.remove(seq)),
+            Change::Numbers(_) => world.people.highest_written = journal.highest,
             _ => {}
         }
         match change {
@@ -52,10 +53,6 @@ impl Judge {
                 world.story.reach(Fault::QuickPrune.name());
                 Ok(())
             }
-            Change::Forget(id) if !world.ganeti.jobs.iter().any(|job| job.id == id.get() && job.truth.told_to_end) => {
-                world.story.reach("a job whose file vanished");
-                Ok(())
-            }
             Change::EventState(seq, EventState::Done) => self.is_delivered(*seq, journal),
             Change::RunStart(_) | Change::RunEnd(..) => {
                 self.run_is_written(change);
@@ -66,10 +63,7 @@ impl Judge {
                 Ok(())
             }
             Change::Job(id, tracked) if !tracked.is_open() => {
-                let of_it = |job: &&mut crate::world::ganeti::SimJob| {
-                    job.id == id.get() && job.job.received == tracked.received
-                };
-                if let Some(job) = world.ganeti.jobs.iter_mut().find(of_it) {
+                if let Some(job) = world.ganeti.of_mut(*id, tracked.received) {
                     job.truth.told_to_end = true;
                 }
                 Ok(())
@@ -116,8 +110,7 @@ impl Judge {
         let key = event.key;
         let (id, name): (i64, Name) = (key.job.get(), (key.job, event.received.as_micros()));
         let invented = |what: String| Broken { promise: "nothing invented", job: Some(id), what };
-        let of_it = |job: &&crate::world::ganeti::SimJob| job.id == id && job.job.received == event.received;
-        let Some(job) = world.ganeti.jobs.iter().find(of_it) else {
+        let Some(job) = world.ganeti.of(key.job, event.received) else {
             return Err(invented(format!("{event}: there is no such job")));
         };
         if job.truth.history {

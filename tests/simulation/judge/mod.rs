@@ -344,8 +344,7 @@ impl Judge {
             self.versions.insert(job.id, Rc::clone(job));
         }
         let now = world.now;
-        let of_it = |sim: &&mut crate::world::ganeti::SimJob| sim.id == id && sim.job.received == job.received;
-        if let Some(sim) = world.ganeti.jobs.iter_mut().find(of_it) {
+        if let Some(sim) = world.ganeti.of_mut(job.id, job.received) {
             sim.truth.first_read.get_or_insert(now);
             sim.truth.seen_in_queue |= matches!(read, Read::Queued(..));
         }

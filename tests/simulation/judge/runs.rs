@@ -175,8 +175,7 @@ impl Judge {
         if late {
             return Ok(());
         }
-        let of_it = |job: &&crate::world::ganeti::SimJob| job.id == id && job.job.received == event.received;
-        let Some(at) = world.ganeti.jobs.iter().find(of_it).and_then(|job| job.process) else {
+        let Some(at) = world.ganeti.of(event.key.job, event.received).and_then(|job| job.process) else {
             return broken(format!("{event} {script}: it has no process"));
         };
         let process = &world.kernel.processes[at];

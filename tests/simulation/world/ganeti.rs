@@ -3,9 +3,10 @@
 //! As seen on 3.0.2 and read from `lib/jqueue/__init__.py` and `src/Ganeti/JQScheduler.hs`;
 //! `tests/machine/ganeti.rs` has every way that a job can go, this the time that it takes.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ganeti_hookd::ganeti::job::{Job, Opcode, Status, Timestamp};
+use ganeti_hookd::ganeti::job::{Job, JobId, Opcode, Status, Timestamp};
 
 use super::files::{Content, job_id};
 use super::kernel::Process;
@@ -47,13 +48,27 @@ pub struct Ganeti {
     /// Whether the other node is master.
     pub away: bool,
     received: i64,
+    /// The jobs as the daemon tells them apart.
+    names: BTreeMap<(JobId, Timestamp), usize>,
+}
+
+impl Ganeti {
+    /// The job of this number that was received then.
+    pub fn of(&self, id: JobId, received: Timestamp) -> Option<&SimJob> {
+        self.names.get(&(id, received)).map(|at| &self.jobs[*at])
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, id: JobId, received: Timestamp) -> Option<&mut SimJob> {
+        self.names.get(&(id, received)).map(|at| &mut self.jobs[*at])
+    }
 }
 
 impl World {
     /// Somebody submits a job: its number is given out, its file follows.
     pub fn submit(&mut self) {
         let Some(serial) = self.files.serial else { return };
-        let at = self.new_job(serial + 1);
+        let at = self.new_job(serial + 1, 0);
         self.files.serial = Some(serial + 1);
         self.story.say(|| format!("luxid gives out job {}", serial + 1));
         let mut dice = self.ganeti.jobs[at].dice.clone();
@@ -62,8 +77,8 @@ impl World {
         self.later(delay, Happening::Write(at));
     }
 
-    /// A job that nobody has written yet.
-    pub fn new_job(&mut self, id: i64) -> usize {
+    /// A job that nobody has written yet, received so many microseconds ago.
+    pub fn new_job(&mut self, id: i64, ago: i64) -> usize {
         let at = self.ganeti.jobs.len();
         let mut dice = Dice::of(self.recipe.seed, &format!("job {at}"));
         // Two jobs of one number never have the same time.
@@ -79,7 +94,7 @@ impl World {
         let ops = if dice.one_in(40) { 0 } else { dice.between(1, self.recipe.ops) };
         let job = Job {
             id: job_id(id),
-            received: Timestamp::from_micros(self.ganeti.received),
+            received: Timestamp::from_micros(self.ganeti.received - ago),
             livelock: None,
             process_id: None,
             started: None,
@@ -94,6 +109,7 @@ impl World {
         let truth = Truth::new(ops as usize, size <= 256 * 1024 * 1024);
         let (retries, messages) = (dice.below(2), dice.below(3));
         let cluster = self.ganeti.cluster;
+        self.ganeti.names.insert((job.id, job.received), at);
         let job = SimJob { id, cluster, job, process: None, truth, retries, messages, size, dice, bad_left };
         self.ganeti.jobs.push(job);
         at

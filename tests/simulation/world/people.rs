@@ -37,7 +37,9 @@ pub struct People {
     master_unknown_until: u64,
     /// When this node became master, or another, or a cluster was made.
     pub last_role_change: u64,
-    /// The highest number of the clusters before.
+    /// The highest number that the journal knows.
+    pub highest_written: i64,
+    /// The same when the last cluster was made again.
     pub highest_before: i64,
     /// The wall clock was set.
     pub clock_was_set: bool,
@@ -127,10 +129,8 @@ impl World {
         // An hour ago, by the clock.
         let hour = 3_600_000_000;
         for id in 1..=self.recipe.leftovers as i64 {
-            let at = self.new_job(id);
+            let at = self.new_job(id, hour);
             let time = Timestamp::from_micros(self.time().as_micros() - hour);
-            let job = &mut self.ganeti.jobs[at].job;
-            job.received = Timestamp::from_micros(job.received.as_micros() - hour);
             for op in &mut self.ganeti.jobs[at].job.ops {
                 op.status = ganeti_hookd::ganeti::job::Status::Success;
                 (op.started, op.executed, op.ended) = (Some(time), Some(time), Some(time));
@@ -247,7 +247,7 @@ impl World {
         jobs.for_each(|job| job.truth.removed());
         self.ganeti.cluster += 1;
         self.people.last_role_change = self.now;
-        self.people.highest_before = self.people.highest_before.max(self.files.serial.unwrap_or(0));
+        self.people.highest_before = self.people.highest_before.max(self.people.highest_written);
         let ids: Vec<i64> = self.files.queue.keys().copied().collect();
         for id in ids {
             self.take_out(id);
@@ -289,7 +289,7 @@ impl World {
         if self.of(Fault::Stray).one_in(2) {
             return self.put(id, Content::Bad("the file is named after another job"), 1000);
         }
-        let at = self.new_job(id);
+        let at = self.new_job(id, 0);
         self.story.say(|| format!("a stray job {}: {}", job_id(id), words(&self.ganeti.jobs[at].job)));
         self.write(at);
     }
