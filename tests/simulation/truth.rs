@@ -32,8 +32,8 @@ pub struct Truth {
     pub since: Option<u64>,
     /// When the daemon first read it.
     pub first_read: Option<u64>,
-    /// Whether the daemon ever read it in the queue.
-    pub seen_in_queue: bool,
+    /// Whether the journal has ever known of it.
+    pub known: bool,
 }
 
 impl Truth {

@@ -72,5 +72,5 @@ fn cannot_be_known(world: &World, journal: &Journal, job: &SimJob) -> bool {
     // Its number was given out before, and again before anybody looked.
     let before = world.people.highest_before;
     let again = world.files.serial.is_some_and(|serial| serial >= before);
-    by_the_clock || job.cluster > 0 && job.id <= before && again && !job.truth.seen_in_queue
+    by_the_clock || job.cluster > 0 && job.id <= before && again && !job.truth.known
 }

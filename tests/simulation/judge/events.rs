@@ -62,9 +62,10 @@ impl Judge {
                 self.required_since.get_or_insert(world.now);
                 Ok(())
             }
-            Change::Job(id, tracked) if !tracked.is_open() => {
+            Change::Job(id, tracked) => {
                 if let Some(job) = world.ganeti.of_mut(*id, tracked.received) {
-                    job.truth.told_to_end = true;
+                    job.truth.known = true;
+                    job.truth.told_to_end |= !tracked.is_open();
                 }
                 Ok(())
             }

@@ -93,6 +93,7 @@ impl Judge {
             || self.stopping.is_some()
             || self.stalled
             || !self.is_master
+            || !world.files.queue.contains_key(&job.id)
             || !world.kernel.guard
             || self.settings_of_life.len() > 1;
         let asked = |(life, seq, _): &(u64, i64, i64)| *life == world.life && *seq == told.seq;

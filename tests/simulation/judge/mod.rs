@@ -285,6 +285,9 @@ impl Judge {
             }
             Effect::Plan(request) => {
                 self.hurries(world, request)?;
+                if request.urgent {
+                    self.begun_held.insert(request.seq);
+                }
                 self.plans.insert(request.seq);
                 self.at_most("outstanding plans", self.plans.len() as u64, PLANS as u64)
             }
@@ -346,7 +349,6 @@ impl Judge {
         let now = world.now;
         if let Some(sim) = world.ganeti.of_mut(job.id, job.received) {
             sim.truth.first_read.get_or_insert(now);
-            sim.truth.seen_in_queue |= matches!(read, Read::Queued(..));
         }
     }
 
