@@ -4,16 +4,16 @@
 //! done what the engine says, in order. No decision is made here.
 
 mod clients;
-mod configuration;
 mod effects;
 mod hands;
 mod message;
+mod settings_file;
 mod start;
 pub mod threads;
 mod version;
 mod watchdog;
 
-pub use configuration::{StartError, node_name, read_settings};
+pub use settings_file::{StartError, node_name, read_settings};
 pub use start::run;
 
 use std::any::Any;

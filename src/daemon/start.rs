@@ -14,13 +14,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::clients::{ApiBackend, Waiters};
-use super::configuration::{StartError, io_error, node_name, read_settings};
 use super::hands::Hands;
 use super::hands::journal::Books;
 use super::hands::processes::Processes;
 use super::hands::queue::Queue;
 use super::hands::runs::Runs;
 use super::message::Message;
+use super::settings_file::{StartError, io_error, node_name, read_settings};
 use super::watchdog::Watchdog;
 use super::{Clocks, Daemon};
 use crate::engine::Engine;

@@ -10,10 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::retry;
 use crate::ganeti::job::JobId;
 
-/// How long after a failure something is tried again.
-pub const RETRY: Duration = Duration::from_secs(1);
+/// How often a serial that is not there any more is looked for: it may have gone with its
+/// cluster.
+const SERIAL_TRIES: u32 = 60;
 
 /// Why a job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,9 @@ pub struct Agenda {
     scans: u64,
     /// Hints were lost while the queue was being listed.
     scan_again: bool,
+    /// There was a serial, and there is none; when it is looked for again, and how often.
+    serial_at: Option<Duration>,
+    serial_tries: u32,
 }
 
 impl Agenda {
@@ -119,7 +124,7 @@ impl Agenda {
     /// The job is to be looked at again after a while.
     pub fn again(&mut self, id: JobId, steady: Duration) {
         self.again.insert(id);
-        self.again_at.get_or_insert(steady + RETRY);
+        self.again_at.get_or_insert(steady + retry::LOOK);
     }
 
     /// Takes up what failed, when it is time. These are looked at like what a scan has found.
@@ -137,6 +142,24 @@ impl Agenda {
         matches!(self.watch, Wish::After(_)) || matches!(self.scan, Wish::After(_))
     }
 
+    /// The last job number, which was known before, cannot be read.
+    pub fn serial_is_missing(&mut self, steady: Duration) {
+        if self.serial_tries < SERIAL_TRIES {
+            self.serial_tries += 1;
+            self.serial_at = Some(steady + retry::LOOK);
+        }
+    }
+
+    /// The last job number is known.
+    pub fn serial_is_known(&mut self) {
+        (self.serial_at, self.serial_tries) = (None, 0);
+    }
+
+    /// Whether the last job number is to be read now.
+    pub fn wants_serial(&mut self, steady: Duration) -> bool {
+        self.serial_at.take_if(|time| *time <= steady).is_some()
+    }
+
     /// Whether something has just happened to some job.
     pub fn has_hinted(&self) -> bool {
         !self.hinted.is_empty()
@@ -147,9 +170,9 @@ impl Agenda {
         !self.scanned.is_empty()
     }
 
-    /// What a scan has found and nobody has looked at.
-    pub fn scanned(&self) -> impl Iterator<Item = JobId> {
-        self.scanned.iter().map(|(_, id)| *id)
+    /// What a scan has found, as far as nobody has looked at it to the end.
+    pub fn found_and_asked(&self) -> impl Iterator<Item = JobId> {
+        self.scanned.iter().map(|(_, id)| id).chain(self.asked.keys()).chain(&self.again).copied()
     }
 
     /// The next job that something happened to.
@@ -231,7 +254,7 @@ impl Agenda {
 
     /// They cannot be watched.
     pub fn cannot_watch(&mut self, steady: Duration) {
-        self.watch = Wish::After(steady + RETRY);
+        self.watch = Wish::After(steady + retry::LOOK);
     }
 
     /// They are not watched any more.
@@ -283,7 +306,7 @@ impl Agenda {
     /// The scan that was under way could not come to its end.
     pub fn scan_failed(&mut self, steady: Duration) {
         self.scan_again = false;
-        self.scan = Wish::After(steady + RETRY);
+        self.scan = Wish::After(steady + retry::LOOK);
     }
 
     /// Whether directories are to be watched, or the queue is to be listed, at once.
@@ -303,7 +326,7 @@ impl Agenda {
     /// When something is to be tried again.
     pub fn next_deadline(&self) -> Option<Duration> {
         let scan = self.scan.deadline().filter(|_| self.is_watched);
-        [self.watch.deadline(), scan, self.again_at].into_iter().flatten().min()
+        [self.watch.deadline(), scan, self.again_at, self.serial_at].into_iter().flatten().min()
     }
 }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::change::{Earlier, RunStart, Undelivered};
 use super::effect::Effect;
 use super::environment::Environment;
-use super::input::Script;
+use super::input::{Now, Script};
 use super::plan::Plan;
+use super::slots::Slots;
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -42,11 +43,38 @@ pub struct Running {
     pub is_postponed: bool,
 }
 
+/// When an event was noticed: how long ago that is does not follow a clock that is set.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice {
+    at: Duration,
+    /// How long before that, in an earlier life.
+    before: Duration,
+}
+
+impl Notice {
+    /// Just now, by the steady clock.
+    pub fn now(steady: Duration) -> Self {
+        Self { at: steady, before: Duration::ZERO }
+    }
+
+    /// In an earlier life, of which nothing but the time of the system's clock is known.
+    pub fn earlier(event: &Event, now: Now) -> Self {
+        let before = now.time.as_micros().saturating_sub(event.time.as_micros());
+        Self { at: now.steady, before: Duration::from_micros(u64::try_from(before).unwrap_or(0)) }
+    }
+
+    fn elapsed(self, steady: Duration) -> Duration {
+        steady.saturating_sub(self.at).saturating_add(self.before)
+    }
+}
+
 /// An event on its way to the scripts.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The event.
     pub event: Event,
+    /// When it was noticed.
+    pub noticed: Notice,
     /// Its runs so far, in an earlier life too.
     pub earlier: Earlier,
     /// What it was given in an earlier life.
@@ -67,16 +95,12 @@ pub struct Delivery {
 
 impl Delivery {
     /// A new event.
-    pub fn new(event: Event) -> Self {
-        Self::resumed(event, Earlier::new(), None)
-    }
-
-    /// An event that was begun before.
-    pub fn resumed(event: Event, earlier: Earlier, given: Option<View>) -> Self {
+    pub fn new(event: Event, noticed: Notice) -> Self {
         Self {
             event,
-            earlier,
-            given,
+            noticed,
+            earlier: Earlier::new(),
+            given: None,
             stage: Stage::Waiting,
             plan: None,
             common: Environment::new(),
@@ -84,6 +108,18 @@ impl Delivery {
             running: BTreeMap::new(),
             interrupted: false,
         }
+    }
+
+    /// An event that an earlier life noticed.
+    pub fn resumed(Undelivered { event, runs, plan, .. }: Undelivered, now: Now) -> Self {
+        let noticed = Notice::earlier(&event, now);
+        Self { earlier: runs, given: plan, ..Self::new(event, noticed) }
+    }
+
+    /// The same from the start, as far as it has not ended.
+    pub fn anew(self) -> Self {
+        let given = self.view().cloned();
+        Self { earlier: self.earlier, given, ..Self::new(self.event, self.noticed) }
     }
 
     /// The attempt that the next run of a script is; `None` when it need not run again.
@@ -121,18 +157,6 @@ impl Delivery {
     }
 }
 
-/// An event noticed in standby, or left by a master that is one no more.
-#[derive(Clone, Debug)]
-struct Standby {
-    event: Event,
-    earlier: Earlier,
-    given: Option<View>,
-    /// When it came here, by the steady clock.
-    since: Duration,
-    /// How old it was then.
-    age: Duration,
-}
-
 /// Events that are to be delivered, and those that may have to be.
 #[derive(Debug, Default)]
 pub struct Deliveries {
@@ -144,7 +168,7 @@ pub struct Deliveries {
     /// Events that have begun.
     begun: BTreeSet<i64>,
     /// Another node's to deliver, unless this one becomes master soon.
-    standby: BTreeMap<i64, Standby>,
+    standby: BTreeMap<i64, Delivery>,
     /// Something that scripts need is short; when it is tried again.
     short: Option<Duration>,
 }
@@ -209,13 +233,7 @@ impl Deliveries {
     pub fn slots(&self, workers: usize, node: &str) -> Slots {
         let taken =
             self.begun.iter().filter(|seq| self.events.get(seq).is_some_and(|d| d.takes_slot(node))).count();
-        if taken >= workers {
-            Slots::None
-        } else if taken >= workers - workers / 4 {
-            Slots::ForLive
-        } else {
-            Slots::ForAll
-        }
+        Slots::left(workers, taken)
     }
 
     /// What was taken could not begin yet; it may again.
@@ -351,12 +369,9 @@ impl Deliveries {
     }
 
     /// Keeps an event for the case that this node becomes master within the window.
-    pub fn stand_by(&mut self, seq: i64, event: Event, earlier: Earlier, given: Option<View>, age: Age) {
-        let Age { now, steady, window } = age;
-        self.standby.retain(|_, event| event.is_within(steady, window));
-        let age = now.as_micros().saturating_sub(event.time.as_micros());
-        let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
-        self.standby.insert(seq, Standby { event, earlier, given, since: steady, age });
+    pub fn stand_by(&mut self, seq: i64, delivery: Delivery, steady: Duration, window: Duration) {
+        self.standby.retain(|_, delivery| delivery.noticed.elapsed(steady) <= window);
+        self.standby.insert(seq, delivery);
     }
 
     /// What has not begun is another node's to deliver now.
@@ -368,54 +383,18 @@ impl Deliveries {
 
     /// Events in standby that were noticed within the window; the others are another node's
     /// for good.
-    pub fn take_over(&mut self, steady: Duration, window: Duration) -> Vec<Undelivered> {
+    pub fn take_over(&mut self, steady: Duration, window: Duration) -> Vec<(i64, Delivery)> {
         let standby = std::mem::take(&mut self.standby).into_iter();
-        standby
-            .filter(|(_, event)| event.is_within(steady, window))
-            .map(|(seq, Standby { event, earlier, given, .. })| Undelivered {
-                seq,
-                event,
-                runs: earlier,
-                plan: given,
-            })
-            .collect()
+        standby.filter(|(_, delivery)| delivery.noticed.elapsed(steady) <= window).collect()
     }
 
     /// The events in standby, by number.
-    pub fn in_standby(&self) -> impl Iterator<Item = (i64, &Event)> {
-        self.standby.iter().map(|(seq, standby)| (*seq, &standby.event))
+    pub fn in_standby(&self) -> impl Iterator<Item = (i64, &Delivery)> {
+        self.standby.iter().map(|(seq, standby)| (*seq, standby))
     }
 
     /// Events in standby from before this time are forgotten.
     pub fn forget_before(&mut self, before: Timestamp) {
         self.standby.retain(|_, standby| standby.event.time >= before);
     }
-}
-
-impl Standby {
-    fn is_within(&self, steady: Duration, window: Duration) -> bool {
-        steady.saturating_sub(self.since).saturating_add(self.age) <= window
-    }
-}
-
-/// The time, and how long what is in standby is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Age {
-    /// By the system's clock.
-    pub now: Timestamp,
-    /// By the steady clock.
-    pub steady: Duration,
-    /// The failover window.
-    pub window: Duration,
-}
-
-/// For which events there are slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slots {
-    /// For none but those of jobs that stand still.
-    None,
-    /// For what has just happened.
-    ForLive,
-    /// For all.
-    ForAll,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::effect::{Effect, Token};
 use super::input::Landing;
+use super::retry;
 use crate::ganeti::event::EventKey;
 use crate::ganeti::job::JobId;
 
@@ -19,9 +20,6 @@ pub const LATE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a process stands still for hooks that have not begun.
 pub const VAIN_LIMIT: Duration = Duration::from_secs(3);
-
-/// How long after its end a guard is started again, should guards not live.
-const GUARD_REST: Duration = Duration::from_secs(1);
 
 /// A job process that stands still, or was told to.
 #[derive(Clone, Copy, Debug)]
@@ -111,15 +109,15 @@ impl Holds {
 
     /// Whether there is a guard now.
     pub fn guard_is(&mut self, alive: bool, steady: Duration) {
-        self.guard = if alive { Guard::Alive } else { Guard::After(steady + GUARD_REST) };
+        self.guard = if alive { Guard::Alive } else { Guard::After(steady + retry::GUARD) };
     }
 
     /// The guard has ended, and has let everything go. The next is started at once, or after
     /// a while where guards do not live.
     pub fn guard_ended(&mut self, steady: Duration) {
-        let lived = steady.saturating_sub(self.guard_started) > GUARD_REST;
+        let lived = steady.saturating_sub(self.guard_started) > retry::GUARD;
         let at_once = lived || !std::mem::replace(&mut self.has_lost_one, !lived);
-        self.guard = if at_once { Guard::None } else { Guard::After(steady + GUARD_REST) };
+        self.guard = if at_once { Guard::None } else { Guard::After(steady + retry::GUARD) };
     }
 
     /// Tells a job's process to stop before an opcode.
@@ -213,13 +211,17 @@ impl Holds {
             .collect()
     }
 
-    /// When the next hold must end, or a guard is to be started.
+    /// When the next hold must end.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let guard = match self.guard {
+        self.held.values().map(Hold::deadline).min()
+    }
+
+    /// When a guard is to be started.
+    pub fn next_guard(&self) -> Option<Duration> {
+        match self.guard {
             Guard::After(time) => Some(time),
             _ => None,
-        };
-        self.held.values().map(Hold::deadline).chain(guard).min()
+        }
     }
 }
 
@@ -284,7 +286,7 @@ mod tests {
         assert!(holds.want_guard(SECOND).is_some(), "the first that is lost is replaced at once");
         holds.guard_is(true, SECOND);
         holds.guard_ended(SECOND);
-        assert_eq!((holds.want_guard(SECOND), holds.next_deadline()), (None, Some(SECOND * 2)));
+        assert_eq!((holds.want_guard(SECOND), holds.next_guard()), (None, Some(SECOND * 2)));
         assert!(holds.want_guard(SECOND * 2).is_some());
         holds.guard_is(true, SECOND * 2);
         holds.guard_ended(SECOND * 9);

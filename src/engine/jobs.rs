@@ -129,6 +129,12 @@ impl Jobs {
         self.begun
     }
 
+    /// The same for the journal: what is there on a first start is history only when all of it
+    /// has been looked at. Before that the next start is a first one again.
+    pub fn begun_for_good(&self) -> Option<Timestamp> {
+        self.begun.filter(|_| !self.is_first_ever())
+    }
+
     /// Jobs that may still bring events.
     pub fn open(&self) -> impl Iterator<Item = JobId> {
         self.tracker.iter().filter(|(_, tracked)| tracked.is_open()).map(|(id, _)| id)
@@ -158,9 +164,12 @@ impl Jobs {
         self.pass = Pass { number, is_over: false, bound: None, is_first_ever: first_ever, since: now };
     }
 
-    /// Everything that was there has been looked at.
-    pub fn pass_is_over(&mut self) {
+    /// Everything that was there has been looked at. Returns when it was there, if that was the
+    /// first time ever.
+    pub fn end_pass(&mut self) -> Option<Timestamp> {
+        let first = self.is_first_ever();
         self.pass.is_over = true;
+        self.begun.filter(|_| first)
     }
 
     /// Whether what a look at this job brings to light happened before.
@@ -171,7 +180,7 @@ impl Jobs {
 
     /// Whether the archive is to be looked at for a job that is not in the queue.
     pub fn is_wanted(&self, id: JobId) -> bool {
-        self.tracker.get(id).map_or_else(|| !self.numbers.contains(id), Tracked::is_open)
+        !self.numbers.contains(id) || self.tracker.get(id).is_some_and(Tracked::is_open)
     }
 
     /// The last job number that was given out, read when the queue was already watched. Returns
@@ -198,13 +207,12 @@ impl Jobs {
     }
 
     /// The queue has been listed for the first time ever: what is there is accounted for.
-    pub fn begin(&mut self, serial: Option<i64>, listed: impl Iterator<Item = JobId>) -> NumbersChange {
+    pub fn begin(&mut self, serial: Option<i64>, listed: impl Iterator<Item = JobId>) {
         self.begun = Some(self.pass.since);
         if let Some(serial) = serial {
             self.numbers.begin_at(serial, FIRST_START_GAP);
         }
         listed.for_each(|id| drop(self.numbers.see(id)));
-        self.numbers.all()
     }
 
     /// A scan has found the job's file. Returns whether it is to be looked at.

@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::effect::Effect;
-
-/// How long after a failure the journal is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+use super::retry;
+use crate::ganeti::job::Timestamp;
 
 /// What is to be written, and what waits for it.
 #[derive(Debug)]
@@ -28,6 +27,10 @@ pub struct Ledger {
     next_run: i64,
     /// The journal cannot be written; when that is tried again.
     stalled: Option<Duration>,
+    /// When it could be written again after it could not, the last time.
+    stall_over: Option<Timestamp>,
+    /// It is damaged, and is being written anew.
+    is_writing_anew: bool,
 }
 
 /// What became of changes that were to be written.
@@ -52,6 +55,8 @@ impl Ledger {
             next_seq: next_seq.max(1),
             next_run: next_run.max(1),
             stalled: None,
+            stall_over: None,
+            is_writing_anew: false,
         }
     }
 
@@ -116,23 +121,36 @@ impl Ledger {
         Effect::Commit(batch)
     }
 
+    /// The journal is to be written anew. Returns whether that has not just been tried.
+    pub fn begin_anew(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_writing_anew, true)
+    }
+
+    /// Whether what happened at this time waited for a journal that could not be written.
+    pub fn had_stalled(&self, time: Timestamp) -> bool {
+        Some(time) <= self.stall_over
+    }
+
     /// The last batch has been written.
-    pub fn committed(&mut self) -> Outgoing {
-        Outgoing {
-            effects: std::mem::take(&mut self.gated),
-            written: self.writing.take().unwrap_or_default(),
-            was_stalled: self.stalled.take().is_some(),
+    pub fn committed(&mut self, now: Timestamp) -> Outgoing {
+        self.is_writing_anew = false;
+        let was_stalled = self.stalled.take().is_some();
+        if was_stalled {
+            self.stall_over = Some(now);
         }
+        let written = self.writing.take().unwrap_or_default();
+        Outgoing { effects: std::mem::take(&mut self.gated), written, was_stalled }
     }
 
     /// The last batch has not been written. What happened stays to be written; the beginnings
     /// of runs are struck, and what was to begin is handed back. Returns whether this is new.
     pub fn failed(&mut self, steady: Duration) -> (bool, Vec<Effect>) {
+        self.is_writing_anew = false;
         let batch = self.writing.take().unwrap_or_default();
         let mut changes = Arc::unwrap_or_clone(batch);
         changes.append(&mut self.changes);
         self.changes = changes;
-        let is_new = self.stalled.replace(steady + RETRY).is_none();
+        let is_new = self.stalled.replace(steady + retry::WRITE).is_none();
         (is_new, self.strike_begun())
     }
 

@@ -26,14 +26,18 @@ pub mod holds;
 pub mod input;
 pub mod jobs;
 pub mod ledger;
+pub mod life;
 pub mod numbers;
 pub mod outcome;
 pub mod place;
 pub mod plan;
 pub mod processes;
+pub mod pruning;
 pub mod replay;
 pub mod report;
+pub mod retry;
 pub mod settings;
+pub mod slots;
 pub mod status;
 mod steps;
 pub mod tracker;
@@ -43,17 +47,19 @@ pub mod views;
 use std::time::Duration;
 
 use agenda::Agenda;
-use change::{Remembered, Undelivered};
-use deliveries::{Age, Deliveries};
+use change::Remembered;
+use deliveries::{Deliveries, Delivery};
 use effect::{Effect, Level};
 use holds::Holds;
 use input::{Input, Now};
 use jobs::Jobs;
 use ledger::Ledger;
+use life::Life;
 use place::Place;
-use report::{Problem, Report};
+use pruning::Pruning;
+use report::Report;
 use settings::{Nodes, PreMode, Settings};
-use steps::round::Turn;
+use steps::round::Round;
 
 /// What this node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +91,9 @@ pub struct Engine {
     ledger: Ledger,
     place: Place,
     report: Report,
-    turn: Turn,
+    life: Life,
+    pruning: Pruning,
+    round: Round,
     /// The number of nodes that are not marked offline, as last looked.
     online_nodes: usize,
     /// What is to be done, in order.
@@ -106,7 +114,9 @@ impl Engine {
             ledger: Ledger::new(remembered.next_seq, remembered.next_run),
             place: Place::new(node),
             report: Report::new(now.time, queue_dir),
-            turn: Turn::new(now.steady),
+            life: Life::default(),
+            pruning: Pruning::new(now.steady),
+            round: Round::default(),
             online_nodes: 0,
             effects: Vec::new(),
             settings,
@@ -114,11 +124,12 @@ impl Engine {
         if begun.is_none() {
             engine.report.say(Level::Info, "first start: jobs that have ended are history");
         }
-        for Undelivered { seq, event, runs, plan } in standby {
-            let age = engine.age(now);
-            engine.deliveries.stand_by(seq, event, runs, plan, age);
+        for event in standby {
+            engine.keep_in_standby(now, event.seq, Delivery::resumed(event, now));
         }
-        undelivered.into_iter().for_each(|undelivered| engine.adopt(undelivered));
+        for event in undelivered {
+            engine.adopt(event.seq, Delivery::resumed(event, now));
+        }
         engine
     }
 
@@ -131,10 +142,10 @@ impl Engine {
             Input::Watched(result) => self.watched(now, result),
             Input::Listed { scan, files } => self.listed(scan, files),
             Input::ScanEnded { scan, result } => self.scan_ended(now, scan, result),
-            Input::Serial(serial) => self.serial(serial),
+            Input::Serial(serial) => self.serial(now, serial),
             Input::Version { id, version } => self.version(now, id, version),
             Input::LargeRead { reading, id, version } => self.large_read(now, reading, id, version),
-            Input::Recalled { id, received, told } => self.recalled(id, received, told),
+            Input::Recalled { id, received, told } => self.recalled(now, id, received, told),
             Input::Found { token, presence } => self.found(now, token, presence),
             Input::Exited(token) => self.exited(token),
             Input::Stopped { token, result } => self.stopped(now, token, result),
@@ -167,74 +178,25 @@ impl Engine {
         self.place.role()
     }
 
-    fn age(&self, now: Now) -> Age {
-        Age { now: now.time, steady: now.steady, window: self.settings.master.failover_window }
-    }
-
     /// Whether hooks of any opcode may have to run on other nodes.
     fn has_other_nodes(&self) -> bool {
         self.settings.hooks.nodes == Nodes::Targets && self.online_nodes > 1
     }
 
-    /// The configuration was read again; a bad one changes nothing. Paths stay as they are.
-    fn reloaded(&mut self, now: Now, result: Result<(Box<Settings>, String), String>) {
-        match result {
-            Ok((settings, node)) => {
-                if settings.paths != self.settings.paths {
-                    let text = "a change of [paths] needs a restart; the other settings apply now";
-                    self.report.say(Level::Warning, text);
-                }
-                self.settings = Settings { paths: self.settings.paths.clone(), ..*settings };
-                self.report.solved(Problem::Configuration);
-                self.report.say(Level::Info, "configuration read again");
-                let before = self.place.role();
-                if self.place.rename(node) {
-                    self.place_changed(now, before);
-                }
-                self.effects.extend([Effect::AskMaster, Effect::LookForPreHooks]);
-            }
-            Err(error) => {
-                self.report.say(Level::Error, &format!("the configuration stays as it was: {error}"));
-                self.report.problem(Problem::Configuration, &error);
-            }
-        }
-    }
-
-    /// Begins to stop: nothing new is started, scripts that run may end.
-    fn stop(&mut self, now: Now) {
-        if self.turn.stop(now.steady) {
-            self.report.say(Level::Info, "stopping");
-            self.effects.extend(self.holds.let_all_go());
-            // Scripts that wait for the journal will not begin any more; the next start runs
-            // them.
-            self.take_back_begun();
-            for (seq, run) in self.deliveries.postponed() {
-                self.take_back(seq, run);
-            }
-        }
-    }
-
-    /// One line for `systemctl status`.
-    fn summarize(&mut self) {
-        let master = self.place.master().unwrap_or("unknown");
-        let jobs = self.jobs.tracker().len();
-        let role = self.place.role().as_str();
-        self.effects
-            .push(Effect::Summary(format!("{role}; the master is {master}; {jobs} jobs in the queue")));
-    }
-
     /// When [`Input::Quiet`] is to be given even though nothing happened, by the steady clock.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let stalled = self.ledger.next_deadline();
-        let always = [stalled, self.turn.next_deadline(), self.holds.next_deadline()];
-        let others = [self.agenda.next_deadline(), self.deliveries.next_deadline()];
-        let stops = self.turn.is_stopping();
-        always.into_iter().chain(others.into_iter().filter(|_| !stops)).flatten().min()
+        let always = [self.ledger.next_deadline(), self.life.next_deadline(), self.holds.next_deadline()];
+        let looks = [self.agenda.next_deadline(), self.place.next_deadline(), self.holds.next_guard()];
+        let runs = [self.deliveries.next_deadline()];
+        let (stops, stalls) = (self.life.is_stopping(), self.ledger.is_stalled());
+        let looks = looks.into_iter().filter(|_| !stops);
+        let runs = runs.into_iter().filter(|_| !stops && !stalls);
+        always.into_iter().chain(looks).chain(runs).flatten().min()
     }
 
     /// The daemon may end.
     pub fn is_done(&self) -> bool {
-        self.turn.is_stopping() && !self.deliveries.is_anything_running()
+        self.life.is_stopping() && !self.deliveries.is_anything_running()
     }
 
     /// Whether pre hooks end before their opcode begins.

@@ -1,7 +1,10 @@
 //! This node's place in the cluster (design, section 7): the role follows from the node's name
 //! and the master's, and from nothing else. Everything that begins asks it.
 
+use std::time::Duration;
+
 use super::Role;
+use super::retry;
 
 /// Who this node is, and who is master.
 #[derive(Debug)]
@@ -10,12 +13,14 @@ pub struct Place {
     /// As far as is known.
     master: Option<String>,
     role: Role,
+    /// The master was not to be known when that was asked last; when it is asked again.
+    ask_at: Option<Duration>,
 }
 
 impl Place {
     /// A node that has not heard of a master.
     pub fn new(node: String) -> Self {
-        Self { node, master: None, role: Role::Standby }
+        Self { node, master: None, role: Role::Standby, ask_at: None }
     }
 
     /// This node's name.
@@ -43,6 +48,35 @@ impl Place {
         !self.is_master() && self.master.is_some()
     }
 
+    /// Nobody can tell who is master just now: what was so stays so, and is asked again.
+    pub fn is_unknown(&mut self, steady: Duration) {
+        self.ask_at = Some(steady + retry::LOOK);
+    }
+
+    /// The cluster's files tell who is master.
+    pub fn is_known_again(&mut self) {
+        self.ask_at = None;
+    }
+
+    /// Whether this node is the master, and was so when that was asked last.
+    pub fn is_surely_master(&self) -> bool {
+        self.is_master() && self.ask_at.is_none()
+    }
+
+    /// Whether it is time to ask again.
+    pub fn wants_to_ask(&mut self, steady: Duration) -> bool {
+        let due = self.ask_at.is_some_and(|time| time <= steady);
+        if due {
+            self.ask_at = Some(steady + retry::LOOK);
+        }
+        due
+    }
+
+    /// When it is asked again.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.ask_at
+    }
+
     /// Hears who is master. Returns whether anything is different now.
     pub fn hear(&mut self, master: Option<String>) -> bool {
         // The cluster was destroyed under its master. Nobody else can run the hooks of its
@@ -61,7 +95,7 @@ impl Place {
     fn settle(&mut self, node: String, master: Option<String>) -> bool {
         let role = if master.as_deref() == Some(node.as_str()) { Role::Master } else { Role::Standby };
         let changed = (&self.node, &self.master, self.role) != (&node, &master, role);
-        *self = Self { node, master, role };
+        *self = Self { node, master, role, ask_at: self.ask_at };
         changed
     }
 }
@@ -80,6 +114,19 @@ mod tests {
         assert!(!place.hear(Some("a".to_owned())));
         assert!(place.rename("c".to_owned()) && place.is_anothers());
         assert!(place.hear(None) && !place.is_anothers());
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_asked_again() {
+        let second = Duration::from_secs(1);
+        let mut place = Place::new("a".to_owned());
+        place.hear(Some("a".to_owned()));
+        place.is_unknown(second);
+        assert!(place.is_master() && !place.is_surely_master());
+        assert!(!place.wants_to_ask(second) && place.wants_to_ask(second * 2));
+        assert_eq!(place.next_deadline(), Some(second * 3));
+        place.is_known_again();
+        assert_eq!((place.is_surely_master(), place.next_deadline()), (true, None));
     }
 
     #[test]

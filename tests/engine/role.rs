@@ -4,9 +4,9 @@ use ganeti_hookd::engine::change::Remembered;
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
 use ganeti_hookd::ganeti::event::Phase;
-use ganeti_hookd::ganeti::job::Status;
+use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
-use crate::desk::{Desk, HERE, Life, THERE, delay, ended, id};
+use crate::desk::{Desk, EPOCH, HERE, Life, THERE, delay, ended, id};
 use crate::live::undelivered;
 
 /// Another node is master, or this one, or nobody knows.
@@ -40,8 +40,11 @@ fn a_pre_comes_before_its_post_through_unknown_another_and_this_master() {
     let mut pre = undelivered(5, id(7), 0, "OP_TEST_DELAY");
     pre.event.key.phase = Phase::Pre;
     pre.event.status = None;
-    let post = undelivered(6, id(7), 0, "OP_TEST_DELAY");
-    let times = [&pre, &post].map(|u| u.event.time);
+    let mut post = undelivered(6, id(7), 0, "OP_TEST_DELAY");
+    // The failover is not long ago.
+    for left in [&mut pre, &mut post] {
+        left.event.time = Timestamp::from((EPOCH - 5, 0));
+    }
     let numbers = Numbers::new(7, []);
     let mut desk = Desk::again(Remembered {
         undelivered: vec![pre, post],
@@ -50,8 +53,6 @@ fn a_pre_comes_before_its_post_through_unknown_another_and_this_master() {
         next_run: 1,
         ..Default::default()
     });
-    // The failover is not long ago by the clocks of both.
-    desk.now.time = times[0];
     desk.serial = Some(7);
     desk.master = None;
     desk.settle();

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::change::{Change, EventState};
+use crate::engine::change::{Change, EventState, RunStart};
+use crate::engine::deliveries::Delivery;
 use crate::engine::effect::{Effect, Level};
 use crate::engine::input::{CommitError, Now, Written};
+use crate::engine::ledger::Ledger;
+use crate::engine::outcome::Outcome;
 use crate::engine::report::Problem;
 
 impl Engine {
@@ -13,24 +16,22 @@ impl Engine {
     pub(in crate::engine) fn committed(&mut self, now: Now, result: Result<Written, CommitError>) {
         match result {
             Ok(written) => self.is_written(now, written),
-            Err(CommitError { text, damaged: true }) if !self.turn.is_writing_anew => {
-                self.turn.is_writing_anew = true;
+            Err(CommitError { text, damaged: true }) if self.ledger.begin_anew() => {
                 let text = format!("{text}; the journal is written anew, the old one is set aside");
                 self.report.say(Level::Error, &text);
-                self.effects.push(Effect::WriteAnew(Arc::new(self.everything())));
+                let everything = self.everything(now);
+                self.effects.push(Effect::WriteAnew(Arc::new(everything)));
             }
             Err(error) => self.stall(now, &error.text),
         }
     }
 
     fn is_written(&mut self, now: Now, written: Written) {
-        self.turn.is_writing_anew = false;
-        self.turn.pruned(written.more_to_prune);
-        let outgoing = self.ledger.committed();
+        self.pruning.forgot(written.more_to_prune);
+        let outgoing = self.ledger.committed(now.time);
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
-            self.turn.stall_over = Some(now.time);
         }
         self.effects.extend(outgoing.effects);
         if outgoing.was_stalled {
@@ -50,7 +51,6 @@ impl Engine {
     /// The journal cannot be written: keep everything, look at nothing, start nothing, try
     /// again.
     fn stall(&mut self, now: Now, error: &str) {
-        self.turn.is_writing_anew = false;
         self.report.count(|counters| counters.journal_errors += 1);
         let (is_new, begun) = self.ledger.failed(now.steady);
         if is_new {
@@ -63,17 +63,38 @@ impl Engine {
     }
 
     /// All that a later start must know.
-    fn everything(&self) -> Vec<Change> {
+    fn everything(&mut self, now: Now) -> Vec<Change> {
         let mut all = vec![Change::Numbers(self.jobs.numbers().all())];
-        all.extend(self.jobs.begun().map(Change::Begun));
+        all.extend(self.jobs.begun_for_good().map(Change::Begun));
         all.extend(self.jobs.tracker().iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
-        for (seq, delivery) in self.deliveries.iter() {
-            all.push(Change::Event(seq, delivery.event.clone(), EventState::Pending));
+        let pending = self.deliveries.iter().map(|event| (EventState::Pending, event));
+        let standby = self.deliveries.in_standby().map(|event| (EventState::Standby, event));
+        for (state, (seq, delivery)) in pending.chain(standby) {
+            all.push(Change::Event(seq, delivery.event.clone(), state));
             all.extend(delivery.view().map(|view| Change::Plan(seq, view.clone())));
             all.extend(delivery.running.values().map(|run| Change::RunStart(run.start.clone())));
+            all.extend(earlier_runs(&mut self.ledger, now, seq, delivery));
         }
-        let standby = self.deliveries.in_standby();
-        all.extend(standby.map(|(seq, event)| Change::Event(seq, event.clone(), EventState::Standby)));
         all
     }
+}
+
+/// Runs of an event that are not under way. How they ended only the damaged journal says.
+fn earlier_runs(ledger: &mut Ledger, now: Now, seq: i64, delivery: &Delivery) -> Vec<Change> {
+    let is_running = |node: &str, script: &str| {
+        delivery.running.values().any(|run| run.start.node == node && run.start.script == script)
+    };
+    let mut runs = Vec::new();
+    for ((node, script), (attempt, ended)) in &delivery.earlier {
+        if is_running(node, script) {
+            continue;
+        }
+        let (id, node, script) = (ledger.next_run(), node.clone(), script.clone());
+        runs.push(Change::RunStart(RunStart { id, seq, node, script, attempt: *attempt, started: now.time }));
+        if *ended {
+            let outcome = Outcome::not_run("how it ended is in the journal that was set aside");
+            runs.push(Change::RunEnd(seq, id, now.time, outcome));
+        }
+    }
+    runs
 }

@@ -1,10 +1,10 @@
-//! Delivering events: which scripts, one after the other, and what became of them.
+//! Delivering events: which may begin, what their scripts are given, and which script is next.
 
 use std::collections::BTreeMap;
 
 use crate::engine::Engine;
-use crate::engine::change::{Change, EventState, RunStart};
-use crate::engine::deliveries::{Running, Slots, Stage};
+use crate::engine::change::{Change, EventState};
+use crate::engine::deliveries::Stage;
 use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun};
 use crate::engine::environment::{self, ClusterFacts};
 use crate::engine::input::{NoScripts, Now, Script};
@@ -12,6 +12,7 @@ use crate::engine::outcome::Outcome;
 use crate::engine::plan::{Plan, Target};
 use crate::engine::report::Problem;
 use crate::engine::settings::{Nodes, PreMode};
+use crate::engine::slots::Slots;
 use crate::ganeti::event::Phase;
 use crate::ganeti::opcodes;
 
@@ -34,8 +35,8 @@ impl Engine {
 
     /// Whether anything may begin at all: only on the master, not while the daemon stops, and
     /// only when the journal can be written.
-    fn may_deliver(&self) -> bool {
-        self.place.is_master() && !self.turn.is_stopping() && !self.ledger.is_stalled()
+    pub(in crate::engine) fn may_deliver(&self) -> bool {
+        self.place.is_master() && !self.life.is_stopping() && !self.ledger.is_stalled()
     }
 
     /// Begins what may begin, as far as there are slots.
@@ -92,12 +93,13 @@ impl Engine {
         let Some(delivery) = self.deliveries.get_mut(seq).filter(|d| d.stage == Stage::Planning) else {
             return;
         };
+        // All nodes, whatever the settings say now: they may say something else when it goes on.
+        self.ledger.record(Change::Plan(seq, plan.view.clone()));
         if self.settings.hooks.nodes == Nodes::Master {
             plan.view.nodes.truncate(1);
             plan.targets.clear();
         }
         plan.targets.retain(|target| target.node != self.place.node());
-        self.ledger.record(Change::Plan(seq, plan.view.clone()));
         delivery.plan = Some(plan);
         if self.may_deliver() {
             self.prepare(seq);
@@ -149,7 +151,7 @@ impl Engine {
     }
 
     /// Begins the event's next script, or finishes the event.
-    fn advance(&mut self, now: Now, seq: i64) {
+    pub(in crate::engine) fn advance(&mut self, now: Now, seq: i64) {
         while let Some(delivery) = self.deliveries.get_mut(seq) {
             let Some(script) = delivery.scripts.pop_front() else { return self.finish_if_over(seq) };
             let node = self.place.node().to_owned();
@@ -170,17 +172,8 @@ impl Engine {
         }
     }
 
-    /// Begins a run when the journal has it.
-    fn start(&mut self, run: RunStart, effect: Effect) {
-        self.ledger.after(effect.clone());
-        if let Some(delivery) = self.deliveries.get_mut(run.seq) {
-            let id = run.id;
-            delivery.running.insert(id, Running { start: run, effect, is_postponed: false });
-        }
-    }
-
     /// Sends an event to the other nodes that it concerns.
-    fn send_to_nodes(&mut self, now: Now, seq: i64) {
+    pub(in crate::engine) fn send_to_nodes(&mut self, now: Now, seq: i64) {
         let plan = self.deliveries.get_mut(seq).and_then(|delivery| delivery.plan.as_mut());
         let targets = plan.map(|plan| std::mem::take(&mut plan.targets)).unwrap_or_default();
         if !targets.is_empty() {
@@ -206,20 +199,8 @@ impl Engine {
         self.start(run, Effect::Ask(request));
     }
 
-    fn run_start(&mut self, now: Now, seq: i64, node: String, script: String, attempt: u32) -> RunStart {
-        let id = self.ledger.next_run();
-        let run = RunStart { id, seq, node, script, attempt, started: now.time };
-        self.ledger.record(Change::RunStart(run.clone()));
-        run
-    }
-
-    /// Records a script, or a whole directory, that must not run.
-    fn refuse(&mut self, now: Now, run: &RunStart, refusal: &str) {
-        self.end_run(now, run, Outcome::not_run(format!("refused: {refusal}")));
-    }
-
     /// A pre is late for the scripts to come when its job does not stand still for it.
-    fn judge_lateness(&mut self, seq: i64) {
+    pub(in crate::engine) fn judge_lateness(&mut self, seq: i64) {
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let key = delivery.event.key;
         let in_time = key.phase == Phase::Post || !self.holds_jobs() || self.holds.is_in_time(key);
@@ -240,172 +221,6 @@ impl Engine {
         }
     }
 
-    /// A script has ended.
-    pub(in crate::engine) fn run_ended(&mut self, now: Now, run: i64, seq: i64, outcome: Outcome) {
-        let Some(run) = self.ended(run, seq, &outcome) else { return };
-        self.end_run(now, &run, outcome);
-        self.go_on(now, seq);
-    }
-
-    /// A node has run its scripts, or has not.
-    pub(in crate::engine) fn node_ended(
-        &mut self,
-        now: Now,
-        run: i64,
-        seq: i64,
-        outcome: Outcome,
-        scripts: Vec<(String, Outcome)>,
-    ) {
-        let Some(request) = self.ended(run, seq, &outcome) else { return };
-        for (script, outcome) in scripts {
-            let id = self.ledger.next_run();
-            let run = RunStart { id, script, ..request.clone() };
-            self.ledger.record(Change::RunStart(run.clone()));
-            self.end_run(now, &run, outcome);
-        }
-        if outcome.succeeded() {
-            // It is no script: those have been counted.
-            self.record_end(now, &request, outcome);
-        } else {
-            self.end_run(now, &request, outcome);
-        }
-        self.go_on(now, seq);
-    }
-
-    /// Takes a run off its event; `None` when it was interrupted, or nobody knows it.
-    fn ended(&mut self, run: i64, seq: i64, outcome: &Outcome) -> Option<RunStart> {
-        let delivery = self.deliveries.get_mut(seq)?;
-        let run = delivery.running.remove(&run)?.start;
-        self.report.solved(Problem::Hooks);
-        if outcome.interrupted {
-            // Left without an end in the journal: the next start runs it again.
-            delivery.remember(&run, false);
-            delivery.interrupted = true;
-            return None;
-        }
-        Some(run)
-    }
-
-    fn end_run(&mut self, now: Now, run: &RunStart, outcome: Outcome) {
-        let event = self.deliveries.get(run.seq).map(|d| d.event.key.to_string()).unwrap_or_default();
-        let is_here = run.node == self.place.node();
-        self.report.run_ended(&event, &run.script, &run.node, is_here, &outcome);
-        self.record_end(now, run, outcome);
-    }
-
-    fn record_end(&mut self, now: Now, run: &RunStart, outcome: Outcome) {
-        if let Some(delivery) = self.deliveries.get_mut(run.seq) {
-            delivery.remember(run, true);
-        }
-        self.ledger.record(Change::RunEnd(run.seq, run.id, now.time, outcome));
-    }
-
-    /// An event goes on after one of its runs.
-    fn go_on(&mut self, now: Now, seq: i64) {
-        let Some(delivery) = self.deliveries.get(seq) else { return };
-        let is_idle = delivery.running.is_empty();
-        if delivery.is_over() {
-            self.finish(seq);
-        } else if !self.place.is_master() {
-            // What is left of it is another node's.
-            if is_idle && let Some(delivery) = self.deliveries.remove(seq) {
-                self.leave_to_another(now, seq, delivery);
-            }
-        } else if !self.turn.is_stopping() && !self.runs_here(seq) {
-            self.advance(now, seq);
-        }
-    }
-
-    fn runs_here(&self, seq: i64) -> bool {
-        let node = self.place.node();
-        self.deliveries.get(seq).is_some_and(|d| d.running.values().any(|run| run.start.node == node))
-    }
-
-    /// A run could not begin: it is tried again, however long that takes.
-    pub(in crate::engine) fn postponed(&mut self, now: Now, run: i64, seq: i64, error: &str) {
-        let Some(running) = self.deliveries.get_mut(seq).and_then(|d| d.running.get_mut(&run)) else {
-            return;
-        };
-        running.is_postponed = true;
-        if self.turn.is_stopping() || !self.place.is_master() {
-            self.take_back(seq, run);
-            return self.go_on(now, seq);
-        }
-        self.fall_short(now, Problem::Hooks, error);
-    }
-
-    /// Something that scripts need is short.
-    fn fall_short(&mut self, now: Now, problem: Problem, what: &str) {
-        self.report.problem_once(problem, what, "trying again every second, nothing is lost");
-        self.deliveries.fall_short(now.steady + crate::engine::agenda::RETRY);
-    }
-
-    /// Tries again what could not begin, which may be late by now.
-    pub(in crate::engine) fn take_up_postponed(&mut self) {
-        for (seq, run) in self.deliveries.postponed() {
-            self.judge_lateness(seq);
-            let Some(delivery) = self.deliveries.get_mut(seq) else { continue };
-            let late = delivery.event.late;
-            let Some(running) = delivery.running.get_mut(&run) else { continue };
-            running.is_postponed = false;
-            if let Effect::Start(ScriptRun { env, .. }) | Effect::Ask(NodeRun { env, .. }) =
-                &mut running.effect
-                && late
-            {
-                environment::set_late(env);
-            }
-            self.effects.push(running.effect.clone());
-        }
-    }
-
-    /// A run has not begun after all; it is to begin anew, by what is true then.
-    pub(in crate::engine) fn take_back(&mut self, seq: i64, run: i64) {
-        let Some(delivery) = self.deliveries.get_mut(seq) else { return };
-        let Some(running) = delivery.running.remove(&run) else { return };
-        if running.is_postponed {
-            // The journal has its beginning.
-            delivery.remember(&running.start, false);
-        }
-        match running.effect {
-            Effect::Start(script) => {
-                let name = running.start.script;
-                delivery.scripts.push_front(Script { name, path: script.script, refusal: None });
-            }
-            Effect::Ask(request) => {
-                let target = Target { node: running.start.node, address: Some(request.address) };
-                delivery.plan.get_or_insert_default().targets.push(target);
-            }
-            _ => {}
-        }
-        if delivery.running.is_empty() {
-            self.deliveries.put_back(seq);
-        }
-    }
-
-    /// Whatever waits for the journal has not begun.
-    pub(in crate::engine) fn take_back_begun(&mut self) {
-        let begun = self.ledger.strike_begun();
-        self.took_back(begun);
-    }
-
-    /// These have not begun.
-    pub(in crate::engine) fn took_back(&mut self, begun: Vec<Effect>) {
-        for effect in begun {
-            if let Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) = effect
-            {
-                self.take_back(seq, run);
-            }
-        }
-    }
-
-    /// Events of which something was taken back while something else of them ran go on.
-    pub(in crate::engine) fn resume(&mut self, now: Now) {
-        for seq in self.deliveries.idle(self.place.node()) {
-            self.send_to_nodes(now, seq);
-            self.go_on(now, seq);
-        }
-    }
-
     fn finish_if_over(&mut self, seq: i64) {
         if self.deliveries.get(seq).is_some_and(|delivery| delivery.is_over()) {
             self.finish(seq);
@@ -413,7 +228,7 @@ impl Engine {
     }
 
     /// All scripts of an event have ended; the job's next event may begin.
-    fn finish(&mut self, seq: i64) {
+    pub(in crate::engine) fn finish(&mut self, seq: i64) {
         if let Some(delivery) = self.deliveries.remove(seq) {
             self.ledger.record(Change::EventState(seq, EventState::Done));
             self.effects.extend(self.holds.let_go_for(delivery.event.key));

@@ -1,119 +1,23 @@
-//! Looking at jobs: what changed, is the process there, what follows.
+//! Looking at jobs: what a version of a job tells, whether its process is there, and what follows.
 
 use crate::engine::agenda::Cause;
 use crate::engine::change::{Change, EventState};
-use crate::engine::deliveries::Delivery;
+use crate::engine::deliveries::{Delivery, Notice};
 use crate::engine::effect::{Effect, Level, Token};
-use crate::engine::input::{Landing, Now, Presence, Stamp, Version};
+use crate::engine::input::{Now, Presence, Stamp, Version};
 use crate::engine::jobs::{Kind, Start};
-use crate::engine::numbers::NumbersChange;
-use crate::engine::report::Problem;
 use crate::engine::settings::PreMode;
 use crate::engine::tracker::{Lateness, Look};
 use crate::engine::transitions::Progress;
 use crate::engine::{Engine, Role};
-use crate::ganeti::event::{Event, EventKey, Phase};
+use crate::ganeti::event::Event;
 use crate::ganeti::job::{Job, JobId, Liveness, Status, Timestamp};
-use crate::ganeti::opcodes;
 
 /// A larger job file, in bytes, is read by a thread of its own. One of this size takes
 /// about half a millisecond.
 pub const LARGE_FILE: u64 = 1024 * 1024;
 
-/// An opcode that began to execute longer ago than this, in seconds, is not stopped any more.
-const AGE_LIMIT: f64 = 2.0;
-
-/// Events of a job that may be under way when it is held for the next one.
-const BEFORE_A_HOLD: usize = 2;
-
 impl Engine {
-    pub(in crate::engine) fn overflow(&mut self) {
-        self.report.count(|counters| counters.overflows += 1);
-        self.agenda.want_scan();
-    }
-
-    pub(in crate::engine) fn watch_lost(&mut self) {
-        self.report.say(Level::Warning, "a watched directory was removed or replaced; watching again");
-        self.agenda.watch_lost();
-    }
-
-    pub(in crate::engine) fn watched(&mut self, now: Now, result: Result<(), String>) {
-        match result {
-            Ok(()) => {
-                self.report.solved(Problem::Watch);
-                self.agenda.is_watched_now();
-                self.jobs.watch_stands(now.time);
-                // Those that may bring events come first.
-                let open: Vec<JobId> = self.jobs.open().collect();
-                open.into_iter().for_each(|id| self.agenda.hint(id));
-                self.effects.push(Effect::ReadSerial);
-            }
-            Err(error) => {
-                self.report.problem_once(Problem::Watch, &error, "trying again every second");
-                self.agenda.cannot_watch(now.steady);
-            }
-        }
-    }
-
-    pub(in crate::engine) fn listed(&mut self, scan: u64, files: Vec<(JobId, Option<Stamp>)>) {
-        if self.agenda.is_scanning(scan) {
-            for (id, stamp) in files {
-                if self.jobs.is_listed(id, scan, stamp) {
-                    self.agenda.found(id, self.jobs.is_closed(id));
-                }
-            }
-        }
-    }
-
-    pub(in crate::engine) fn scan_ended(&mut self, now: Now, scan: u64, result: Result<Option<i64>, String>) {
-        if !self.agenda.is_scanning(scan) {
-            return;
-        }
-        let serial = match result {
-            Ok(serial) => serial,
-            Err(error) => {
-                self.report.problem_once(Problem::Queue, &error, "trying again every second");
-                return self.agenda.scan_failed(now.steady);
-            }
-        };
-        self.report.solved(Problem::Queue);
-        self.report.count(|counters| counters.scans += 1);
-        self.agenda.scan_ended();
-        if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
-            let numbers = self.jobs.begin(serial, self.agenda.scanned());
-            self.ledger.record(Change::Numbers(numbers));
-            self.ledger.record(Change::Begun(self.jobs.begun().unwrap_or(now.time)));
-        } else {
-            self.serial(serial);
-        }
-        // Jobs that left the queue, and jobs that came and were archived unseen.
-        let missing: Vec<JobId> = self.jobs.not_listed(scan).chain(self.jobs.numbers().holes()).collect();
-        missing.into_iter().for_each(|id| self.agenda.found(id, self.jobs.is_closed(id)));
-        self.turn.wants.pre_hooks = true;
-        self.turn.wants.nodes = true;
-    }
-
-    /// Job numbers up to this one have been given out.
-    pub(in crate::engine) fn serial(&mut self, serial: Option<i64>) {
-        let Some(serial) = serial else { return };
-        let (changes, again) = self.jobs.serial(serial);
-        self.record_numbers(changes);
-        if again {
-            let text = format!("job numbers begin again at {serial}: the cluster was re-created");
-            self.report.say(Level::Info, &text);
-            if let Some(begun) = self.jobs.trust_the_history() {
-                self.ledger.record(Change::Begun(begun));
-            }
-            if self.agenda.has_listed() {
-                self.agenda.want_scan();
-            }
-        }
-    }
-
-    fn record_numbers(&mut self, changes: impl IntoIterator<Item = NumbersChange>) {
-        changes.into_iter().for_each(|change| self.ledger.record(Change::Numbers(change)));
-    }
-
     /// Has the job's file read.
     pub(in crate::engine) fn read(&mut self, id: JobId) {
         let archive = self.jobs.is_wanted(id);
@@ -148,7 +52,8 @@ impl Engine {
             _ if overtaken => {}
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
             Version::Failed(what) => self.look_again(now, id, &what),
-            Version::Gone | Version::Archived(_) | Version::Large(_) => self.agenda.hint(id),
+            Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
+            Version::Gone | Version::Archived(_) => self.agenda.hint(id),
         }
     }
 
@@ -198,18 +103,25 @@ impl Engine {
         self.ledger.record(Change::Forget(id));
     }
 
+    /// What the history says of a job. While it cannot be asked, the job waits: it may have
+    /// been told.
     pub(in crate::engine) fn recalled(
         &mut self,
+        now: Now,
         id: JobId,
         received: Timestamp,
         told: Result<Option<Progress>, String>,
     ) {
-        let told = told.unwrap_or_else(|error| {
-            self.report.say(Level::Error, &format!("{error}; job {id} is taken for a new one"));
-            None
-        });
-        self.jobs.recall(id, received, told);
-        self.read(id);
+        match told {
+            Ok(told) => {
+                self.jobs.recall(id, received, told);
+                self.read(id);
+            }
+            Err(error) => {
+                self.agenda.answered(id);
+                self.look_again(now, id, &format!("cannot be looked up in the history: {error}"));
+            }
+        }
     }
 
     /// Compares one version of a job with what is known.
@@ -235,7 +147,7 @@ impl Engine {
         if !is_backlog {
             self.hold(now, job, kind, &mut look.events);
         }
-        self.turn.wants.pre_hooks |= tells_of_wait(job);
+        self.round.wants.pre_hooks |= tells_of_wait(job);
         self.keep(now, job, look, stamp);
     }
 
@@ -263,7 +175,8 @@ impl Engine {
         };
         if processes.is_dead(job.id, &process) {
             processes.is_judged(job.id);
-            return Liveness::Dead;
+            let is_ours = self.place.is_surely_master();
+            return if is_ours { Liveness::Dead } else { Liveness::Unknown };
         }
         self.effects.extend(processes.meet(job.id, &process));
         Liveness::Unknown
@@ -297,114 +210,12 @@ impl Engine {
         match self.place.role() {
             Role::Master => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Pending));
-                self.deliveries.add(seq, Delivery::new(event));
+                self.deliveries.add(seq, Delivery::new(event, Notice::now(now.steady)));
             }
             Role::Standby => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Standby));
-                let age = self.age(now);
-                self.deliveries.stand_by(seq, event, Default::default(), None, age);
+                self.keep_in_standby(now, seq, Delivery::new(event, Notice::now(now.steady)));
             }
-        }
-    }
-
-    /// Whether jobs are held before opcodes of this kind.
-    fn may_hold(&self, op_code: &str) -> bool {
-        let elsewhere = || self.has_other_nodes() && opcodes::hook_path(op_code).is_some();
-        self.holds_jobs()
-            && self.place.is_master()
-            && !self.turn.is_stopping()
-            && (self.holds.has_scripts() || elsewhere())
-            && !self.settings.hooks.skips(op_code)
-    }
-
-    /// Stops the job's process if its next opcode has just begun to execute and there are pre
-    /// hooks to run before it. Nothing is written, planned or looked up before the signal.
-    fn hold(&mut self, now: Now, job: &Job<'_>, kind: Kind, events: &mut [Event]) {
-        for event in events.iter_mut().filter(|event| event.key.phase == Phase::Pre) {
-            let op = &job.ops[event.key.op as usize];
-            if !self.may_hold(&op.code) {
-                continue;
-            }
-            let begins = op.status == Status::Running && job.last_started() == Some(event.key.op as usize);
-            let outcome = if !begins {
-                Err(None)
-            } else {
-                self.try_hold(now, event, op.executed.unwrap_or_default(), kind).map_err(Some)
-            };
-            if let Err(why) = outcome {
-                event.late = true;
-                self.missed(event.key, why);
-            }
-        }
-    }
-
-    fn try_hold(&mut self, now: Now, event: &Event, executed: Timestamp, kind: Kind) -> Result<(), String> {
-        let id = event.key.job;
-        if kind == Kind::Overtaken {
-            return Err("it went on while its file was read".to_owned());
-        }
-        if self.ledger.is_stalled() || Some(executed) <= self.turn.stall_over {
-            return Err("the journal could not be written when its opcode began".to_owned());
-        }
-        let age = now.time.as_secs_f64() - executed.as_secs_f64();
-        if age > AGE_LIMIT {
-            return Err(format!("its opcode began {age:.1} s ago"));
-        }
-        if !self.deliveries.may_follow_soon(id, BEFORE_A_HOLD) {
-            return Err("hooks of its earlier opcodes have yet to run".to_owned());
-        }
-        let token =
-            self.jobs.processes.of(id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
-        // Should somebody have let it go on behind our back.
-        self.effects.extend(self.holds.let_go(id));
-        let limit = self.settings.hooks.hold_limit;
-        self.effects.push(self.holds.stop(event.key, token, now.steady, limit));
-        Ok(())
-    }
-
-    /// A job should have been held for this and was not.
-    fn missed(&mut self, key: EventKey, why: Option<String>) {
-        self.report.count(|counters| counters.holds_missed += 1);
-        if let Some(why) = why {
-            let text = format!("job {} is not held: {why}; its pre hooks run late", key.job);
-            self.report.say(Level::Warning, &text);
-        }
-    }
-
-    /// A process was told to stop.
-    pub(in crate::engine) fn stopped(&mut self, now: Now, token: Token, result: Result<Landing, String>) {
-        match result {
-            Ok(landing) => {
-                let (key, effects) = self.holds.stands(token, now.steady, landing);
-                self.effects.extend(effects);
-                let Some(key) = key else {
-                    // Nobody wants it to stand still any more.
-                    let job = self.jobs.processes.get(token).map(|watched| watched.job);
-                    return self.effects.extend(job.map(|job| Effect::Continue { token, job }));
-                };
-                self.report.count(|counters| counters.holds += 1);
-                if landing == Landing::Late {
-                    self.report.count(|counters| counters.holds_late += 1);
-                    let text = format!(
-                        "job {} had got further when it was stopped; it is held for 3 s at most",
-                        key.job
-                    );
-                    self.report.say(Level::Warning, &text);
-                    self.is_late(key);
-                }
-            }
-            Err(why) => {
-                if let Some(key) = self.holds.not_stopped(token) {
-                    self.missed(key, Some(why));
-                    self.is_late(key);
-                }
-            }
-        }
-    }
-
-    fn is_late(&mut self, key: EventKey) {
-        if let Some(seq) = self.deliveries.find(key) {
-            self.has_passed(seq);
         }
     }
 
@@ -417,6 +228,8 @@ impl Engine {
             Presence::Dead => {
                 if let Some(id) = self.jobs.processes.ended(token) {
                     self.jobs.died_before(id);
+                    // Another node's process is not here; who is master may just have changed.
+                    self.effects.push(Effect::AskMaster);
                     self.agenda.ask_again(id, Cause::Hinted);
                     self.read(id);
                 }
@@ -441,29 +254,7 @@ impl Engine {
             self.agenda.hint(id);
         }
     }
-
-    pub(in crate::engine) fn guard_started(&mut self, now: Now, result: Result<(), String>) {
-        self.holds.guard_is(result.is_ok(), now.steady);
-        match result {
-            Ok(()) => self.report.solved(Problem::Guard),
-            Err(error) => {
-                let what = format!("it cannot be started: {error}; no job is held, pre hooks run late");
-                if self.report.problem(Problem::Guard, &what) {
-                    self.report.say(Level::Error, &format!("the guard: {what}"));
-                }
-            }
-        }
-    }
-
-    /// Without a guard nothing stays held.
-    pub(in crate::engine) fn guard_ended(&mut self, now: Now) {
-        let text = "the guard has ended; what was held goes on, a new guard is started";
-        self.report.say(Level::Warning, text);
-        self.effects.extend(self.holds.let_all_go());
-        self.holds.guard_ended(now.steady);
-    }
 }
-
 /// Whether an opcode of the job will execute soon.
 fn tells_of_wait(job: &Job<'_>) -> bool {
     job.ops.iter().any(|op| matches!(op.status, Status::Waiting | Status::Queued))

@@ -3,7 +3,14 @@
 
 mod commit;
 mod deliver;
+mod hold;
 mod look;
+mod prune;
+mod ready;
+mod reload;
 mod role;
 pub(in crate::engine) mod round;
+mod run;
+mod stop;
 mod tell;
+mod watch;

@@ -1,6 +1,6 @@
 //! Master or standby (design, section 7): what changes when the role does.
 
-use crate::engine::change::{Change, EventState, Undelivered};
+use crate::engine::change::{Change, EventState};
 use crate::engine::deliveries::Delivery;
 use crate::engine::effect::{Effect, Level};
 use crate::engine::input::Now;
@@ -13,12 +13,16 @@ impl Engine {
         match result {
             Ok(master) => {
                 self.report.solved(Problem::Master);
+                self.place.is_known_again();
                 let before = self.place.role();
                 if self.place.hear(master) {
                     self.place_changed(now, before);
                 }
             }
-            Err(error) => drop(self.report.problem(Problem::Master, &error)),
+            Err(error) => {
+                self.report.problem(Problem::Master, &error);
+                self.place.is_unknown(now.steady);
+            }
         }
     }
 
@@ -43,8 +47,8 @@ impl Engine {
     /// old master; and whose process has ended can be told only now.
     pub(in crate::engine) fn take_over(&mut self, now: Now) {
         let window = self.settings.master.failover_window;
-        for undelivered in self.deliveries.take_over(now.steady, window) {
-            self.adopt(undelivered);
+        for (seq, delivery) in self.deliveries.take_over(now.steady, window) {
+            self.adopt(seq, delivery);
         }
         // What is found now, a death for instance, happened before.
         self.jobs.begin_pass(now.time);
@@ -69,16 +73,19 @@ impl Engine {
 
     pub(in crate::engine) fn leave_to_another(&mut self, now: Now, seq: i64, delivery: Delivery) {
         self.ledger.record(Change::EventState(seq, EventState::Standby));
-        let given = delivery.view().cloned();
-        let age = self.age(now);
-        self.deliveries.stand_by(seq, delivery.event, delivery.earlier, given, age);
+        self.keep_in_standby(now, seq, delivery.anew());
+    }
+
+    /// Keeps an event for the case that this node becomes master soon.
+    pub(in crate::engine) fn keep_in_standby(&mut self, now: Now, seq: i64, delivery: Delivery) {
+        let window = self.settings.master.failover_window;
+        self.deliveries.stand_by(seq, delivery, now.steady, window);
     }
 
     /// Delivers, late, an event that has been known for a while.
-    pub(in crate::engine) fn adopt(&mut self, undelivered: Undelivered) {
-        let Undelivered { seq, mut event, runs, plan } = undelivered;
-        event.late = true;
+    pub(in crate::engine) fn adopt(&mut self, seq: i64, mut delivery: Delivery) {
+        delivery.event.late = true;
         self.ledger.record(Change::Adopt(seq));
-        self.deliveries.add(seq, Delivery::resumed(event, runs, plan));
+        self.deliveries.add(seq, delivery);
     }
 }

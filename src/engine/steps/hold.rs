@@ -1,0 +1,159 @@
+//! Holding a job process still before its opcode executes (design, section 5): whether, and
+//! what came of it.
+
+use crate::engine::Engine;
+use crate::engine::effect::{Effect, Level, Token};
+use crate::engine::holds::TimeUp;
+use crate::engine::input::{Landing, Now};
+use crate::engine::jobs::Kind;
+use crate::engine::report::Problem;
+use crate::ganeti::event::{Event, EventKey, Phase};
+use crate::ganeti::job::{Job, Status, Timestamp};
+use crate::ganeti::opcodes;
+
+/// An opcode that began to execute longer ago than this, in seconds, is not stopped any more.
+const AGE_LIMIT: f64 = 2.0;
+
+/// Events of a job that may be under way when it is held for the next one.
+const BEFORE_A_HOLD: usize = 2;
+
+impl Engine {
+    /// Whether jobs are held before opcodes of this kind.
+    fn may_hold(&self, op_code: &str) -> bool {
+        let elsewhere = || self.has_other_nodes() && opcodes::hook_path(op_code).is_some();
+        self.holds_jobs()
+            && self.place.is_master()
+            && !self.life.is_stopping()
+            && (self.holds.has_scripts() || elsewhere())
+            && !self.settings.hooks.skips(op_code)
+    }
+
+    /// Stops the job's process if its next opcode has just begun to execute and there are pre
+    /// hooks to run before it. Nothing is written, planned or looked up before the signal.
+    pub(in crate::engine) fn hold(&mut self, now: Now, job: &Job<'_>, kind: Kind, events: &mut [Event]) {
+        for event in events.iter_mut().filter(|event| event.key.phase == Phase::Pre) {
+            let op = &job.ops[event.key.op as usize];
+            if !self.may_hold(&op.code) {
+                continue;
+            }
+            let begins = op.status == Status::Running && job.last_started() == Some(event.key.op as usize);
+            let outcome = if !begins {
+                Err(None)
+            } else {
+                self.try_hold(now, event, op.executed.unwrap_or_default(), kind).map_err(Some)
+            };
+            if let Err(why) = outcome {
+                event.late = true;
+                self.missed(event.key, why);
+            }
+        }
+    }
+
+    fn try_hold(&mut self, now: Now, event: &Event, executed: Timestamp, kind: Kind) -> Result<(), String> {
+        let id = event.key.job;
+        if kind == Kind::Overtaken {
+            return Err("it went on while its file was read".to_owned());
+        }
+        if self.ledger.is_stalled() || self.ledger.had_stalled(executed) {
+            return Err("the journal could not be written when its opcode began".to_owned());
+        }
+        let age = now.time.as_secs_f64() - executed.as_secs_f64();
+        if age > AGE_LIMIT {
+            return Err(format!("its opcode began {age:.1} s ago"));
+        }
+        if !self.deliveries.may_follow_soon(id, BEFORE_A_HOLD) {
+            return Err("hooks of its earlier opcodes have yet to run".to_owned());
+        }
+        let token =
+            self.jobs.processes.of(id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
+        // Should somebody have let it go on behind our back.
+        self.effects.extend(self.holds.let_go(id));
+        let limit = self.settings.hooks.hold_limit;
+        self.effects.push(self.holds.stop(event.key, token, now.steady, limit));
+        Ok(())
+    }
+
+    /// A job should have been held for this and was not.
+    fn missed(&mut self, key: EventKey, why: Option<String>) {
+        self.report.count(|counters| counters.holds_missed += 1);
+        if let Some(why) = why {
+            let text = format!("job {} is not held: {why}; its pre hooks run late", key.job);
+            self.report.say(Level::Warning, &text);
+        }
+    }
+
+    /// A process was told to stop.
+    pub(in crate::engine) fn stopped(&mut self, now: Now, token: Token, result: Result<Landing, String>) {
+        match result {
+            Ok(landing) => {
+                let (key, effects) = self.holds.stands(token, now.steady, landing);
+                self.effects.extend(effects);
+                let Some(key) = key else {
+                    // Nobody wants it to stand still any more.
+                    let job = self.jobs.processes.get(token).map(|watched| watched.job);
+                    return self.effects.extend(job.map(|job| Effect::Continue { token, job }));
+                };
+                self.report.count(|counters| counters.holds += 1);
+                if landing == Landing::Late {
+                    self.report.count(|counters| counters.holds_late += 1);
+                    let text = format!(
+                        "job {} had got further when it was stopped; it is held for 3 s at most",
+                        key.job
+                    );
+                    self.report.say(Level::Warning, &text);
+                    self.is_late(key);
+                }
+            }
+            Err(why) => {
+                if let Some(key) = self.holds.not_stopped(token) {
+                    self.missed(key, Some(why));
+                    self.is_late(key);
+                }
+            }
+        }
+    }
+
+    fn is_late(&mut self, key: EventKey) {
+        if let Some(seq) = self.deliveries.find(key) {
+            self.has_passed(seq);
+        }
+    }
+
+    pub(in crate::engine) fn guard_started(&mut self, now: Now, result: Result<(), String>) {
+        self.holds.guard_is(result.is_ok(), now.steady);
+        match result {
+            Ok(()) => self.report.solved(Problem::Guard),
+            Err(error) => {
+                let what = format!("it cannot be started: {error}; no job is held, pre hooks run late");
+                if self.report.problem(Problem::Guard, &what) {
+                    self.report.say(Level::Error, &format!("the guard: {what}"));
+                }
+            }
+        }
+    }
+
+    /// Without a guard nothing stays held.
+    pub(in crate::engine) fn guard_ended(&mut self, now: Now) {
+        let text = "the guard has ended; what was held goes on, a new guard is started";
+        self.report.say(Level::Warning, text);
+        self.effects.extend(self.holds.let_all_go());
+        self.holds.guard_ended(now.steady);
+    }
+
+    /// Lets those go on that have been held as long as they may.
+    pub(in crate::engine) fn end_holds_in_time(&mut self, now: Now) {
+        for (key, why, effect) in self.holds.end_in_time(now.steady) {
+            self.effects.push(effect);
+            self.report.count(|counters| counters.holds_timed_out += 1);
+            self.say_that_time_is_up(key, why);
+        }
+    }
+
+    pub(in crate::engine) fn say_that_time_is_up(&mut self, key: EventKey, why: TimeUp) {
+        let what = match why {
+            TimeUp::Limit => "held as long as it may be; the job goes on, its pre hooks too",
+            TimeUp::InVain => "none of its hooks could begin within 3 s; the job goes on, they run late",
+        };
+        self.report.say(Level::Warning, &format!("{key}: {what}"));
+    }
+}

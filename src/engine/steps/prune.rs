@@ -1,0 +1,37 @@
+//! Forgetting old history: what the engine does about it.
+
+use crate::engine::Engine;
+use crate::engine::change::Change;
+use crate::engine::input::Now;
+use crate::engine::pruning::PER_COMMIT;
+use crate::ganeti::job::Timestamp;
+
+impl Engine {
+    /// Forgets old history, at most once an hour, never for that alone, and a piece at a time.
+    pub(in crate::engine) fn prune(&mut self, now: Now) {
+        // A job that has not been looked at since the start may have ended meanwhile.
+        if !self.life.is_ready() || !self.jobs.is_pass_over() {
+            return;
+        }
+        if self.pruning.is_due(now.steady) {
+            self.begin_to_prune(now);
+        }
+        if let Some(before) = self.pruning.before() {
+            self.ledger.record(Change::Prune(before, PER_COMMIT));
+        }
+    }
+
+    fn begin_to_prune(&mut self, now: Now) {
+        let keep = i64::try_from(self.settings.history.keep.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_micros(now.time.as_micros().saturating_sub(keep));
+        self.pruning.begin(before, now.steady);
+        // What is not in the history any more is not told again.
+        if self.jobs.history_begins(before) {
+            self.ledger.record(Change::Begun(before));
+        }
+        self.deliveries.forget_before(before);
+        let (vanished, numbers) = self.jobs.forget_before(before);
+        vanished.into_iter().for_each(|id| self.agenda.found(id, false));
+        numbers.into_iter().for_each(|change| self.ledger.record(Change::Numbers(change)));
+    }
+}

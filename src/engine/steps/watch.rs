@@ -1,0 +1,102 @@
+//! Watching the queue and comparing it: inotify's word, the listing of a scan, the serial.
+
+use crate::engine::Engine;
+use crate::engine::change::Change;
+use crate::engine::effect::{Effect, Level};
+use crate::engine::input::{Now, Stamp};
+use crate::engine::numbers::NumbersChange;
+use crate::engine::report::Problem;
+use crate::ganeti::job::JobId;
+
+impl Engine {
+    pub(in crate::engine) fn overflow(&mut self) {
+        self.report.count(|counters| counters.overflows += 1);
+        self.agenda.want_scan();
+    }
+
+    pub(in crate::engine) fn watch_lost(&mut self) {
+        self.report.say(Level::Warning, "a watched directory was removed or replaced; watching again");
+        self.agenda.watch_lost();
+    }
+
+    pub(in crate::engine) fn watched(&mut self, now: Now, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                self.report.solved(Problem::Watch);
+                self.agenda.is_watched_now();
+                self.jobs.watch_stands(now.time);
+                // Those that may bring events come first.
+                let open: Vec<JobId> = self.jobs.open().collect();
+                open.into_iter().for_each(|id| self.agenda.hint(id));
+                self.effects.push(Effect::ReadSerial);
+            }
+            Err(error) => {
+                self.report.problem_once(Problem::Watch, &error, "trying again every second");
+                self.agenda.cannot_watch(now.steady);
+            }
+        }
+    }
+
+    pub(in crate::engine) fn listed(&mut self, scan: u64, files: Vec<(JobId, Option<Stamp>)>) {
+        if self.agenda.is_scanning(scan) {
+            for (id, stamp) in files {
+                if self.jobs.is_listed(id, scan, stamp) {
+                    self.agenda.found(id, self.jobs.is_closed(id));
+                }
+            }
+        }
+    }
+
+    pub(in crate::engine) fn scan_ended(&mut self, now: Now, scan: u64, result: Result<Option<i64>, String>) {
+        if !self.agenda.is_scanning(scan) {
+            return;
+        }
+        let serial = match result {
+            Ok(serial) => serial,
+            Err(error) => {
+                self.report.problem_once(Problem::Queue, &error, "trying again every second");
+                return self.agenda.scan_failed(now.steady);
+            }
+        };
+        self.report.solved(Problem::Queue);
+        self.report.count(|counters| counters.scans += 1);
+        self.agenda.scan_ended();
+        if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
+            self.jobs.begin(serial, self.agenda.found_and_asked());
+        } else {
+            self.serial(now, serial);
+        }
+        // Jobs that left the queue, and jobs that came and were archived unseen.
+        let missing: Vec<JobId> = self.jobs.not_listed(scan).chain(self.jobs.numbers().holes()).collect();
+        missing.into_iter().for_each(|id| self.agenda.found(id, self.jobs.is_closed(id)));
+        self.round.wants.pre_hooks = true;
+        self.round.wants.nodes = true;
+    }
+
+    /// Job numbers up to this one have been given out.
+    pub(in crate::engine) fn serial(&mut self, now: Now, serial: Option<i64>) {
+        let Some(serial) = serial else {
+            if self.jobs.numbers().highest() > 0 {
+                self.agenda.serial_is_missing(now.steady);
+            }
+            return;
+        };
+        self.agenda.serial_is_known();
+        let (changes, again) = self.jobs.serial(serial);
+        self.record_numbers(changes);
+        if again {
+            let text = format!("job numbers begin again at {serial}: the cluster was re-created");
+            self.report.say(Level::Info, &text);
+            if let Some(begun) = self.jobs.trust_the_history() {
+                self.ledger.record(Change::Begun(begun));
+            }
+            if self.agenda.has_listed() {
+                self.agenda.want_scan();
+            }
+        }
+    }
+
+    pub(in crate::engine) fn record_numbers(&mut self, changes: impl IntoIterator<Item = NumbersChange>) {
+        changes.into_iter().for_each(|change| self.ledger.record(Change::Numbers(change)));
+    }
+}
