@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ganeti_hookd::engine::Engine;
+use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{CommitError, Input, Version, Written};
-use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::ganeti::job::Timestamp;
 
 use crate::journal::Journal;
@@ -98,7 +98,8 @@ impl Driver {
         let deadline = deadline.map(|at| micros(at.saturating_sub(Duration::from_secs(1000))));
         let idle = deadline.is_none_or(|at| at > self.world.now + 900_000_000);
         let calm = self.world.recipe.calm;
-        if self.world.now > calm + PATIENCE || (self.world.next().is_none() && idle && self.world.now >= calm) {
+        if self.world.now > calm + PATIENCE || (self.world.next().is_none() && idle && self.world.now >= calm)
+        {
             return Ok(false);
         }
         let Some(next) = self.world.next().into_iter().chain(deadline).min() else {
@@ -114,7 +115,11 @@ impl Driver {
         }
         self.busy = if next <= self.world.now { self.busy + 1 } else { 0 };
         if self.busy > 2000 {
-            return Err(self.judge.broken("it rests when there is nothing to do", None, "the deadline is always now"));
+            return Err(self.judge.broken(
+                "it rests when there is nothing to do",
+                None,
+                "the deadline is always now",
+            ));
         }
         self.world.pass(next.saturating_sub(self.world.now));
         Ok(true)
@@ -129,7 +134,8 @@ impl Driver {
             self.journal = Journal::set_aside(time);
             self.judge.journal_is_lost(&mut self.world);
         }
-        let settings = self.world.people.settings.clone().unwrap_or_else(|| self.world.recipe.settings.clone());
+        let settings =
+            self.world.people.settings.clone().unwrap_or_else(|| self.world.recipe.settings.clone());
         let window = micros(settings.master.failover_window) as i64;
         let remembered = self.journal.load(Timestamp::from_micros(time.as_micros() - window));
         let life = self.world.life;
@@ -143,7 +149,10 @@ impl Driver {
         match self.work() {
             Ok(()) => {}
             Err(End::Broken(broken)) => return Err(broken),
-            Err(End::Crashed) => return Ok(self.end_life(true)),
+            Err(End::Crashed) => {
+                self.end_life(true);
+                return Ok(());
+            }
         }
         self.judge.turn_is_over(&self.world)?;
         if self.engine.as_ref().is_some_and(Engine::is_done) && self.judge.is_stopping() {
@@ -203,7 +212,9 @@ impl Driver {
         for effect in effects {
             match sabotage {
                 None => self.perform(effect)?,
-                Some(sabotage) => sabotage.does(effect).into_iter().try_for_each(|effect| self.perform(effect))?,
+                Some(sabotage) => {
+                    sabotage.does(effect).into_iter().try_for_each(|effect| self.perform(effect))?
+                }
             }
         }
         Ok(())
@@ -217,7 +228,10 @@ impl Driver {
         self.judge.look(&self.world)?;
         self.crash(&effect, 8)?;
         self.judge.is_to_be_done(&effect, &mut self.world, &self.journal)?;
-        let touchy = matches!(effect, Effect::Start(_) | Effect::Ask(_) | Effect::Stop { .. } | Effect::Continue { .. });
+        let touchy = matches!(
+            effect,
+            Effect::Start(_) | Effect::Ask(_) | Effect::Stop { .. } | Effect::Continue { .. }
+        );
         self.do_it(effect)?;
         if touchy { self.crash(&Effect::Ready, 4) } else { Ok(()) }
     }
@@ -226,7 +240,9 @@ impl Driver {
     fn crash(&mut self, effect: &Effect, hurts: u64) -> Result<(), End> {
         let odds = match effect {
             Effect::Log(..) | Effect::Summary(_) | Effect::Announce => return Ok(()),
-            Effect::Commit(_) | Effect::WriteAnew(_) | Effect::Start(_) | Effect::Continue { .. } => 5 * hurts,
+            Effect::Commit(_) | Effect::WriteAnew(_) | Effect::Start(_) | Effect::Continue { .. } => {
+                5 * hurts
+            }
             _ => 30 * hurts,
         };
         if self.crashes < 3 && self.world.fails(Fault::Crash, odds) {
@@ -270,7 +286,10 @@ impl Driver {
             }
             Effect::Commit(changes) => return self.commit(&changes, false),
             Effect::WriteAnew(changes) => return self.commit(&changes, true),
-            effect => return Ok(self.do_silently(effect)),
+            effect => {
+                self.do_silently(effect);
+                return Ok(());
+            }
         };
         self.give(input)
     }

@@ -67,8 +67,10 @@ fn report() -> &'static Report {
             if let Some(broken) = outcome.broken {
                 report.failures.push(match failures {
                     1 => explain(seed, &broken),
-                    _ => format!("SEED={seed} breaks \"{}\": {}", broken.promise, broken.what)
-                        + &format!(" {:?}", Recipe::of(seed).faults),
+                    _ => {
+                        format!("SEED={seed} breaks \"{}\": {}", broken.promise, broken.what)
+                            + &format!(" {:?}", Recipe::of(seed).faults)
+                    }
                 });
                 if report.failures.len() >= failures {
                     break;
@@ -137,7 +139,8 @@ fn everything_happens_in_some_world() {
     }
     let Report { reached, most, failures } = report();
     let faults = Fault::ALL.iter().map(|(_, name, _)| name);
-    let listed: Vec<&&str> = names::INPUTS.iter().chain(names::EFFECTS).chain(names::MARKS).chain(faults).collect();
+    let listed: Vec<&&str> =
+        names::INPUTS.iter().chain(names::EFFECTS).chain(names::MARKS).chain(faults).collect();
     if number("COVERAGE").is_some() {
         for thing in &listed {
             println!("{:>10} {thing}", reached.get(**thing).unwrap_or(&0));

@@ -1,8 +1,9 @@
 //! Inputs and effects by name, and in the words of a story.
 
+use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::ganeti::job::Job;
 
 macro_rules! names {
     ($what:ident, $list:ident, $kind:ty, $($pattern:pat => $name:literal,)*) => {
@@ -90,7 +91,9 @@ pub const MARKS: &[&str] = &[
 /// An effect in the words of a story.
 pub fn described(effect: &Effect) -> String {
     let what = match effect {
-        Effect::Read { id, archive, .. } => format!("read job {id}{}", if *archive { " or its archive" } else { "" }),
+        Effect::Read { id, archive, .. } => {
+            format!("read job {id}{}", if *archive { " or its archive" } else { "" })
+        }
         Effect::Find { token, process } => format!("find process {} as {}", process.pid, token.0),
         Effect::Stop { token, job, limit } => format!("STOP {} of job {job} for {limit:?}", token.0),
         Effect::Shorten { token, job, limit } => format!("shorten {} of job {job} to {limit:?}", token.0),
@@ -133,6 +136,23 @@ fn changed(changes: &[Change]) -> String {
         other => format!("{other:?}"),
     });
     const SHOWN: usize = 12;
-    let more = if changes.len() > SHOWN { format!("; and {} more", changes.len() - SHOWN) } else { String::new() };
+    let more =
+        if changes.len() > SHOWN { format!("; and {} more", changes.len() - SHOWN) } else { String::new() };
     format!("[{}{more}]", words.take(SHOWN).collect::<Vec<_>>().join("; "))
+}
+
+/// A version in few words: `success | running(started executed)`.
+pub fn words(job: &Job<'_>) -> String {
+    let ops = job.ops.iter().map(|op| {
+        let mut word = format!("{:?}", op.status).to_lowercase();
+        for (is_set, mark) in [
+            (op.started.is_some(), " started"),
+            (op.executed.is_some(), " executed"),
+            (op.death_detected, " death"),
+        ] {
+            word += if is_set { mark } else { "" };
+        }
+        word
+    });
+    ops.collect::<Vec<_>>().join(" | ")
 }

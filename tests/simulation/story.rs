@@ -40,9 +40,9 @@ impl Story {
         let name = job.map(|job| format!("job {job}")).unwrap_or_default();
         let named = |line: &str| {
             !name.is_empty()
-                && line.match_indices(&name).any(|(at, _)| {
-                    !line[at + name.len()..].starts_with(|next: char| next.is_ascii_digit())
-                })
+                && line
+                    .match_indices(&name)
+                    .any(|(at, _)| !line[at + name.len()..].starts_with(|next: char| next.is_ascii_digit()))
         };
         let great = |line: &str| line.contains(" ** ");
         let kept = self.lines.iter().enumerate().filter(|(at, line)| {

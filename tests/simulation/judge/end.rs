@@ -20,9 +20,10 @@ impl Judge {
             return Err(self.broken("everything is delivered", job, &format!("event {seq}, {}", row.event)));
         }
         if self.roles_changed == world.people.roles_changed {
-            let left = self.to_be_adopted.iter().find(|seq| {
-                journal.events.get(seq).is_some_and(|row| row.state == EventState::Standby)
-            });
+            let left = self
+                .to_be_adopted
+                .iter()
+                .find(|seq| journal.events.get(seq).is_some_and(|row| row.state == EventState::Standby));
             if let Some(seq) = left {
                 let what = format!("event {seq} was noticed within the failover window");
                 return Err(self.broken("nothing lost", None, &what));
@@ -45,7 +46,8 @@ impl Judge {
         }
         // What was there before the first start ended is history up to where it was first read.
         let was_before = truth.since.is_none_or(|written| written <= since);
-        let since = if was_before { truth.first_read.map_or(u64::MAX, |read| read.max(since)) } else { since };
+        let since =
+            if was_before { truth.first_read.map_or(u64::MAX, |read| read.max(since)) } else { since };
         let name = (job.job.id, job.job.received.as_micros());
         for (op, truth) in truth.ops.iter().enumerate() {
             let is_required = |at: u64| at > since;

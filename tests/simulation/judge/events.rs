@@ -125,7 +125,8 @@ impl Judge {
         if !has_happened(event, truth) && !may_have_died {
             return Err(invented(format!("{event} executed {}: in truth {truth:?}", event.executed)));
         }
-        if event.op_count as usize != job.job.ops.len() || event.op_code != job.job.ops[key.op as usize].code {
+        if event.op_count as usize != job.job.ops.len() || event.op_code != job.job.ops[key.op as usize].code
+        {
             return Err(invented(format!("{event}: another opcode")));
         }
         let told = Told { seq, life: world.life, at: world.now };
@@ -161,9 +162,10 @@ impl Judge {
             self.ended.iter().any(|run| of_it(&run))
         };
         let (pre, op_code) = (row.event.key.phase == Phase::Pre, &row.event.op_code);
-        let may_skip = self.settings_of_life.iter().any(|settings| {
-            settings.hooks.skips(op_code) || pre && settings.hooks.pre == PreMode::Off
-        });
+        let may_skip = self
+            .settings_of_life
+            .iter()
+            .any(|settings| settings.hooks.skips(op_code) || pre && settings.hooks.pre == PreMode::Off);
         if may_skip {
             return Ok(());
         }

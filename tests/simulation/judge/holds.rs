@@ -88,7 +88,8 @@ impl Judge {
         // The last version that was read tells that the opcode is over: it was stopped too late.
         let running = |job: &Rc<Job<'_>>| job.ops.get(*op).is_some_and(|op| op.status == Status::Running);
         let over = !self.versions.get(&job.job.id).is_some_and(running)
-            || world.now + SLACK >= held.until || world.now + SLACK >= held.since + PATIENCE;
+            || world.now + SLACK >= held.until
+            || world.now + SLACK >= held.since + PATIENCE;
         let reason = over
             || self.stopping.is_some()
             || self.stalled
@@ -159,7 +160,8 @@ impl Judge {
     }
 
     pub(super) fn nobody_stands(&self, world: &World, why: &str) -> Result<(), Broken> {
-        let standing = world.kernel.processes.iter().find(|p| p.held.as_ref().is_some_and(|h| h.life == world.life));
+        let standing =
+            world.kernel.processes.iter().find(|p| p.held.as_ref().is_some_and(|h| h.life == world.life));
         match standing {
             Some(process) => {
                 let job = Some(world.ganeti.jobs[process.job].id);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use ganeti_hookd::engine::change::EventState;
 use ganeti_hookd::engine::environment::Environment;
 use ganeti_hookd::engine::input::Landing;
-use ganeti_hookd::engine::change::EventState;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase};
 
@@ -52,14 +52,17 @@ impl Judge {
         if !self.is_master || !world.is_master() && !fresh {
             return Err(broken("nothing begins in standby", event.to_string()));
         }
-        let before = journal.events.range(..seq).find(|(_, row)| {
-            row.event.key.job == event.key.job && row.state == EventState::Pending
-        });
+        let before = journal
+            .events
+            .range(..seq)
+            .find(|(_, row)| row.event.key.job == event.key.job && row.state == EventState::Pending);
         if let Some((before, _)) = before {
             return Err(broken("in order", format!("{event} begins before event {before} is done")));
         }
         let running = world.hooks.running.keys().find(|(life, other, _)| {
-            *life == world.life && *other != seq && self.names.get(other).is_some_and(|(name, _)| name.0 == event.key.job)
+            *life == world.life
+                && *other != seq
+                && self.names.get(other).is_some_and(|(name, _)| name.0 == event.key.job)
         });
         if let Some((_, other, _)) = running {
             return Err(broken("in order", format!("{event} begins while event {other} runs")));
@@ -156,7 +159,8 @@ impl Judge {
         script: &str,
     ) -> Result<(), Broken> {
         let id = event.key.job.get();
-        let broken = |what: String| Err(Broken { promise: "late is said where it is late", job: Some(id), what });
+        let broken =
+            |what: String| Err(Broken { promise: "late is said where it is late", job: Some(id), what });
         let late = match env.get("GANETI_HOOKD_LATE").map(String::as_str) {
             Some("yes") => true,
             Some("no") => false,
@@ -194,7 +198,8 @@ fn mark_begun(world: &mut World, event: &Event) {
     }
     for process in &mut world.kernel.processes {
         let job = &world.ganeti.jobs[process.job];
-        if job.id == event.key.job.get() && job.job.received == event.received
+        if job.id == event.key.job.get()
+            && job.job.received == event.received
             && let Some(held) = &mut process.held
         {
             held.begun = true;

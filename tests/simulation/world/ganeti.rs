@@ -12,6 +12,7 @@ use super::files::{Content, job_id};
 use super::kernel::Process;
 use super::{Happening, World};
 use crate::dice::Dice;
+use crate::names::words;
 use crate::recipe::Fault;
 use crate::truth::Truth;
 
@@ -125,7 +126,9 @@ impl World {
         job.truth.written(&job.job, now);
         let (id, size, version) = (job.id, job.size + job.job.ops.len() as u64, Rc::new(job.job.clone()));
         let is_bad = job.bad_left > 0 && !version.is_final() && job.dice.one_in(3);
-        self.story.say(|| format!("job {id} is written: {}{}", words(&version), if is_bad { " (badly)" } else { "" }));
+        self.story.say(|| {
+            format!("job {id} is written: {}{}", words(&version), if is_bad { " (badly)" } else { "" })
+        });
         if is_bad {
             self.ganeti.jobs[at].bad_left -= 1;
             self.put(id, Content::Bad("not a job: EOF while parsing"), size);
@@ -147,7 +150,11 @@ impl World {
         if job.job.ops.is_empty() {
             return self.over(at);
         }
-        let delay = if job.dice.one_in(4) { job.dice.spread(1_000, 10_000_000) } else { job.dice.spread(300, 20_000) };
+        let delay = if job.dice.one_in(4) {
+            job.dice.spread(1_000, 10_000_000)
+        } else {
+            job.dice.spread(300, 20_000)
+        };
         self.later(delay, Happening::Luxid(at));
     }
 
@@ -240,7 +247,11 @@ impl World {
                 op.executed = Some(time);
                 let rename = dice.spread(200, 3_000);
                 self.kernel.processes[at].gone_on_at = self.now + rename;
-                if dice.one_in(3) { rename + dice.spread(10, 500) } else { rename + dice.spread(1_000, 20_000_000) }
+                if dice.one_in(3) {
+                    rename + dice.spread(10, 500)
+                } else {
+                    rename + dice.spread(1_000, 20_000_000)
+                }
             }
             _ if sim.retries > 0 && dice.one_in(4) => {
                 sim.retries -= 1;
@@ -329,20 +340,4 @@ impl World {
             self.ganeti.jobs[at].truth.removed();
         }
     }
-}
-
-/// A version in few words: `success | running(started executed)`.
-pub fn words(job: &Job<'_>) -> String {
-    let ops = job.ops.iter().map(|op| {
-        let mut word = format!("{:?}", op.status).to_lowercase();
-        for (is_set, mark) in [
-            (op.started.is_some(), " started"),
-            (op.executed.is_some(), " executed"),
-            (op.death_detected, " death"),
-        ] {
-            word += if is_set { mark } else { "" };
-        }
-        word
-    });
-    ops.collect::<Vec<_>>().join(" | ")
 }

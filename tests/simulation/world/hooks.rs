@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ganeti_hookd::engine::plan::{Plan, Target};
 use ganeti_hookd::engine::effect::{NodeRun, PlanRequest, ScriptRun};
 use ganeti_hookd::engine::environment::ClusterFacts;
 use ganeti_hookd::engine::input::{Input, NoScripts, Script};
 use ganeti_hookd::engine::outcome::Outcome;
+use ganeti_hookd::engine::plan::{Plan, Target};
 use ganeti_hookd::ganeti::event::{Phase, PostStatus};
 use ganeti_hookd::ganeti::opcodes::View;
 
@@ -114,13 +114,15 @@ impl World {
         let alone = matches!(event.status, Some(PostStatus::Failed | PostStatus::Disappeared));
         let others = if alone { 1 } else { self.hooks.online.max(2) };
         let view = given.unwrap_or_else(|| View {
-            nodes: [HERE, THERE, "node3.example.com"][..others].iter().map(|node| (*node).to_owned()).collect(),
+            nodes: [HERE, THERE, "node3.example.com"][..others]
+                .iter()
+                .map(|node| (*node).to_owned())
+                .collect(),
             ..View::default()
         });
         let address: SocketAddr = ([198, 51, 100, 1], 1811).into();
         let has_none = self.fails(Fault::PlanProblem, 3);
-        let target =
-            |node: &String| Target { node: node.clone(), address: (!has_none).then_some(address) };
+        let target = |node: &String| Target { node: node.clone(), address: (!has_none).then_some(address) };
         let targets = view.nodes.iter().map(target).collect();
         let delay = match self.fails(Fault::SlowPlan, 3) {
             true => self.of(Fault::SlowPlan).spread(10_000, 20_000_000),
@@ -129,7 +131,10 @@ impl World {
         let begin = if urgent { self.now } else { self.hooks.planner_free.max(self.now) };
         self.hooks.planner_free = self.hooks.planner_free.max(begin + delay);
         let problem = has_none.then(|| "config.data cannot be read".to_owned());
-        self.tell_later(begin + delay - self.now, Input::Planned { seq, plan: Plan { view, targets }, problem });
+        self.tell_later(
+            begin + delay - self.now,
+            Input::Planned { seq, plan: Plan { view, targets }, problem },
+        );
     }
 
     /// `Effect::Start`.
@@ -157,7 +162,9 @@ impl World {
         let (delay, end) = match () {
             () if self.fails(Fault::Postponed, 4) => (self.dice.spread(10, 2_000), End::Postponed),
             () if self.fails(Fault::NodeSilent, 3) => (timeout, failed("no answer in time")),
-            () if self.fails(Fault::NodeRefuses, 3) => (self.dice.spread(100, 5_000), failed("Connection refused")),
+            () if self.fails(Fault::NodeRefuses, 3) => {
+                (self.dice.spread(100, 5_000), failed("Connection refused"))
+            }
             () => {
                 let slow = self.fails(Fault::NodeSlow, 3);
                 let delay = if slow { self.of(Fault::NodeSlow).spread(100_000, 10_000_000) } else { 2_000 };

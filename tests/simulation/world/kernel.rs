@@ -105,8 +105,13 @@ impl World {
         }
         process.held = None;
         let job = process.job;
-        let tokens: Vec<Token> =
-            self.kernel.watched.iter().filter(|(_, watched)| **watched == at).map(|(token, _)| *token).collect();
+        let tokens: Vec<Token> = self
+            .kernel
+            .watched
+            .iter()
+            .filter(|(_, watched)| **watched == at)
+            .map(|(token, _)| *token)
+            .collect();
         for token in tokens {
             let delay = match self.fails(Fault::LateExit, 3) {
                 true => self.of(Fault::LateExit).spread(1_000, 3_000_000),

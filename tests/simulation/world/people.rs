@@ -5,10 +5,10 @@ use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::ganeti::job::Timestamp;
 
 use super::files::{Content, job_id};
-use super::ganeti::words;
 use super::hooks::micros;
 use super::{Happening, World};
 use crate::dice::Dice;
+use crate::names::words;
 use crate::recipe::{Fault, HERE, THERE, settings};
 
 /// What people do once.
@@ -82,7 +82,9 @@ impl World {
             let at = dice.below(calm);
             match fault {
                 Fault::Terminate => deeds.push((fault, at, Deed::Terminate)),
-                Fault::Reload => deeds.extend([(fault, at, Deed::Reload(true)), (fault, at / 2, Deed::Reload(true))]),
+                Fault::Reload => {
+                    deeds.extend([(fault, at, Deed::Reload(true)), (fault, at / 2, Deed::Reload(true))])
+                }
                 Fault::BadReload => deeds.push((fault, at, Deed::Reload(false))),
                 Fault::Failover => {
                     let back = at + dice.spread(10_000, 90_000_000);
@@ -209,7 +211,8 @@ impl World {
         self.story.reach(Fault::Reload.name());
         let new = settings(self.of(Fault::Reload));
         let hooks = &new.hooks;
-        self.story.say(|| format!("** reload: pre {:?}, hold-limit {} us", hooks.pre, micros(hooks.hold_limit)));
+        self.story
+            .say(|| format!("** reload: pre {:?}, hold-limit {} us", hooks.pre, micros(hooks.hold_limit)));
         let history = self.recipe.settings.history.clone();
         let new = Settings { history, ..new };
         self.people.settings = Some(new.clone());
