@@ -14,6 +14,7 @@ use crate::journal::Journal;
 use crate::judge::{Broken, Judge};
 use crate::names::{described, effect_name, input_name};
 use crate::recipe::{Fault, HERE, Recipe};
+use crate::sabotage::Sabotage;
 use crate::world::files::Read;
 use crate::world::hooks::micros;
 use crate::world::{Message, World};
@@ -96,6 +97,10 @@ impl Driver {
     fn wait(&mut self) -> Result<bool, Broken> {
         let deadline = self.engine.as_ref().and_then(Engine::next_deadline);
         let deadline = deadline.map(|at| micros(at.saturating_sub(Duration::from_secs(1000))));
+        let deadline = match self.world.recipe.sabotage {
+            Some(Sabotage::NeverRests) => Some(self.world.now),
+            _ => deadline,
+        };
         let idle = deadline.is_none_or(|at| at > self.world.now + 900_000_000);
         let calm = self.world.recipe.calm;
         if self.world.now > calm + PATIENCE || (self.world.next().is_none() && idle && self.world.now >= calm)
@@ -212,9 +217,10 @@ impl Driver {
         for effect in effects {
             match sabotage {
                 None => self.perform(effect)?,
-                Some(sabotage) => {
-                    sabotage.does(effect).into_iter().try_for_each(|effect| self.perform(effect))?
-                }
+                Some(sabotage) => sabotage
+                    .does(effect, self.inputs)
+                    .into_iter()
+                    .try_for_each(|effect| self.perform(effect))?,
             }
         }
         Ok(())

@@ -29,6 +29,10 @@ pub enum Sabotage {
     NeverReadsTheArchive,
     GoesOnAfterStop,
     RunsOneScript,
+    ForgetsRunsInANewJournal,
+    AsksNoHistory,
+    AsksOnceWhoIsMaster,
+    NeverRests,
 }
 
 use Sabotage::*;
@@ -52,6 +56,10 @@ impl Sabotage {
         (NeverReadsTheArchive, "nothing lost"),
         (GoesOnAfterStop, "nothing begins while it stops"),
         (RunsOneScript, "nothing lost"),
+        (ForgetsRunsInANewJournal, "at most once"),
+        (AsksNoHistory, "each (job, opcode, phase) once"),
+        (AsksOnceWhoIsMaster, "nothing begins in standby"),
+        (NeverRests, "it rests when there is nothing to do"),
     ];
 
     /// What the engine is told instead; `None` when it is told nothing.
@@ -63,6 +71,9 @@ impl Sabotage {
                 Some(Input::Committed(Ok(Written::default())))
             }
             (GoesOnAfterStop, Input::Stop) => None,
+            (AsksNoHistory, Input::Recalled { id, received, .. }) => {
+                Some(Input::Recalled { id, received, told: Ok(None) })
+            }
             (RunsOneScript, Input::Prepared { seq, scripts, facts }) => {
                 let scripts = scripts.map(|scripts| scripts.into_iter().take(1).collect());
                 Some(Input::Prepared { seq, scripts, facts })
@@ -72,8 +83,14 @@ impl Sabotage {
     }
 
     /// What is done instead of an effect.
-    pub fn does(self, effect: Effect) -> Vec<Effect> {
+    pub fn does(self, effect: Effect, count: u64) -> Vec<Effect> {
         match (self, effect) {
+            (AsksOnceWhoIsMaster, Effect::AskMaster) if count > 20 => Vec::new(),
+            (ForgetsRunsInANewJournal, Effect::WriteAnew(changes)) => {
+                let is_run = |change: &&Change| matches!(change, Change::RunStart(_) | Change::RunEnd(..));
+                let changes = changes.iter().filter(|change| !is_run(change)).cloned().collect();
+                vec![Effect::WriteAnew(Arc::new(changes))]
+            }
             (NeverContinues, Effect::Continue { .. }) => Vec::new(),
             (ContinuesAtOnce, Effect::Stop { token, job, limit }) => {
                 vec![Effect::Stop { token, job, limit }, Effect::Continue { token, job }]

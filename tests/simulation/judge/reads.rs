@@ -21,14 +21,13 @@ const READS_OF_A_VERSION: u64 = 400;
 impl Judge {
     /// A file is read: whoever was hinted at comes first.
     pub(super) fn comes_first(&mut self, id: JobId, world: &mut World) -> Result<(), Broken> {
-        if self.hinted.remove(&id).is_some() {
-            return Ok(());
+        let waited = self.hinted.remove(&id).map(|since| (id, since));
+        if waited.is_none() {
+            self.other_reads += 1;
+            world.files.reads = self.other_reads;
         }
-        self.other_reads += 1;
-        world.files.reads = self.other_reads;
-        let Some((oldest, since)) = self.hinted.iter().min_by_key(|(_, since)| **since) else {
-            return Ok(());
-        };
+        let oldest = self.hinted.iter().map(|(id, since)| (*id, *since)).min_by_key(|(_, since)| *since);
+        let Some((oldest, since)) = waited.or(oldest) else { return Ok(()) };
         let (waited, oldest) = (self.other_reads - since, oldest.get());
         let most = self.most.entry("reads before that of a hint").or_default();
         *most = (*most).max(waited);

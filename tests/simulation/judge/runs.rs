@@ -171,7 +171,9 @@ impl Judge {
         if !late && told.is_some_and(|told| told.life < world.life) {
             return broken(format!("{event} {script}: it was noticed in an earlier life"));
         }
-        if event.key.phase == Phase::Post || self.settings.hooks.pre != PreMode::Hold {
+        // A run may be put together while nobody is promised anything, and begin later.
+        let held = self.settings_of_life.iter().all(|settings| settings.hooks.pre == PreMode::Hold);
+        if event.key.phase == Phase::Post || !held {
             return Ok(());
         }
         let mark = if late { "a pre that is told it is late" } else { "a pre that is told it is in time" };
