@@ -4,7 +4,7 @@
 use super::Daemon;
 use super::hands::Hands;
 use crate::engine::Role;
-use crate::engine::effect::{Effect, Level};
+use crate::engine::effect::{Effect, Level, NodeRun, ScriptRun};
 use crate::engine::input::Input;
 use crate::ganeti::job::JobId;
 use crate::world::failpoints;
@@ -62,6 +62,13 @@ impl Daemon {
             Effect::Stop { token, job, limit } => {
                 Input::Stopped { token, result: processes.stop(token, job, limit) }
             }
+            Effect::Arm { token, job } => Input::Armed { token, result: processes.arm(token, job) },
+            Effect::Start(ScriptRun { run, seq, while_stopped: Some(token), .. })
+            | Effect::Ask(NodeRun { run, seq, while_stopped: Some(token), .. })
+                if !processes.stands(token) =>
+            {
+                Input::GoneOn { run, seq }
+            }
             Effect::Commit(changes) => Input::Committed(journal.commit(&changes)),
             Effect::WriteAnew(changes) => Input::Committed(journal.write_anew(&changes)),
             Effect::Prepare { seq, phase } => runs.prepare(seq, phase),
@@ -71,6 +78,10 @@ impl Daemon {
             | Effect::Scan { .. }
             | Effect::ReadLarge { .. }
             | Effect::Unwatch(_)
+            | Effect::LoadKernelStop
+            | Effect::Attach
+            | Effect::Detach
+            | Effect::Disarm { .. }
             | Effect::Shorten { .. }
             | Effect::Continue { .. }
             | Effect::Plan(_)
@@ -92,6 +103,10 @@ impl Daemon {
             Effect::Scan { scan } => hands.queue.scan(scan),
             Effect::ReadLarge { reading, id } => hands.queue.read_large(reading, id),
             Effect::Unwatch(token) => hands.processes.unwatch(token),
+            Effect::LoadKernelStop => hands.processes.load_kernel_stop(),
+            Effect::Attach => hands.processes.attach(),
+            Effect::Detach => hands.processes.detach(),
+            Effect::Disarm { token, job } => hands.processes.disarm(token, job),
             Effect::Shorten { token, job, limit } => hands.processes.shorten(token, job, limit),
             Effect::Continue { token, job } => hands.processes.go_on(token, job),
             Effect::Plan(request) => hands.runs.plan(request),

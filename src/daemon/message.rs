@@ -7,6 +7,7 @@ use crate::engine::outcome::Outcome;
 use crate::engine::plan::Plan;
 use crate::ganeti::job::JobId;
 use crate::world::api::Question;
+use crate::world::process::kernel_stop::KernelStop;
 
 /// A message to the daemon.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum Message {
     Exited(Token),
     /// The guard has ended.
     GuardEnded,
+    /// Whether the kernel can stop processes, or why not.
+    KernelStop(Result<Box<KernelStop>, String>),
     /// A scan has found files.
     Listed {
         /// The scan's number.

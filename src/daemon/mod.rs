@@ -117,6 +117,10 @@ impl Daemon {
             Message::Cluster => self.give(Input::ClusterChanged),
             Message::Exited(token) => self.exited(token),
             Message::GuardEnded => self.guard_ended(),
+            Message::KernelStop(loaded) => {
+                let means = loaded.map(|kernel| self.hands.processes.use_kernel_stop(*kernel));
+                self.give(Input::KernelStop(means));
+            }
             Message::Listed { scan, files } => self.give(Input::Listed { scan, files }),
             Message::ScanEnded { scan, result } => self.scan_ended(scan, result),
             Message::LargeRead { reading, id, version } => self.large_read(reading, id, &version),

@@ -257,6 +257,11 @@ impl Agenda {
         self.watch = Wish::After(steady + retry::LOOK);
     }
 
+    /// Whether what happens is told.
+    pub fn is_watching(&self) -> bool {
+        self.is_watched
+    }
+
     /// They are not watched any more.
     pub fn watch_lost(&mut self) {
         self.is_watched = false;

@@ -72,8 +72,32 @@ pub enum Effect {
     },
     /// Watch this process no longer.
     Unwatch(Token),
+    /// Find out whether the kernel can stop processes in the rename. Brings
+    /// `Input::KernelStop`.
+    LoadKernelStop,
+    /// Have ready in the kernel what arming takes: a job is about to begin.
+    Attach,
+    /// Nobody is armed, and has not been for a while: take it away.
+    Detach,
+    /// From now on the kernel is to stop this process in the rename by which it publishes the
+    /// next version of its job. If it was stopped so by an earlier arming, it goes on. Brings
+    /// `Input::Armed`.
+    Arm {
+        /// The process.
+        token: Token,
+        /// Its job, for the guard.
+        job: JobId,
+    },
+    /// The kernel is not to stop this process any more. If it has, it goes on.
+    Disarm {
+        /// The process.
+        token: Token,
+        /// Its job, for the guard.
+        job: JobId,
+    },
     /// Stop a process that is watched, for this long at most: verify it, tell the guard,
-    /// write it down, send the signal. Brings `Input::Stopped`.
+    /// write it down, send the signal; or take it over from the kernel, which has stopped it.
+    /// It is not armed any more. Brings `Input::Stopped`.
     Stop {
         /// The process.
         token: Token,
@@ -162,6 +186,9 @@ pub struct ScriptRun {
     pub timeout: Duration,
     /// Bytes of output that are kept.
     pub output: usize,
+    /// It says that it is in time, so it begins only if this process stands still where it
+    /// published its opcode; else `Input::GoneOn`.
+    pub while_stopped: Option<Token>,
 }
 
 /// A request to a node daemon.
@@ -181,6 +208,8 @@ pub struct NodeRun {
     pub timeout: Duration,
     /// Bytes of each script's output that are kept.
     pub output: usize,
+    /// As for a script.
+    pub while_stopped: Option<Token>,
 }
 
 /// How much a line of the log matters (syslog(3)).

@@ -1,7 +1,8 @@
 //! Who stands still (design, section 5).
 //!
-//! Whoever is in [`Holds`] was told to stop by us and has not been told to go on. A job is held
-//! before one opcode, by one stop. Whether its pre is in time is asked here at the moment a
+//! Whoever is held was told to stop by us, or by the kernel for us, and has not been told to go
+//! on. A job is held before one opcode, by one stop. Who may begin an opcode soon is *armed*: the
+//! kernel stops it in the rename that publishes the next version of its job. Whether its pre is in time is asked here at the moment a
 //! script begins, never remembered. It goes on when its pre hooks have ended, when it has stood
 //! still for as long as it may, and when none of its hooks has begun within
 //! [`VAIN_LIMIT`]: nobody stands still for nothing.
@@ -20,6 +21,10 @@ pub const LATE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a process stands still for hooks that have not begun.
 pub const VAIN_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long what stops processes stays in the kernel when nobody is armed: a job whose file has
+/// just come may be armed within milliseconds.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A job process that stands still, or was told to.
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +68,28 @@ enum Guard {
     After(Duration),
 }
 
-/// All that stand still.
+/// Whether the kernel stops processes in the rename.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Exactness {
+    /// That has not been asked.
+    #[default]
+    Unknown,
+    /// It does, by these means.
+    Exact(String),
+    /// It does not, and why: processes are stopped when inotify has told of their version.
+    BestEffort(String),
+}
+
+/// All that stand still, and those that the kernel will stop.
 #[derive(Debug, Default)]
 pub struct Holds {
+    exactness: Exactness,
+    /// The kernel stops these in their next rename, or has done so.
+    armed: BTreeMap<JobId, Token>,
+    /// What arming takes is ready in the kernel.
+    is_attached: bool,
+    /// Nobody is armed; when that is taken away.
+    detach_at: Option<Duration>,
     guard: Guard,
     guard_started: Duration,
     /// A guard has ended soon after it was started.
@@ -83,6 +107,82 @@ impl Holds {
     /// There is a pre hook, or none.
     pub fn scripts_are(&mut self, there: bool) {
         self.has_scripts = there;
+    }
+
+    /// Whether the kernel stops processes.
+    pub fn exactness(&self) -> &Exactness {
+        &self.exactness
+    }
+
+    /// The kernel does, or does not.
+    pub fn exactness_is(&mut self, exactness: Exactness) {
+        self.exactness = exactness;
+    }
+
+    /// Has a process armed that may soon begin an opcode, anew if it was, so that it goes on if
+    /// it was stopped.
+    pub fn arm(&mut self, job: JobId, token: Token) -> Vec<Effect> {
+        let can = matches!(self.exactness, Exactness::Exact(_)) && self.guard == Guard::Alive;
+        if !can || self.held.contains_key(&job) {
+            return Vec::new();
+        }
+        self.is_attached = true;
+        // Another process may have run the job before.
+        let other = self.armed.insert(job, token).filter(|other| *other != token);
+        let disarm = other.map(|token| Effect::Disarm { token, job });
+        disarm.into_iter().chain([Effect::Arm { token, job }]).collect()
+    }
+
+    /// Has ready what arming takes: a job is about to begin.
+    pub fn attach(&mut self) -> Option<Effect> {
+        let wanted = matches!(self.exactness, Exactness::Exact(_)) && !self.is_attached;
+        self.is_attached |= wanted;
+        self.detach_at = None;
+        wanted.then_some(Effect::Attach)
+    }
+
+    /// Has it taken away when nobody has been armed for a while.
+    pub fn detach(&mut self, steady: Duration) -> Option<Effect> {
+        if !self.armed.is_empty() || !self.is_attached {
+            self.detach_at = None;
+            return None;
+        }
+        let due = *self.detach_at.get_or_insert(steady + LINGER) <= steady;
+        if due {
+            (self.is_attached, self.detach_at) = (false, None);
+        }
+        due.then_some(Effect::Detach)
+    }
+
+    /// When it is taken away.
+    pub fn next_detach(&self) -> Option<Duration> {
+        self.detach_at
+    }
+
+    /// The process could not be armed.
+    pub fn not_armed(&mut self, token: Token) {
+        self.armed.retain(|_, armed| *armed != token);
+    }
+
+    /// Has a process stopped by nobody any more.
+    pub fn disarm(&mut self, job: JobId) -> Option<Effect> {
+        self.armed.remove(&job).map(|token| Effect::Disarm { token, job })
+    }
+
+    /// The same for all.
+    pub fn disarm_all(&mut self) -> Vec<Effect> {
+        let armed = std::mem::take(&mut self.armed);
+        armed.into_iter().map(|(job, token)| Effect::Disarm { token, job }).collect()
+    }
+
+    /// Whether the job's process is armed, or has been stopped by the kernel.
+    pub fn is_armed(&self, job: JobId) -> bool {
+        self.armed.contains_key(&job)
+    }
+
+    /// How many are.
+    pub fn armed(&self) -> usize {
+        self.armed.len()
     }
 
     /// Has a guard alive before anything is held.
@@ -125,6 +225,7 @@ impl Holds {
         let until = steady + limit;
         let hold = Hold { key, token, since: steady, until, landing: None, has_begun: false };
         self.held.insert(key.job, hold);
+        self.armed.remove(&key.job);
         Effect::Stop { token, job: key.job, limit }
     }
 
@@ -158,7 +259,13 @@ impl Holds {
 
     /// Whether the job of this pre stands still for it, where it published its opcode.
     pub fn is_in_time(&self, key: EventKey) -> bool {
-        self.held.get(&key.job).is_some_and(|hold| hold.key == key && hold.landing == Some(Landing::Early))
+        self.in_time(key).is_some()
+    }
+
+    /// The process that stands still for this pre, where it published its opcode.
+    pub fn in_time(&self, key: EventKey) -> Option<Token> {
+        let hold = self.held.get(&key.job).filter(|hold| hold.key == key)?;
+        hold.landing.is_some_and(Landing::is_in_time).then_some(hold.token)
     }
 
     /// A hook of this event begins.
@@ -194,10 +301,11 @@ impl Holds {
         if stands { self.let_go(key.job) } else { None }
     }
 
-    /// Lets every job go on.
+    /// Lets every job go on, and has none stopped by the kernel.
     pub fn let_all_go(&mut self) -> Vec<Effect> {
         let held = std::mem::take(&mut self.held);
-        held.into_iter().map(|(job, hold)| Effect::Continue { token: hold.token, job }).collect()
+        let go_on = held.into_iter().map(|(job, hold)| Effect::Continue { token: hold.token, job });
+        go_on.chain(self.disarm_all()).collect()
     }
 
     /// Lets those go on whose time is up.
@@ -251,6 +359,29 @@ mod tests {
         let ended = holds.end_in_time(SECOND + VAIN_LIMIT);
         assert_eq!((ended[0].0, ended[0].1), (key(), TimeUp::InVain));
         assert_eq!(holds.jobs().count(), 0);
+    }
+
+    #[test]
+    fn who_is_armed_is_so_until_it_stands_still_or_is_let_be() {
+        let mut holds = Holds::default();
+        assert!(holds.arm(key().job, TOKEN).is_empty(), "the kernel does not");
+        holds.exactness_is(Exactness::Exact("fentry".to_owned()));
+        assert!(holds.arm(key().job, TOKEN).is_empty(), "nobody would let it go should we die");
+        let _ = holds.want_guard(SECOND);
+        holds.guard_is(true, SECOND);
+        let job = key().job;
+        assert_eq!(holds.arm(job, TOKEN), [Effect::Arm { token: TOKEN, job }]);
+        assert_eq!(holds.arm(job, TOKEN), [Effect::Arm { token: TOKEN, job }], "it goes on");
+        let other = Token(9);
+        let both = [Effect::Disarm { token: TOKEN, job }, Effect::Arm { token: other, job }];
+        assert_eq!(holds.arm(job, other), both);
+        let _ = holds.arm(job, TOKEN);
+        let _ = holds.stop(key(), TOKEN, SECOND, SECOND);
+        assert!(!holds.is_armed(job) && holds.arm(job, TOKEN).is_empty());
+        let _ = holds.let_go(job);
+        let _ = holds.arm(job, TOKEN);
+        assert_eq!(holds.let_all_go(), [Effect::Disarm { token: TOKEN, job }]);
+        assert_eq!(holds.disarm(job), None);
     }
 
     #[test]

@@ -91,6 +91,23 @@ pub enum Input<'a> {
         /// Where it was.
         result: Result<Landing, String>,
     },
+    /// Whether the kernel can stop processes in the rename, by which means; or why not.
+    KernelStop(Result<String, String>),
+    /// Whether a process is armed now, or why not.
+    Armed {
+        /// The process.
+        token: Token,
+        /// Why it is not.
+        result: Result<(), String>,
+    },
+    /// A run was to begin while a process stands still, and that does not stand still any
+    /// more: it has not begun.
+    GoneOn {
+        /// The run's number.
+        run: i64,
+        /// The event's.
+        seq: i64,
+    },
     /// Whether there is a guard now, or why not.
     GuardStarted(Result<(), String>),
     /// The guard has ended, and has let everything go.
@@ -208,10 +225,20 @@ pub enum Presence {
 /// Where a job process was when it was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Landing {
-    /// Where it published `running`, or at least in no conversation with a node daemon.
+    /// In the rename that published `running`: the kernel stopped it there, as it does all that
+    /// are armed.
+    Exact,
+    /// In the rename, too, but by chance: the signal came early enough.
     Early,
-    /// It had got further: a node daemon may run out of patience with it.
+    /// It had got further: whoever it talks to may run out of patience with it.
     Late,
+}
+
+impl Landing {
+    /// Whether it stands where it published `running`.
+    pub fn is_in_time(self) -> bool {
+        self != Self::Late
+    }
 }
 
 /// What a commit tells besides that all is written.

@@ -149,6 +149,9 @@ impl Engine {
             Input::Found { token, presence } => self.found(now, token, presence),
             Input::Exited(token) => self.exited(token),
             Input::Stopped { token, result } => self.stopped(now, token, result),
+            Input::KernelStop(result) => self.kernel_stops(result),
+            Input::Armed { token, result } => self.armed(token, result),
+            Input::GoneOn { run, seq } => self.gone_on(run, seq),
             Input::GuardStarted(result) => self.guard_started(now, result),
             Input::GuardEnded => self.guard_ended(now),
             Input::Committed(result) => self.committed(now, result),
@@ -187,9 +190,10 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Duration> {
         let always = [self.ledger.next_deadline(), self.life.next_deadline(), self.holds.next_deadline()];
         let looks = [self.agenda.next_deadline(), self.place.next_deadline(), self.holds.next_guard()];
+        let looks = looks.into_iter().chain([self.holds.next_detach()]);
         let runs = [self.deliveries.next_deadline()];
         let (stops, stalls) = (self.life.is_stopping(), self.ledger.is_stalled());
-        let looks = looks.into_iter().filter(|_| !stops);
+        let looks = looks.filter(|_| !stops);
         let runs = runs.into_iter().filter(|_| !stops && !stalls);
         always.into_iter().chain(looks).chain(runs).flatten().min()
     }

@@ -33,6 +33,15 @@ pub struct Status {
     pub undelivered: usize,
     /// The age of the oldest of them, in seconds.
     pub lag_seconds: f64,
+    /// Whether the kernel stops jobs in the very rename that publishes their opcode.
+    #[serde(default)]
+    pub hold_exact: bool,
+    /// By which means it does, or why it does not.
+    #[serde(default)]
+    pub hold_means: String,
+    /// Job processes that the kernel is to stop.
+    #[serde(default)]
+    pub jobs_armed: usize,
     /// Jobs that are held for their pre hooks.
     #[serde(default)]
     pub held: Vec<HeldJob>,
@@ -111,6 +120,8 @@ pub struct Counters {
     pub bad_files: u64,
     /// Times that a job was stopped for its pre hooks.
     pub holds: u64,
+    /// Of these, times that the kernel did so in the rename.
+    pub holds_exact: u64,
     /// Of these, times that it had got further already.
     pub holds_late: u64,
     /// Times that a job should have been stopped but was not.
@@ -135,6 +146,13 @@ pub const METRICS: &[Metric] = &[
     ("events_undelivered", "gauge", "events whose scripts have not all ended", |s| s.undelivered as f64),
     ("lag_seconds", "gauge", "age of the oldest undelivered event", |s| s.lag_seconds),
     ("jobs_held", "gauge", "jobs held for their pre hooks", |s| s.held.len() as f64),
+    ("jobs_armed", "gauge", "job processes that the kernel is to stop", |s| s.jobs_armed as f64),
+    (
+        "hold_exact",
+        "gauge",
+        "1 where the kernel stops jobs in the rename, 0 where they are stopped after it",
+        |s| f64::from(u8::from(s.hold_exact)),
+    ),
     ("hooks_running", "gauge", "scripts that run now", |s| s.running.len() as f64),
     ("bad_files", "gauge", "job files that cannot be used now", |s| s.bad_files.len() as f64),
     ("versions_read_total", "counter", "versions of job files read", |s| s.counters.versions_read as f64),
@@ -146,6 +164,9 @@ pub const METRICS: &[Metric] = &[
     ("overflows_total", "counter", "losses of inotify events", |s| s.counters.overflows as f64),
     ("bad_files_total", "counter", "unusable versions of job files", |s| s.counters.bad_files as f64),
     ("holds_total", "counter", "jobs stopped for their pre hooks", |s| s.counters.holds as f64),
+    ("holds_exact_total", "counter", "jobs stopped by the kernel in the rename", |s| {
+        s.counters.holds_exact as f64
+    }),
     ("holds_late_total", "counter", "jobs stopped after they had got further", |s| {
         s.counters.holds_late as f64
     }),

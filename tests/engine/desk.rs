@@ -48,6 +48,9 @@ pub struct Desk {
     pub alive: BTreeSet<u32>,
     pub tokens: BTreeMap<Token, ProcessRef>,
     pub stopped: BTreeSet<Token>,
+    pub armed: BTreeSet<Token>,
+    /// Whether the kernel can stop processes.
+    pub kernel_stops: Result<String, String>,
     /// What the history tells of jobs.
     pub history: BTreeMap<JobId, (Timestamp, Progress)>,
     /// Commits fail.
@@ -99,6 +102,8 @@ impl Desk {
             alive: BTreeSet::new(),
             tokens: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            armed: BTreeSet::new(),
+            kernel_stops: Err("not here".to_owned()),
             history: BTreeMap::new(),
             disk_is_full: false,
             old_events: 0,
@@ -158,6 +163,16 @@ impl Desk {
             Effect::Watch => self.give(Input::Watched(Ok(()))),
             Effect::Scan { scan } => self.scans.push(scan),
             Effect::Read { id, archive, .. } => self.read(id, archive),
+            Effect::LoadKernelStop => self.give(Input::KernelStop(self.kernel_stops.clone())),
+            Effect::Arm { token, .. } => {
+                self.armed.insert(token);
+                self.give(Input::Armed { token, result: Ok(()) });
+            }
+            Effect::Disarm { token, .. } => {
+                self.armed.remove(&token);
+                self.stopped.remove(&token);
+            }
+            Effect::Attach | Effect::Detach => {}
             Effect::ReadLarge { .. } | Effect::Unwatch(_) | Effect::Shorten { .. } | Effect::Ask(_) => {}
             Effect::ReadSerial => self.give(Input::Serial(self.serial)),
             Effect::Recall { id, received } => {
@@ -171,7 +186,8 @@ impl Desk {
             Effect::Find { token, process } => self.find(token, process),
             Effect::Stop { token, .. } => {
                 let known = self.tokens.get(&token).is_some_and(|process| self.alive.contains(&process.pid));
-                let result = if known { Ok(Landing::Early) } else { Err("it is not there".to_owned()) };
+                let landing = if self.armed.remove(&token) { Landing::Exact } else { Landing::Early };
+                let result = if known { Ok(landing) } else { Err("it is not there".to_owned()) };
                 if known {
                     self.stopped.insert(token);
                 }

@@ -7,11 +7,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::engine::effect::Token;
 use crate::engine::input::{Landing, Presence};
@@ -22,8 +25,12 @@ use crate::world::process::exits::Exits;
 use crate::world::process::guard::Guard;
 use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::{self, Verified};
+use crate::world::process::kernel_stop::{Arming, KernelStop, standing_in_rename};
 use crate::world::process::{self, livelock};
 use crate::world::shortage::explain;
+
+/// How long the kernel may take between two steps of its own.
+const KERNEL_PATIENCE: Duration = Duration::from_millis(10);
 
 /// What the end of the guard is told by; those of processes begin at 1.
 const GUARD: u64 = 0;
@@ -35,8 +42,22 @@ struct Watched {
     pidfd: OwnedFd,
     /// Its end is to be told.
     is_wanted: bool,
-    /// As it was when we stopped it; `None` while it runs.
-    stopped: Option<Verified>,
+    /// As it was when it proved to be the job's, before it was stopped or armed.
+    verified: Option<Verified>,
+    state: State,
+}
+
+/// What we have done to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    Free,
+    /// The kernel is to stop it, or has done so.
+    Armed,
+    /// It stands still, in the rename where the kernel stopped it.
+    StoppedByKernel,
+    /// It was sent a signal.
+    Stopped,
 }
 
 /// What is done with processes.
@@ -44,6 +65,9 @@ struct Watched {
 pub struct Processes {
     exits: Exits,
     watched: BTreeMap<Token, Watched>,
+    /// What has the kernel stop processes, where that is to be had.
+    kernel: Option<KernelStop>,
+    inbox: Sender<Message>,
     guard: Option<Guard>,
     file: HeldFile,
     livelocks: PathBuf,
@@ -58,13 +82,16 @@ impl Processes {
     /// # Errors
     /// When there is no descriptor or thread to be had.
     pub fn new(paths: &Paths, file: HeldFile, inbox: Sender<Message>) -> io::Result<Self> {
+        let sender = inbox.clone();
         let exits = Exits::new(move |token| {
             let message = if token == GUARD { Message::GuardEnded } else { Message::Exited(Token(token)) };
-            let _ = inbox.send(message);
+            let _ = sender.send(message);
         })?;
         let mut processes = Self {
             exits,
             watched: BTreeMap::new(),
+            kernel: None,
+            inbox,
             guard: None,
             file,
             livelocks: paths.ganeti_run_dir.join(livelock::DIRECTORY),
@@ -95,7 +122,8 @@ impl Processes {
                 explain(&error)
             ));
         }
-        self.watched.insert(token, Watched { process, pidfd, is_wanted: true, stopped: None });
+        let (verified, state) = (None, State::Free);
+        self.watched.insert(token, Watched { process, pidfd, is_wanted: true, verified, state });
         Presence::Alive
     }
 
@@ -116,7 +144,8 @@ impl Processes {
     }
 
     fn drop_unless_needed(&mut self, token: Token) {
-        if self.watched.get(&token).is_some_and(|watched| !watched.is_wanted && watched.stopped.is_none()) {
+        if self.watched.get(&token).is_some_and(|watched| !watched.is_wanted && watched.state == State::Free)
+        {
             self.watched.remove(&token);
         }
     }
@@ -140,42 +169,242 @@ impl Processes {
         self.guard = None;
     }
 
-    /// Stops a process for `limit` at most, if it proves to be the job's. Tells where it was.
+    /// Has a thread find out whether the kernel can stop processes; that takes a while.
+    pub fn load_kernel_stop(&self) {
+        let (inbox, queue_dir) = (self.inbox.clone(), self.queue_dir.clone());
+        let load = move || {
+            let loaded = catch_unwind(|| KernelStop::new(&queue_dir));
+            let loaded = loaded.map_err(|panic| defect(&*panic));
+            let loaded = loaded.and_then(|loaded| loaded.map_err(|reason| reason.to_string()));
+            let _ = inbox.send(Message::KernelStop(loaded.map(Box::new)));
+        };
+        if let Err(error) = thread::Builder::new().name("kernel-stop".to_owned()).spawn(load) {
+            let _ = self.inbox.send(Message::KernelStop(Err(explain(&error))));
+        }
+    }
+
+    /// The kernel can stop processes; by which means.
+    pub fn use_kernel_stop(&mut self, kernel: KernelStop) -> String {
+        let means = kernel.attachment().to_string();
+        self.kernel = Some(kernel);
+        means
+    }
+
+    /// Has ready what arming takes: a process may have to be armed soon.
+    pub fn attach(&mut self) {
+        if let Some(Err(reason)) = self.kernel.as_mut().map(KernelStop::attach) {
+            log::warn!("what stops processes in the kernel cannot be attached: {reason}");
+        }
+    }
+
+    /// Takes away what arming takes, while nobody is armed. The kernel takes its time for that.
+    pub fn detach(&mut self) {
+        if let Some(unused) = self.kernel.as_mut().and_then(KernelStop::take_unused) {
+            let detach = thread::Builder::new().name("detach".to_owned()).spawn(move || drop(unused));
+            if let Err(error) = detach {
+                log::debug!("detached at once: {}", explain(&error));
+            }
+        }
+    }
+
+    /// Arms a process, if it proves to be the job's; one that the kernel has stopped goes on.
+    ///
+    /// # Errors
+    /// Why it is not armed.
+    pub fn arm(&mut self, token: Token, job: JobId) -> Result<(), String> {
+        let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted);
+        let watched = watched.ok_or_else(|| "its process is not known to be alive".to_owned())?;
+        let kernel = self.kernel.as_mut().ok_or_else(|| "the kernel does not stop processes".to_owned())?;
+        let pid = watched.process.pid;
+        match watched.state {
+            State::Armed => {}
+            State::Free => {
+                let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
+                let guard = self.guard.as_ref().ok_or_else(|| "there is no guard".to_owned())?;
+                make_known(watched, verified, guard, &mut self.file, job)?;
+            }
+            State::Stopped | State::StoppedByKernel => return Err("it stands still".to_owned()),
+        }
+        if is_stopped_by(kernel, pid) == Arming::Armed {
+            return Ok(());
+        }
+        failpoints::point("hold.before-arm");
+        let was_stopped = kernel.state(pid).is_ok_and(|arming| arming == Arming::Stopped);
+        kernel.arm(pid).map_err(|reason| reason.to_string()).inspect_err(|_| {
+            set_free(watched, self.guard.as_ref(), &mut self.file, job);
+        })?;
+        failpoints::point("hold.armed");
+        if was_stopped {
+            // It has published something else, and stands or is about to.
+            hold::await_stop(pid);
+            let _ = hold::go_on(watched.pidfd.as_fd());
+        }
+        Ok(())
+    }
+
+    /// Has the kernel stop a process no more; one that it has stopped goes on.
+    pub fn disarm(&mut self, token: Token, job: JobId) {
+        let Some(watched) = self.watched.get_mut(&token).filter(|watched| watched.state == State::Armed)
+        else {
+            return;
+        };
+        disarm(watched, self.kernel.as_mut());
+        set_free(watched, self.guard.as_ref(), &mut self.file, job);
+        self.drop_unless_needed(token);
+    }
+
+    /// Stops a process for `limit` at most, if it proves to be the job's, or takes it over from
+    /// the kernel. Tells where it was.
     ///
     /// # Errors
     /// Why it was not stopped.
     pub fn stop(&mut self, token: Token, job: JobId, limit: Duration) -> Result<Landing, String> {
         let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted);
         let watched = watched.ok_or_else(|| "its process is not known to be alive".to_owned())?;
-        let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
         let guard = self.guard.as_ref().ok_or_else(|| "there is no guard".to_owned())?;
+        if watched.state == State::Armed {
+            let taken = take_over(watched, self.kernel.as_mut(), guard, &mut self.file, job, limit);
+            if taken {
+                return Ok(Landing::Exact);
+            }
+            disarm(watched, self.kernel.as_mut());
+            set_free(watched, Some(guard), &mut self.file, job);
+        }
+        let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
         stop(watched, verified, guard, &mut self.file, job, limit)?;
-        watched.stopped = Some(verified);
+        (watched.verified, watched.state) = (Some(verified), State::Stopped);
         Ok(hold::landing(verified.pid))
+    }
+
+    /// Whether a process that was stopped still stands where it published its opcode.
+    pub fn stands(&self, token: Token) -> bool {
+        let Some(watched) = self.watched.get(&token) else { return false };
+        let pid = watched.process.pid;
+        match (watched.state, &self.kernel) {
+            (State::StoppedByKernel, Some(kernel)) => kernel.stands(pid),
+            (State::Stopped, _) => standing_in_rename(pid),
+            _ => false,
+        }
     }
 
     /// A process that stands still may do so until `limit` from now only.
     pub fn shorten(&self, token: Token, job: JobId, limit: Duration) {
-        let stopped = self.watched.get(&token).filter(|watched| watched.stopped.is_some());
+        let stopped = self.watched.get(&token).filter(|watched| watched.state == State::Stopped);
         if let (Some(watched), Some(guard)) = (stopped, &self.guard) {
             // A guard that is gone has let everything go already.
-            let _ = guard.hold(job.get(), watched.pidfd.as_fd(), limit);
+            let _ = guard.hold(job.get(), watched.process.pid, watched.pidfd.as_fd(), limit);
         }
     }
 
     /// Lets a process that we stopped go on.
     pub fn go_on(&mut self, token: Token, job: JobId) {
         let Some(watched) = self.watched.get_mut(&token) else { return };
-        let Some(verified) = watched.stopped.take() else { return };
+        match watched.state {
+            State::StoppedByKernel => forget_stop(watched, self.kernel.as_mut()),
+            State::Stopped => {}
+            State::Free | State::Armed => return,
+        }
         failpoints::point("hold.before-go-on");
         let result = hold::go_on(watched.pidfd.as_fd());
         failpoints::point("hold.gone-on");
         match result {
-            Ok(()) => forget(verified, self.guard.as_ref(), &mut self.file, job),
+            Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file, job),
             // The guard still has it, and will let it go when its time is up.
-            Err(errno) => log::error!("job {job} cannot be let go: {errno}; the guard will try"),
+            Err(errno) => {
+                log::error!("job {job} cannot be let go: {errno}; the guard will try");
+                watched.state = State::Free;
+            }
         }
         self.drop_unless_needed(token);
+    }
+}
+
+/// What has become of an arming, once the kernel is not just about to send the signal.
+fn is_stopped_by(kernel: &KernelStop, pid: u32) -> Arming {
+    let deadline = Instant::now() + KERNEL_PATIENCE;
+    loop {
+        match kernel.state(pid) {
+            Ok(Arming::Stopping) if Instant::now() < deadline => thread::yield_now(),
+            Ok(arming) => return arming,
+            Err(_) => return Arming::Not,
+        }
+    }
+}
+
+/// The guard and the file know of a process before it is armed.
+fn make_known(
+    watched: &mut Watched,
+    verified: Verified,
+    guard: &Guard,
+    file: &mut HeldFile,
+    job: JobId,
+) -> Result<(), String> {
+    guard
+        .arm(job.get(), verified.pid, watched.pidfd.as_fd())
+        .map_err(|error| format!("the guard does not answer: {error}"))?;
+    file.arm(verified).map_err(|error| {
+        let _ = guard.let_go(job.get());
+        format!("the file of held processes: {error}")
+    })?;
+    (watched.verified, watched.state) = (Some(verified), State::Armed);
+    Ok(())
+}
+
+/// Takes over a process that the kernel has stopped: from now on it is held. Returns whether it
+/// stands where the kernel stopped it.
+fn take_over(
+    watched: &mut Watched,
+    kernel: Option<&mut KernelStop>,
+    guard: &Guard,
+    file: &mut HeldFile,
+    job: JobId,
+    limit: Duration,
+) -> bool {
+    let (Some(kernel), Some(verified)) = (kernel, watched.verified) else { return false };
+    if is_stopped_by(kernel, verified.pid) != Arming::Stopped {
+        return false;
+    }
+    hold::await_stop(verified.pid);
+    let is_known = kernel.stands(verified.pid)
+        && guard.hold(job.get(), verified.pid, watched.pidfd.as_fd(), limit).is_ok()
+        && file.hold(verified).is_ok();
+    if is_known {
+        watched.state = State::StoppedByKernel;
+        failpoints::point("hold.taken-over");
+    }
+    is_known
+}
+
+/// The kernel stops the process no more; if it has, it goes on.
+fn disarm(watched: &Watched, kernel: Option<&mut KernelStop>) {
+    let Some(kernel) = kernel else { return };
+    let pid = watched.process.pid;
+    let _ = is_stopped_by(kernel, pid);
+    match kernel.disarm(pid) {
+        Ok(Arming::Not | Arming::Armed | Arming::Missed) => {}
+        Ok(Arming::Stopping | Arming::Stopped) => {
+            hold::await_stop(pid);
+            let _ = hold::go_on(watched.pidfd.as_fd());
+        }
+        Err(reason) => {
+            log::error!("process {pid} cannot be disarmed: {reason}");
+            let _ = hold::go_on(watched.pidfd.as_fd());
+        }
+    }
+}
+
+/// The kernel forgets where it stopped a process that goes on now.
+fn forget_stop(watched: &Watched, kernel: Option<&mut KernelStop>) {
+    if let Some(Err(reason)) = kernel.map(|kernel| kernel.disarm(watched.process.pid)) {
+        log::error!("process {}: {reason}", watched.process.pid);
+    }
+}
+
+/// The process does not stand still and is not armed any more.
+fn set_free(watched: &mut Watched, guard: Option<&Guard>, file: &mut HeldFile, job: JobId) {
+    watched.state = State::Free;
+    if let Some(verified) = watched.verified.take() {
+        forget(verified, guard, file, job);
     }
 }
 
@@ -190,7 +419,9 @@ fn stop(
 ) -> Result<(), String> {
     let pidfd = watched.pidfd.as_fd();
     failpoints::point("hold.before-guard");
-    guard.hold(job.get(), pidfd, limit).map_err(|error| format!("the guard does not answer: {error}"))?;
+    guard
+        .hold(job.get(), verified.pid, pidfd, limit)
+        .map_err(|error| format!("the guard does not answer: {error}"))?;
     failpoints::point("hold.guard-knows");
     file.hold(verified).map_err(|error| {
         let _ = guard.let_go(job.get());
@@ -205,7 +436,7 @@ fn stop(
     Ok(())
 }
 
-/// The process does not stand still any more.
+/// Guard and file need not know of the process any more.
 fn forget(verified: Verified, guard: Option<&Guard>, file: &mut HeldFile, job: JobId) {
     file.let_go(verified);
     if let Some(guard) = guard {
@@ -257,7 +488,10 @@ mod tests {
             let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
             processes.exits.add(pidfd.as_fd(), TOKEN.0).unwrap();
             let process = ProcessRef { pid: child.id(), livelock: "none".to_owned(), started: None };
-            processes.watched.insert(TOKEN, Watched { process, pidfd, is_wanted: true, stopped: None });
+            processes.watched.insert(
+                TOKEN,
+                Watched { process, pidfd, is_wanted: true, verified: None, state: State::Free },
+            );
             Self { dir, processes, messages, child }
         }
 
@@ -268,7 +502,7 @@ mod tests {
             let watched = self.processes.watched.get_mut(&TOKEN).unwrap();
             self.processes.file.hold(verified).unwrap();
             hold::stop(&watched.pidfd).unwrap();
-            watched.stopped = Some(verified);
+            (watched.verified, watched.state) = (Some(verified), State::Stopped);
             self.await_state(b"T");
         }
 

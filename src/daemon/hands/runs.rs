@@ -88,7 +88,7 @@ impl Runs {
     /// Has a script run. Tells if it could not begin.
     pub fn start(
         &mut self,
-        ScriptRun { run, seq, script, env, timeout, output }: ScriptRun,
+        ScriptRun { run, seq, script, env, timeout, output, .. }: ScriptRun,
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let (starter, limits) = (Arc::clone(&self.starter), Limits { timeout, output });
@@ -99,7 +99,7 @@ impl Runs {
     /// Has a node daemon asked. Tells if that could not begin.
     pub fn ask(
         &mut self,
-        NodeRun { run, seq, address, phase, env, timeout, output }: NodeRun,
+        NodeRun { run, seq, address, phase, env, timeout, output, .. }: NodeRun,
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let request = Request { address, phase, env, timeout, output };

@@ -166,9 +166,10 @@ impl Engine {
             let env = environment::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let (timeout, output) = (hooks.timeout, hooks.output_limit);
-            let effect =
-                Effect::Start(ScriptRun { run: run.id, seq, script: script.path, env, timeout, output });
-            return self.start(run, effect);
+            let while_stopped = self.holds.in_time(delivery.event.key);
+            let script =
+                ScriptRun { run: run.id, seq, script: script.path, env, timeout, output, while_stopped };
+            return self.start(run, Effect::Start(script));
         }
     }
 
@@ -185,6 +186,7 @@ impl Engine {
     fn send_to_node(&mut self, now: Now, seq: i64, Target { node, address }: Target) {
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let phase = delivery.event.key.phase;
+        let while_stopped = self.holds.in_time(delivery.event.key);
         let directory = environment::directory(phase).to_owned();
         let Some(attempt) = delivery.next_attempt(&node, &directory) else { return };
         let env = environment::for_run(&delivery.common, false, attempt);
@@ -195,7 +197,7 @@ impl Engine {
         };
         let hooks = &self.settings.hooks;
         let (timeout, output) = (hooks.timeout, hooks.output_limit);
-        let request = NodeRun { run: run.id, seq, address, phase, env, timeout, output };
+        let request = NodeRun { run: run.id, seq, address, phase, env, timeout, output, while_stopped };
         self.start(run, Effect::Ask(request));
     }
 

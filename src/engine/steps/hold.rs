@@ -3,7 +3,7 @@
 
 use crate::engine::Engine;
 use crate::engine::effect::{Effect, Level, Token};
-use crate::engine::holds::TimeUp;
+use crate::engine::holds::{Exactness, TimeUp};
 use crate::engine::input::{Landing, Now};
 use crate::engine::jobs::Kind;
 use crate::engine::report::Problem;
@@ -49,6 +49,66 @@ impl Engine {
         }
     }
 
+    /// Has the process of a job armed that may begin an opcode with pre hooks next, so that the
+    /// kernel stops it as it publishes that; one that has published something else goes on.
+    pub(in crate::engine) fn arm(&mut self, job: &Job<'_>, kind: Kind) {
+        let next = self.jobs.tracker().get(job.id).map(|tracked| tracked.progress);
+        let next = next.filter(|progress| !progress.pre).map(|progress| progress.next as usize);
+        let op = next.and_then(|next| job.ops.get(next));
+        let may_begin = op.is_some_and(|op| {
+            matches!(op.status, Status::Queued | Status::Waiting) && self.may_hold(&op.code)
+        });
+        // What is not looked at promptly must not be stopped.
+        let is_prompt = kind == Kind::Queued && self.agenda.is_watching() && !self.ledger.is_stalled();
+        let token = self.jobs.processes.of(job.id).filter(|_| may_begin && is_prompt);
+        if may_begin && is_prompt && token.is_none() {
+            self.effects.extend(self.holds.attach());
+        }
+        match token.map(|token| self.holds.arm(job.id, token)) {
+            Some(effects) if !effects.is_empty() => self.effects.extend(effects),
+            _ => self.effects.extend(self.holds.disarm(job.id)),
+        }
+    }
+
+    /// Whether the kernel stops processes in the rename.
+    pub(in crate::engine) fn kernel_stops(&mut self, result: Result<String, String>) {
+        match result {
+            Ok(means) => {
+                let text = format!("jobs are held exactly: the kernel stops them in the rename ({means})");
+                self.report.say(Level::Info, &text);
+                self.holds.exactness_is(Exactness::Exact(means));
+            }
+            Err(why) => {
+                let text = format!("jobs are held as well as can be, not exactly: {why}");
+                self.report.say(Level::Warning, &text);
+                self.holds.exactness_is(Exactness::BestEffort(why));
+            }
+        }
+    }
+
+    /// Whether a process is armed.
+    pub(in crate::engine) fn armed(&mut self, token: Token, result: Result<(), String>) {
+        if let Err(why) = result {
+            self.holds.not_armed(token);
+            let job = self.jobs.processes.get(token).map(|watched| watched.job.to_string());
+            let text = format!("job {} is not armed: {why}", job.unwrap_or_default());
+            self.report.say(Level::Debug, &text);
+        }
+    }
+
+    /// A run was to begin while its job's process stands still, and that has gone on: somebody
+    /// else let it.
+    pub(in crate::engine) fn gone_on(&mut self, run: i64, seq: i64) {
+        let Some(delivery) = self.deliveries.get(seq) else { return };
+        let key = delivery.event.key;
+        let text = format!("{key}: its job has been let go on by somebody else; its hooks run late");
+        self.report.say(Level::Warning, &text);
+        self.report.count(|counters| counters.holds_late += 1);
+        self.effects.extend(self.holds.let_go_for(key));
+        self.has_passed(seq);
+        self.begin_again(seq, run);
+    }
+
     fn try_hold(&mut self, now: Now, event: &Event, executed: Timestamp, kind: Kind) -> Result<(), String> {
         let id = event.key.job;
         if kind == Kind::Overtaken {
@@ -58,7 +118,8 @@ impl Engine {
             return Err("the journal could not be written when its opcode began".to_owned());
         }
         let age = now.time.as_secs_f64() - executed.as_secs_f64();
-        if age > AGE_LIMIT {
+        // One that is armed stands where it published its opcode, however long ago.
+        if age > AGE_LIMIT && !self.holds.is_armed(id) {
             return Err(format!("its opcode began {age:.1} s ago"));
         }
         if !self.deliveries.may_follow_soon(id, BEFORE_A_HOLD) {
@@ -93,7 +154,10 @@ impl Engine {
                     let job = self.jobs.processes.get(token).map(|watched| watched.job);
                     return self.effects.extend(job.map(|job| Effect::Continue { token, job }));
                 };
-                self.report.count(|counters| counters.holds += 1);
+                self.report.count(|counters| {
+                    counters.holds += 1;
+                    counters.holds_exact += u64::from(landing == Landing::Exact);
+                });
                 if landing == Landing::Late {
                     self.report.count(|counters| counters.holds_late += 1);
                     let text = format!(

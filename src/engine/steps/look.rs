@@ -27,6 +27,10 @@ impl Engine {
     /// What is there of a job's file.
     pub(in crate::engine) fn version(&mut self, now: Now, id: JobId, version: Version<'_>) {
         let cause = self.agenda.answered(id);
+        if !matches!(version, Version::Queued(..)) {
+            // It is not known what its process has published: that must not wait.
+            self.effects.extend(self.holds.disarm(id));
+        }
         match version {
             Version::Large(_) => {
                 let reading = self.agenda.read_large(id, cause);
@@ -79,8 +83,7 @@ impl Engine {
         if let Some((tracked, mut event)) = self.jobs.died_unseen(id, now.time) {
             event.late = is_backlog;
             self.ledger.record(Change::Job(id, tracked));
-            self.effects.extend(self.holds.let_go(id));
-            self.effects.extend(self.jobs.processes.forget(id));
+            self.let_be(id);
             return self.new_event(now, event);
         }
         let Some(tracked) = self.jobs.tracker().get(id) else { return };
@@ -94,12 +97,18 @@ impl Engine {
         }
     }
 
+    /// The job's process is of no interest any more.
+    fn let_be(&mut self, id: JobId) {
+        self.effects.extend(self.holds.let_go(id));
+        self.effects.extend(self.holds.disarm(id));
+        self.effects.extend(self.jobs.processes.forget(id));
+    }
+
     fn forget(&mut self, id: JobId) {
         self.jobs.forget(id);
         self.agenda.forget(id);
         self.report.not_vanished(id);
-        self.effects.extend(self.holds.let_go(id));
-        self.effects.extend(self.jobs.processes.forget(id));
+        self.let_be(id);
         self.ledger.record(Change::Forget(id));
     }
 
@@ -148,7 +157,7 @@ impl Engine {
             self.hold(now, job, kind, &mut look.events);
         }
         self.round.wants.pre_hooks |= tells_of_wait(job);
-        self.keep(now, job, look, stamp);
+        self.keep(now, job, kind, look, stamp);
     }
 
     /// What counts as late now.
@@ -183,14 +192,13 @@ impl Engine {
     }
 
     /// Takes over the outcome of a look.
-    fn keep(&mut self, now: Now, job: &Job<'_>, look: Look, stamp: Option<Stamp>) {
+    fn keep(&mut self, now: Now, job: &Job<'_>, kind: Kind, look: Look, stamp: Option<Stamp>) {
         let Look { id, tracked, events, changed } = look;
         if changed {
             self.ledger.record(Change::Job(id, tracked.clone()));
         }
         if !tracked.is_open() {
-            self.effects.extend(self.holds.let_go(id));
-            self.effects.extend(self.jobs.processes.forget(id));
+            self.let_be(id);
         }
         if self.jobs.is_beyond(id) {
             self.effects.push(Effect::ReadSerial);
@@ -198,6 +206,7 @@ impl Engine {
         let change = self.jobs.keep(job, tracked, stamp);
         self.record_numbers(change);
         events.into_iter().for_each(|event| self.new_event(now, event));
+        self.arm(job, kind);
     }
 
     fn new_event(&mut self, now: Now, event: Event) {
@@ -251,6 +260,7 @@ impl Engine {
     pub(in crate::engine) fn exited(&mut self, token: Token) {
         if let Some(id) = self.jobs.processes.ended(token) {
             self.effects.extend(self.holds.let_go(id));
+            self.effects.extend(self.holds.disarm(id));
             self.agenda.hint(id);
         }
     }

@@ -118,6 +118,7 @@ impl Engine {
     fn keep_watch(&mut self, now: Now) {
         if self.life.start() {
             self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::LookForPreHooks]);
+            self.effects.push(Effect::LoadKernelStop);
         }
         if self.place.wants_to_ask(now.steady) {
             self.effects.push(Effect::AskMaster);
@@ -125,6 +126,7 @@ impl Engine {
         if self.holds_jobs() {
             self.effects.extend(self.holds.want_guard(now.steady));
         }
+        self.effects.extend(self.holds.detach(now.steady));
         if self.agenda.wants_watch(now.steady) {
             self.effects.push(Effect::Watch);
         }

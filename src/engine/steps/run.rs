@@ -144,18 +144,24 @@ impl Engine {
     pub(in crate::engine) fn take_up_postponed(&mut self) {
         for (seq, run) in self.deliveries.postponed() {
             self.judge_lateness(seq);
-            let Some(delivery) = self.deliveries.get_mut(seq) else { continue };
-            let late = delivery.event.late;
-            let Some(running) = delivery.running.get_mut(&run) else { continue };
-            running.is_postponed = false;
-            if let Effect::Start(ScriptRun { env, .. }) | Effect::Ask(NodeRun { env, .. }) =
-                &mut running.effect
-                && late
-            {
-                environment::set_late(env);
-            }
-            self.effects.push(running.effect.clone());
+            self.begin_again(seq, run);
         }
+    }
+
+    /// Begins a run again that has not begun, by what is true now; the journal has it.
+    pub(in crate::engine) fn begin_again(&mut self, seq: i64, run: i64) {
+        let Some(delivery) = self.deliveries.get_mut(seq) else { return };
+        let late = delivery.event.late;
+        let Some(running) = delivery.running.get_mut(&run) else { return };
+        running.is_postponed = false;
+        if let Effect::Start(ScriptRun { env, while_stopped, .. })
+        | Effect::Ask(NodeRun { env, while_stopped, .. }) = &mut running.effect
+            && late
+        {
+            environment::set_late(env);
+            *while_stopped = None;
+        }
+        self.effects.push(running.effect.clone());
     }
 
     /// A run has not begun after all; it is to begin anew, by what is true then.

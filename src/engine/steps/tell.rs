@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::deliveries::Delivery;
-use crate::engine::holds::Hold;
+use crate::engine::holds::{Exactness, Hold};
 use crate::engine::input::{Landing, Now};
 use crate::engine::status::{HeldJob, RunningHook, Status};
 use crate::ganeti::event::EventKey;
@@ -27,6 +27,12 @@ impl Engine {
             processes_watched: self.jobs.processes.watched(),
             undelivered: self.deliveries.len(),
             lag_seconds: oldest.map_or(0.0, since),
+            hold_exact: matches!(self.holds.exactness(), Exactness::Exact(_)),
+            hold_means: match self.holds.exactness() {
+                Exactness::Unknown => String::new(),
+                Exactness::Exact(means) | Exactness::BestEffort(means) => means.clone(),
+            },
+            jobs_armed: self.holds.armed(),
             held: self.holds.iter().map(|hold| self.held_job(hold, now.steady)).collect(),
             running: self.deliveries.iter().flat_map(|(_, delivery)| running(delivery, &since)).collect(),
             last_failures: self.report.failures(),
@@ -41,7 +47,7 @@ impl Engine {
             event: hold.key.to_string(),
             pid: self.jobs.processes.get(hold.token).map_or(0, |watched| watched.process.pid),
             seconds: steady.saturating_sub(hold.since).as_secs_f64(),
-            late: hold.landing != Some(Landing::Early),
+            late: !hold.landing.is_some_and(Landing::is_in_time),
             hook: self.running_hook(hold.key),
         }
     }

@@ -11,12 +11,15 @@ use crate::ganeti::job::JobId;
 impl Engine {
     pub(in crate::engine) fn overflow(&mut self) {
         self.report.count(|counters| counters.overflows += 1);
+        // What they publish now may be looked at much later.
+        self.effects.extend(self.holds.disarm_all());
         self.agenda.want_scan();
     }
 
     pub(in crate::engine) fn watch_lost(&mut self) {
         self.report.say(Level::Warning, "a watched directory was removed or replaced; watching again");
         self.agenda.watch_lost();
+        self.effects.extend(self.holds.disarm_all());
     }
 
     pub(in crate::engine) fn watched(&mut self, now: Now, result: Result<(), String>) {

@@ -24,7 +24,8 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::hold::go_on;
+use super::hold::{go_on, may_be_stopped_by_the_kernel};
+use super::stat;
 use crate::world::failpoints;
 
 /// The hidden command that runs the guard.
@@ -36,8 +37,28 @@ const END_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How much longer than the daemon the guard lets a hold last.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// A message: the job's number, and how long it may be held, in milliseconds; 0 lets go.
-const MESSAGE_SIZE: usize = 16;
+/// A message: the job's number; how long it may be held, in milliseconds, [`GO`] or [`ARM`]; and
+/// its process's ID.
+const MESSAGE_SIZE: usize = 24;
+
+/// The job's process goes on.
+const GO: i64 = 0;
+
+/// The job's process is armed: the kernel may stop it.
+const ARM: i64 = -1;
+
+/// How often armed processes are looked at: the daemon may have been stopped itself.
+const ARMED_CHECK: Duration = Duration::from_millis(500);
+
+/// How long an armed process may stand in the rename before the daemon says what becomes of it.
+const ARMED_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often one that was let go is looked at, until it goes on.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long after the daemon's end armed processes are looked at: the kernel takes up to half a
+/// second to forget what is attached.
+const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// The daemon's end.
 #[derive(Debug)]
@@ -76,23 +97,32 @@ impl Guard {
     ///
     /// # Errors
     /// When the guard does not take it; it must not be stopped then.
-    pub fn hold(&self, job: i64, pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    pub fn hold(&self, job: i64, pid: u32, pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
         let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX).max(1);
-        self.send(job, limit, &[pidfd])
+        self.send(job, limit, pid, &[pidfd])
     }
 
-    /// The job's process goes on.
+    /// The job's process is about to be armed.
+    ///
+    /// # Errors
+    /// When the guard does not take it; it must not be armed then.
+    pub fn arm(&self, job: i64, pid: u32, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.send(job, ARM, pid, &[pidfd])
+    }
+
+    /// The job's process goes on, and is not armed.
     ///
     /// # Errors
     /// When the guard is gone.
     pub fn let_go(&self, job: i64) -> io::Result<()> {
-        self.send(job, 0, &[])
+        self.send(job, GO, 0, &[])
     }
 
-    fn send(&self, job: i64, limit: i64, pidfds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    fn send(&self, job: i64, what: i64, pid: u32, pidfds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut bytes = [0; MESSAGE_SIZE];
-        bytes[..8].copy_from_slice(&job.to_ne_bytes());
-        bytes[8..].copy_from_slice(&limit.to_ne_bytes());
+        for (place, number) in bytes.chunks_exact_mut(8).zip([job, what, i64::from(pid)]) {
+            place.copy_from_slice(&number.to_ne_bytes());
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !pidfds.is_empty() {
@@ -114,10 +144,61 @@ impl Drop for Guard {
     }
 }
 
-/// A process that the daemon holds.
-struct Held {
+/// A process that stands still for the daemon, or may.
+struct Entry {
     pidfd: OwnedFd,
-    until: Instant,
+    pid: u32,
+    state: State,
+}
+
+/// What is to become of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The kernel may stop it; since when it has been seen to stand in the rename.
+    Armed(Option<Instant>),
+    /// It stands still until then at most.
+    Held(Instant),
+    /// It was let go, and is looked at until it goes on.
+    Going,
+    /// It has gone on. Who stops it now is not us.
+    Gone,
+}
+
+impl Entry {
+    /// When it is to be looked at next.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        match self.state {
+            State::Armed(_) => Some(now + ARMED_CHECK),
+            State::Held(until) => Some(until),
+            State::Going => Some(now + AGAIN),
+            State::Gone => None,
+        }
+    }
+
+    /// Looks at it, and lets it go on if it is time.
+    fn look(&mut self, now: Instant) {
+        match self.state {
+            State::Armed(since) => {
+                let stands = may_be_stopped_by_the_kernel(self.pid);
+                let since = stands.then(|| since.unwrap_or(now));
+                self.state = State::Armed(since);
+                if since.is_some_and(|since| now - since >= ARMED_PATIENCE) {
+                    // It stays armed, as far as the kernel is concerned.
+                    let _ = go_on(self.pidfd.as_fd());
+                    self.state = State::Armed(None);
+                }
+            }
+            State::Held(until) if until <= now => self.let_go(),
+            State::Going => self.let_go(),
+            State::Held(_) | State::Gone => {}
+        }
+    }
+
+    fn let_go(&mut self) {
+        let was_told = go_on(self.pidfd.as_fd()).is_ok();
+        let stands = matches!(stat::read(self.pid), Ok(Some(stat)) if stat.state == b'T');
+        self.state = if was_told && !stands { State::Gone } else { State::Going };
+    }
 }
 
 /// Runs the guard on standard input until the daemon is gone.
@@ -127,34 +208,63 @@ struct Held {
 pub fn run() -> io::Result<()> {
     prepare()?;
     let socket = io::stdin();
-    let mut held: BTreeMap<i64, Held> = BTreeMap::new();
+    let mut entries: BTreeMap<i64, Entry> = BTreeMap::new();
     let result = loop {
-        match receive(socket.as_fd(), &held) {
-            Ok(Some((job, limit, Some(pidfd)))) => {
-                held.insert(job, Held { pidfd, until: Instant::now() + limit + SLACK });
+        match receive(socket.as_fd(), &entries) {
+            Ok(Some(message)) => {
+                if !take(message, &mut entries) {
+                    // There was no room for the descriptor.
+                    break Err(Errno::MFILE.into());
+                }
             }
-            Ok(Some((job, Duration::ZERO, None))) => {
-                held.remove(&job);
-            }
-            // There was no room for the descriptor.
-            Ok(Some(_)) => break Err(Errno::MFILE.into()),
             Ok(None) => break Ok(()),
             Err(Errno::INTR | Errno::TIMEDOUT) => {}
             Err(errno) => break Err(errno.into()),
         }
         let now = Instant::now();
-        held.retain(|_, held| {
-            let goes_on = held.until <= now;
-            if goes_on {
-                let _ = go_on(held.pidfd.as_fd());
-            }
-            !goes_on
-        });
+        entries.values_mut().for_each(|entry| entry.look(now));
     };
-    for held in held.values() {
-        let _ = go_on(held.pidfd.as_fd());
-    }
+    let_all_go(entries);
     result
+}
+
+/// Takes over what a message says. Returns whether it could.
+fn take(Message { job, what, pid, pidfd }: Message, entries: &mut BTreeMap<i64, Entry>) -> bool {
+    let state = match what {
+        GO => {
+            entries.remove(&job);
+            return true;
+        }
+        ARM => State::Armed(None),
+        limit => State::Held(Instant::now() + Duration::from_millis(limit.unsigned_abs()) + SLACK),
+    };
+    let taken = pidfd.map(|pidfd| entries.insert(job, Entry { pidfd, pid, state }));
+    taken.is_some()
+}
+
+/// The daemon is gone: everything goes on, also what the kernel stops until it has forgotten
+/// what the daemon attached. One that somebody else has stopped stays so where that can be told.
+fn let_all_go(mut entries: BTreeMap<i64, Entry>) {
+    let end = Instant::now() + AFTERWARDS;
+    for entry in entries.values_mut().filter(|entry| matches!(entry.state, State::Held(_) | State::Going)) {
+        entry.let_go();
+    }
+    loop {
+        for entry in entries.values_mut() {
+            match entry.state {
+                State::Armed(_) if may_be_stopped_by_the_kernel(entry.pid) => {
+                    let _ = go_on(entry.pidfd.as_fd());
+                }
+                State::Going => entry.let_go(),
+                _ => {}
+            }
+        }
+        entries.retain(|_, entry| matches!(entry.state, State::Armed(_) | State::Going));
+        if entries.is_empty() || Instant::now() >= end {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Makes the guard outlive what ends the daemon: it has a name of its own, takes no
@@ -168,13 +278,19 @@ fn prepare() -> io::Result<()> {
     Ok(())
 }
 
+/// What the daemon says.
+struct Message {
+    job: i64,
+    what: i64,
+    pid: u32,
+    pidfd: Option<OwnedFd>,
+}
+
 /// The next message; `None` when the daemon is gone.
-fn receive(
-    socket: BorrowedFd<'_>,
-    held: &BTreeMap<i64, Held>,
-) -> rustix::io::Result<Option<(i64, Duration, Option<OwnedFd>)>> {
-    let next = held.values().map(|held| held.until.saturating_duration_since(Instant::now())).min();
-    let timeout = next.and_then(|next| Timespec::try_from(next).ok());
+fn receive(socket: BorrowedFd<'_>, entries: &BTreeMap<i64, Entry>) -> rustix::io::Result<Option<Message>> {
+    let now = Instant::now();
+    let next = entries.values().filter_map(|entry| entry.next(now)).min();
+    let timeout = next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
     let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
     if poll(&mut fds, timeout.as_ref())? == 0 {
         return Err(Errno::TIMEDOUT);
@@ -193,5 +309,6 @@ fn receive(
     });
     let number =
         |range: std::ops::Range<usize>| bytes[range].try_into().map(i64::from_ne_bytes).unwrap_or_default();
-    Ok(Some((number(0..8), Duration::from_millis(number(8..16).unsigned_abs()), pidfd)))
+    let pid = u32::try_from(number(16..24)).unwrap_or(0);
+    Ok(Some(Message { job: number(0..8), what: number(8..16), pid, pidfd }))
 }

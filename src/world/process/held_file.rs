@@ -1,10 +1,11 @@
-//! The file of held processes: which processes we have stopped, in the run directory.
+//! The file of held processes: which processes we have stopped, or the kernel may stop for us
+//! (they are *armed*), in the run directory.
 //!
-//! It is written before a process is stopped, so that whoever comes after a sudden end
+//! It is written before a process is stopped or armed, so that whoever comes after a sudden end
 //! of daemon and guard (`ganeti-hookd release`, the next start) can let go what we held,
 //! and only that: a process that an administrator stopped is not in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -14,7 +15,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::hold::{Verified, go_on};
+use super::hold::{Verified, go_on, may_be_stopped_by_the_kernel};
 use super::stat;
 use crate::world::regular_file;
 
@@ -28,7 +29,8 @@ const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct HeldFile {
     file: File,
-    held: usize,
+    /// The IDs of those that are in it.
+    held: BTreeSet<u32>,
     /// It holds what an earlier daemon left, which must stay.
     has_leftovers: bool,
 }
@@ -41,7 +43,7 @@ impl HeldFile {
     pub fn create(run_dir: &Path) -> io::Result<Self> {
         let file = open(run_dir)?;
         file.set_len(0)?;
-        Ok(Self { file, held: 0, has_leftovers: false })
+        Ok(Self { file, held: BTreeSet::new(), has_leftovers: false })
     }
 
     /// Opens the one that is there, and leaves in it what an earlier daemon held and could not
@@ -50,7 +52,7 @@ impl HeldFile {
     /// # Errors
     /// When it cannot be opened.
     pub fn keep(run_dir: &Path) -> io::Result<Self> {
-        Ok(Self { file: open(run_dir)?, held: 0, has_leftovers: true })
+        Ok(Self { file: open(run_dir)?, held: BTreeSet::new(), has_leftovers: true })
     }
 
     /// The process is about to be stopped.
@@ -59,14 +61,24 @@ impl HeldFile {
     /// When it cannot be written down; it must not be stopped then.
     pub fn hold(&mut self, process: Verified) -> io::Result<()> {
         self.write('+', process)?;
-        self.held += 1;
+        self.held.insert(process.pid);
+        Ok(())
+    }
+
+    /// The process is about to be armed: from now on the kernel may stop it.
+    ///
+    /// # Errors
+    /// When it cannot be written down; it must not be armed then.
+    pub fn arm(&mut self, process: Verified) -> io::Result<()> {
+        self.write('~', process)?;
+        self.held.insert(process.pid);
         Ok(())
     }
 
     /// The process goes on.
     pub fn let_go(&mut self, process: Verified) {
-        self.held = self.held.saturating_sub(1);
-        let is_empty = self.held == 0 && !self.has_leftovers;
+        self.held.remove(&process.pid);
+        let is_empty = self.held.is_empty() && !self.has_leftovers;
         let written = if is_empty { self.file.set_len(0) } else { self.write('-', process) };
         if let Err(error) = written {
             log::warn!("the file of held processes: {error}");
@@ -78,8 +90,8 @@ impl HeldFile {
     }
 }
 
-/// The processes in the file's text that have not been let go.
-fn still_held(text: &str) -> Vec<Verified> {
+/// The processes in the file's text that have not been let go, and whether each is only armed.
+fn still_held(text: &str) -> Vec<(Verified, bool)> {
     let mut held = BTreeMap::new();
     for line in text.lines() {
         let mut fields = line.split(' ');
@@ -88,7 +100,7 @@ fn still_held(text: &str) -> Vec<Verified> {
             continue;
         };
         match sign {
-            Some("+") => held.insert(pid, Verified { pid, start_ticks }),
+            Some(sign @ ("+" | "~")) => held.insert(pid, (Verified { pid, start_ticks }, sign == "~")),
             _ => held.remove(&pid),
         };
     }
@@ -110,8 +122,8 @@ pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
     }
     let mut file = HeldFile::keep(run_dir)?;
     let (mut released, mut failure) = (Vec::new(), None);
-    for process in held {
-        match release_one(process) {
+    for (process, is_armed) in held {
+        match release_one(process, is_armed) {
             Ok(true) => released.push(process.pid),
             Ok(false) => {}
             Err(error) => {
@@ -129,8 +141,9 @@ fn open(run_dir: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(run_dir.join(FILE))
 }
 
-/// Lets a process go on. Returns whether it is still there.
-fn release_one(process: Verified) -> io::Result<bool> {
+/// Lets a process go on; one that was only armed if it stands where the kernel stops it. Returns
+/// whether it was let go.
+fn release_one(process: Verified, is_armed: bool) -> io::Result<bool> {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
@@ -140,10 +153,11 @@ fn release_one(process: Verified) -> io::Result<bool> {
     // The descriptor came first: if the process fits now, it is the one. It may still be
     // about to stop; to one that runs this does nothing.
     let is_ours = stat::read(process.pid)?.is_some_and(|stat| stat.start_ticks == process.start_ticks);
-    if is_ours {
+    let is_stopped = is_ours && (!is_armed || may_be_stopped_by_the_kernel(process.pid));
+    if is_stopped {
         go_on(pidfd.as_fd())?;
     }
-    Ok(is_ours)
+    Ok(is_stopped)
 }
 
 #[cfg(test)]
@@ -154,8 +168,10 @@ mod tests {
     fn what_was_let_go_is_not_held() {
         let held = still_held("+ 10 111\n+ 20 222\n- 10 111\n+ 30 3");
         let held: Vec<(u32, u64)> =
-            held.into_iter().map(|process| (process.pid, process.start_ticks)).collect();
+            held.into_iter().map(|(process, _)| (process.pid, process.start_ticks)).collect();
         assert_eq!(held, [(20, 222), (30, 3)]);
+        let armed = still_held("~ 10 111\n~ 20 222\n+ 20 222\n");
+        assert_eq!(armed.iter().map(|(_, is_armed)| *is_armed).collect::<Vec<_>>(), [true, false]);
         assert!(still_held("nonsense\n+ x y\n").is_empty());
     }
 

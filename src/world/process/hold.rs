@@ -4,22 +4,17 @@
 //! pidfd: it holds the job's livelock, its start fits the job, and it belongs to the
 //! owner of the queue or to root. One that somebody else has stopped is left to them.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::kernel_stop::standing_in_rename;
 use super::livelock::{self, Holder};
 use super::{fits, stat};
 use crate::engine::input::Landing;
 use crate::ganeti::job::ProcessRef;
-
-/// The port of the node daemons (Ganeti: `constants.PORT_NODED`).
-const NODED_PORT: u16 = 1811;
 
 /// How long a stop may take to show. A process that sleeps or runs stops at once.
 const STOP_PATIENCE: Duration = Duration::from_millis(10);
@@ -85,82 +80,29 @@ pub fn go_on(pidfd: BorrowedFd<'_>) -> rustix::io::Result<()> {
 /// Finds out where a process that has just been told to stop was.
 pub fn landing(pid: u32) -> Landing {
     await_stop(pid);
-    let renaming = syscall(pid).is_some_and(|number| RENAMES.contains(&number));
-    if renaming || !talks_to_a_node_daemon(pid) { Landing::Early } else { Landing::Late }
+    if standing_in_rename(pid) { Landing::Early } else { Landing::Late }
 }
 
-/// Waits until the process stands still, for a moment.
-fn await_stop(pid: u32) {
+/// Waits until the process stands still, for a moment. Returns whether it does.
+pub fn await_stop(pid: u32) -> bool {
     let deadline = Instant::now() + STOP_PATIENCE;
-    while Instant::now() < deadline
-        && stat::read(pid).is_ok_and(|stat| stat.is_some_and(|stat| stat.state != b'T'))
-    {
-        std::thread::yield_now();
-    }
-}
-
-/// The system calls that rename a file.
-#[cfg(target_arch = "x86_64")]
-const RENAMES: &[i64] = &[libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2];
-#[cfg(not(target_arch = "x86_64"))]
-const RENAMES: &[i64] = &[libc::SYS_renameat2 as i64];
-
-/// The system call that a stopped process is in (Linux: proc(5), `/proc/PID/syscall`).
-fn syscall(pid: u32) -> Option<i64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
-    text.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// Whether one of the process's sockets is connected to a node daemon.
-fn talks_to_a_node_daemon(pid: u32) -> bool {
-    let sockets = sockets(pid);
-    // The kernel takes milliseconds to tell of TCP, whose table is as large as the memory,
-    // and most job processes have nothing but Unix sockets.
-    if let Some(sockets) = &sockets {
-        let unix = table(pid, "unix");
-        let unix: BTreeSet<&str> = unix.lines().filter_map(unix_inode).collect();
-        if sockets.iter().all(|inode| unix.contains(inode.as_str())) {
-            return false;
+    loop {
+        match stat::read(pid) {
+            Ok(Some(stat)) if stat.state == b'T' => return true,
+            Ok(Some(_)) if Instant::now() < deadline => std::thread::yield_now(),
+            _ => return false,
         }
     }
-    ["tcp", "tcp6"].iter().any(|name| {
-        let is_its = |inode: &str| sockets.as_ref().is_none_or(|sockets| sockets.contains(inode));
-        table(pid, name).lines().filter_map(node_daemon_inode).any(is_its)
-    })
 }
 
-/// The inodes of a process's sockets; `None` when they cannot be told.
-fn sockets(pid: u32) -> Option<BTreeSet<String>> {
-    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let links = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
-    let inode = |link: PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
-    Some(links.filter_map(inode).collect())
-}
-
-/// A table of sockets in the process's network (Linux: proc(5), `/proc/net`); empty when
-/// it cannot be read. Each read by which the kernel comes to its end costs a walk.
-fn table(pid: u32, name: &str) -> String {
-    const ROOM: usize = 64 * 1024;
-    let mut bytes = Vec::with_capacity(ROOM);
-    let read =
-        File::open(format!("/proc/{pid}/net/{name}")).and_then(|mut file| file.read_to_end(&mut bytes));
-    if let Err(error) = read {
-        log::debug!("/proc/{pid}/net/{name}: {error}");
+/// Whether an armed process may have been stopped by the kernel: it stands in a rename, or,
+/// where that cannot be told of one that is stopped (arm64), stands still.
+pub fn may_be_stopped_by_the_kernel(pid: u32) -> bool {
+    if cfg!(target_arch = "x86_64") {
+        standing_in_rename(pid)
+    } else {
+        matches!(stat::read(pid), Ok(Some(stat)) if stat.state == b'T')
     }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The inode in a line of `/proc/PID/net/unix`.
-fn unix_inode(line: &str) -> Option<&str> {
-    line.split_ascii_whitespace().nth(6)
-}
-
-/// The inode of a socket in a line of `/proc/PID/net/tcp` whose peer is a node daemon.
-fn node_daemon_inode(line: &str) -> Option<&str> {
-    let mut fields = line.split_ascii_whitespace();
-    let peer = fields.nth(2)?;
-    let port = u16::from_str_radix(peer.split_once(':')?.1, 16).ok()?;
-    (port == NODED_PORT).then(|| fields.nth(6))?
 }
 
 #[cfg(test)]
@@ -168,34 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_to_node_daemons_are_told_by_the_peers_port() {
-        let line = |peer: &str| {
-            format!(
-                "   0: 0A00020F:D431 {peer} 01 00000000:00000000 00:00000000 00000000     0        0 4711 1 0000 20 4 1 10 -1"
-            )
-        };
-        assert_eq!(node_daemon_inode(&line("0A000203:0713")), Some("4711"));
-        assert_eq!(node_daemon_inode(&line("0A000203:0714")), None);
-        assert_eq!(node_daemon_inode("  sl  local_address rem_address   st"), None);
-    }
-
-    #[test]
-    fn sockets_are_told_apart_by_their_tables() {
-        let (unix_socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino.to_string();
-        let (unix_end, tcp) = (inode(unix_socket.as_fd()), inode(listener.as_fd()));
-        let pid = std::process::id();
-        let own = sockets(pid).unwrap();
-        assert!(own.contains(&unix_end) && own.contains(&tcp));
-        let unix = table(pid, "unix");
-        let unix: BTreeSet<&str> = unix.lines().filter_map(unix_inode).collect();
-        assert!(unix.contains(unix_end.as_str()) && !unix.contains(tcp.as_str()));
-        assert!(!talks_to_a_node_daemon(pid), "a listener has no peer");
-    }
-
-    #[test]
-    fn a_stopped_process_is_found_in_its_system_call() {
+    fn a_process_that_is_stopped_elsewhere_had_got_further() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = rustix::process::pidfd_open(
             rustix::process::Pid::from_child(&child),
@@ -203,7 +118,8 @@ mod tests {
         )
         .unwrap();
         stop(&pidfd).unwrap();
-        assert_eq!(landing(child.id()), Landing::Early);
+        assert_eq!(landing(child.id()), Landing::Late);
+        assert!(!may_be_stopped_by_the_kernel(child.id()) || cfg!(not(target_arch = "x86_64")));
         assert_eq!(stat::read(child.id()).unwrap().unwrap().state, b'T');
         go_on(pidfd.as_fd()).unwrap();
         child.kill().unwrap();

@@ -9,6 +9,7 @@ pub mod guard;
 pub mod held_file;
 pub mod hold;
 pub mod inherited;
+pub mod kernel_stop;
 pub mod livelock;
 pub mod priority;
 pub mod stat;
