@@ -233,10 +233,17 @@ impl Driver {
         self.world.pass(delay);
         self.judge.look(&self.world)?;
         self.crash(&effect, 8)?;
+        if let Some(input) = self.world.has_gone_on(&effect) {
+            return self.give(input);
+        }
         self.judge.is_to_be_done(&effect, &mut self.world, &self.journal)?;
         let touchy = matches!(
             effect,
-            Effect::Start(_) | Effect::Ask(_) | Effect::Stop { .. } | Effect::Continue { .. }
+            Effect::Start(_)
+                | Effect::Ask(_)
+                | Effect::Stop { .. }
+                | Effect::Arm { .. }
+                | Effect::Continue { .. }
         );
         self.do_it(effect)?;
         if touchy { self.crash(&Effect::Ready, 4) } else { Ok(()) }
@@ -274,6 +281,7 @@ impl Driver {
                 world.story.say(|| format!("  the stop: {result:?}"));
                 Input::Stopped { token, result }
             }
+            Effect::Arm { token, .. } => Input::Armed { token, result: world.arm(token) },
             Effect::Prepare { seq, phase } => {
                 let (scripts, facts) = world.prepare(phase);
                 Input::Prepared { seq, scripts, facts }
@@ -306,6 +314,8 @@ impl Driver {
         match effect {
             Effect::Scan { scan } => world.scan(scan),
             Effect::ReadLarge { reading, id } => world.read_large(reading, id.get()),
+            Effect::LoadKernelStop => world.load_kernel_stop(),
+            Effect::Disarm { token, .. } => world.disarm(token),
             Effect::Unwatch(token) => world.unwatch(token),
             Effect::Shorten { token, limit, .. } => world.shorten(token, micros(limit)),
             Effect::Continue { token, .. } => world.let_go(token),

@@ -34,6 +34,8 @@ faults! {
     PidReuse "a process ID is used again" 20,
     StopFails "a stop fails" 15,
     LateLanding "a stop lands late" 25,
+    NoKernelStop "the kernel stops nobody" 30,
+    ArmFails "a process cannot be armed" 10,
     GuardEnds "the guard ends" 15,
     NoGuard "no guard can be started" 10,
     Admin "an administrator stops and continues" 12,

@@ -100,8 +100,13 @@ impl Sabotage {
                 token.0 = token.0.saturating_sub(1);
                 vec![Effect::Stop { token, job, limit }]
             }
+            (ContinuesAtOnce, Effect::Start(mut run)) => {
+                run.while_stopped = None;
+                vec![Effect::Start(run)]
+            }
             (SaysThatNothingIsLate, Effect::Start(mut run)) => {
                 run.env.insert("GANETI_HOOKD_LATE".to_owned(), "no".to_owned());
+                run.while_stopped = None;
                 vec![Effect::Start(run)]
             }
             (BeginsTwice, effect @ Effect::Start(_)) => vec![effect.clone(), effect],

@@ -11,6 +11,7 @@ use ganeti_hookd::ganeti::job::{Job, JobId, ProcessRef, Status};
 
 use super::{Broken, Judge};
 use crate::world::World;
+use crate::world::arming::Arming;
 use crate::world::ganeti::SimJob;
 
 /// Longer than this nobody stands still who got further than where it published `running`, nor
@@ -75,6 +76,24 @@ impl Judge {
         Ok(())
     }
 
+    /// A process is to be armed.
+    pub(super) fn arms(&self, world: &World, token: Token, id: JobId) -> Result<(), Broken> {
+        let bad = |what: &str| {
+            Err(Broken {
+                promise: "nobody is stopped but a job process at running",
+                job: Some(id.get()),
+                what: format!("it is armed: {what}"),
+            })
+        };
+        if self.settings.hooks.pre != PreMode::Hold || !self.is_master || self.stopping.is_some() {
+            return bad("not in hold mode, in standby, or while it stops");
+        }
+        match self.tokens.get(&token) {
+            Some(at) if world.ganeti.jobs[world.kernel.processes[*at].job].id == id.get() => Ok(()),
+            _ => bad("the process is another job's"),
+        }
+    }
+
     /// A process is to go on: its pre hooks have ended, or there is a reason.
     pub(super) fn lets_go(&mut self, world: &World, token: Token) -> Result<(), Broken> {
         let is_it = |p: &&crate::world::kernel::Process| {
@@ -113,6 +132,12 @@ impl Judge {
             return Ok(());
         }
         for process in &world.kernel.processes {
+            let armed = process.arming.stands_since().filter(|_| process.armed_by == world.life);
+            if armed.is_some_and(|since| world.now > since + PATIENCE + SLACK) {
+                let job = Some(world.ganeti.jobs[process.job].id);
+                let what = "the kernel has stopped it, and nobody looks";
+                return Err(self.broken("nobody stands still too long", job, what));
+            }
             let Some(held) = process.held.as_ref().filter(|held| held.life == world.life) else { continue };
             let late = held.landing == Landing::Late && world.now > held.since + PATIENCE + SLACK;
             let idle = !held.begun && world.now > held.since + PATIENCE + SLACK;
@@ -160,8 +185,10 @@ impl Judge {
     }
 
     pub(super) fn nobody_stands(&self, world: &World, why: &str) -> Result<(), Broken> {
-        let standing =
-            world.kernel.processes.iter().find(|p| p.held.as_ref().is_some_and(|h| h.life == world.life));
+        let standing = world.kernel.processes.iter().find(|p| {
+            p.arming != Arming::Not && p.armed_by == world.life
+                || p.held.as_ref().is_some_and(|h| h.life == world.life)
+        });
         match standing {
             Some(process) => {
                 let job = Some(world.ganeti.jobs[process.job].id);

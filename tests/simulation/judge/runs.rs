@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use ganeti_hookd::engine::change::EventState;
 use ganeti_hookd::engine::environment::Environment;
-use ganeti_hookd::engine::input::Landing;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase};
 
@@ -13,8 +12,9 @@ use crate::journal::Journal;
 use crate::recipe::HERE;
 use crate::world::World;
 
-/// How long ago the engine may have asked who is master when something begins.
-const FRESH: u64 = 100_000;
+/// How long ago the engine may have asked who is master when something begins: it asks again
+/// after a second when that could not be told.
+const FRESH: u64 = 1_100_000;
 
 /// A run that has begun.
 #[derive(Clone, Debug)]
@@ -185,8 +185,7 @@ impl Judge {
             return broken(format!("{event} {script}: it has no process"));
         };
         let process = &world.kernel.processes[at];
-        let early = process.held.as_ref().is_some_and(|held| held.landing == Landing::Early);
-        if early || !process.alive || world.people.continued.contains(&at) {
+        if process.held.as_ref().is_some_and(|held| held.landing.is_in_time()) {
             return Ok(());
         }
         broken(format!("{event} {script} is told that it is in time, but its job does not stand still"))

@@ -270,6 +270,7 @@ impl World {
         };
         let is_over = job.is_final();
         self.write(index);
+        self.is_in_rename(at);
         if is_over {
             self.over(index);
         }

@@ -6,6 +6,7 @@ use ganeti_hookd::engine::effect::Token;
 use ganeti_hookd::engine::input::{Input, Landing, Presence};
 use ganeti_hookd::ganeti::job::{JobId, ProcessRef, Timestamp};
 
+use super::arming::Arming;
 use super::{Happening, World};
 use crate::recipe::Fault;
 
@@ -20,6 +21,9 @@ pub struct Process {
     pub alive: bool,
     /// We have stopped it.
     pub held: Option<Held>,
+    /// Whether the kernel stops it, and in which life of the daemon that was wanted.
+    pub arming: Arming,
+    pub armed_by: u64,
     /// Somebody else has stopped it.
     pub by_admin: bool,
     /// Its next step is due and waits until it goes on.
@@ -31,7 +35,7 @@ pub struct Process {
 impl Process {
     /// Whether it stands still.
     pub fn stands(&self) -> bool {
-        self.held.is_some() || self.by_admin
+        self.held.is_some() || self.by_admin || self.arming.stands_since().is_some()
     }
 }
 
@@ -54,6 +58,8 @@ pub struct Kernel {
     pub processes: Vec<Process>,
     /// What the daemon watches.
     watched: BTreeMap<Token, usize>,
+    /// Whether the kernel stops processes in the rename.
+    pub stops: bool,
     /// Whether there is a guard.
     pub guard: bool,
     next_pid: u32,
@@ -72,6 +78,8 @@ impl Kernel {
             here,
             alive: true,
             held: None,
+            arming: Arming::Not,
+            armed_by: 0,
             by_admin: false,
             owes_a_step: false,
             gone_on_at: 0,
@@ -103,7 +111,7 @@ impl World {
         if !std::mem::replace(&mut process.alive, false) {
             return;
         }
-        process.held = None;
+        (process.held, process.arming) = (None, Arming::Not);
         let job = process.job;
         let tokens: Vec<Token> = self
             .kernel
@@ -165,6 +173,14 @@ impl World {
         if !self.kernel.guard {
             return Err("there is no guard".to_owned());
         }
+        let armed = self.kernel.watched(token).filter(|at| self.kernel.processes[*at].arming != Arming::Not);
+        if let Some(at) = armed {
+            let before = std::mem::take(&mut self.kernel.processes[at].arming);
+            if before.stands_since().is_some() {
+                self.stands(at, token, limit, Landing::Exact);
+                return Ok(Landing::Exact);
+            }
+        }
         if self.fails(Fault::StopFails, 3) {
             return Err("it cannot be stopped: Operation not permitted".to_owned());
         }
@@ -180,14 +196,22 @@ impl World {
         if !self.kernel.guard {
             return Err("the guard does not answer".to_owned());
         }
-        let process = &mut self.kernel.processes[at];
-        let landing = if now < process.gone_on_at { Landing::Early } else { Landing::Late };
-        let (since, until, life) = (now, now + limit, self.life);
-        let reached = if landing == Landing::Early { "a stop in time" } else { "a stop too late" };
-        process.held = Some(Held { life, token, since, until, landing, begun: false });
-        self.later(limit + 1_000_000, Happening::GuardLimit(at, since));
-        self.story.reach(reached);
+        let in_rename = now < self.kernel.processes[at].gone_on_at;
+        let landing = if in_rename { Landing::Early } else { Landing::Late };
+        self.stands(at, token, limit, landing);
         Ok(landing)
+    }
+
+    fn stands(&mut self, at: usize, token: Token, limit: u64, landing: Landing) {
+        let (since, life) = (self.now, self.life);
+        self.kernel.processes[at].held =
+            Some(Held { life, token, since, until: since + limit, landing, begun: false });
+        self.later(limit + 1_000_000, Happening::GuardLimit(at, since));
+        self.story.reach(match landing {
+            Landing::Exact => "an exact stop",
+            Landing::Early => "a stop in time",
+            Landing::Late => "a stop too late",
+        });
     }
 
     /// `Effect::Shorten`.
@@ -227,7 +251,16 @@ impl World {
     pub fn go_on(&mut self, at: usize) {
         let process = &mut self.kernel.processes[at];
         (process.held, process.by_admin) = (None, false);
-        if process.alive && std::mem::take(&mut process.owes_a_step) {
+        if let Arming::Stopped(token, _) = process.arming {
+            process.arming = Arming::Spent(token);
+        }
+        self.steps_on(at);
+    }
+
+    /// A process that nothing stops any more does what it was about to.
+    pub(super) fn steps_on(&mut self, at: usize) {
+        let process = &mut self.kernel.processes[at];
+        if process.alive && !process.stands() && std::mem::take(&mut process.owes_a_step) {
             let delay = self.dice.spread(20, 2_000);
             self.later(delay, Happening::Step(at));
         }
@@ -260,7 +293,9 @@ impl World {
     /// What was stopped up to this life of the daemon goes on.
     pub(super) fn guard_lets_go(&mut self, life: u64) {
         for at in 0..self.kernel.processes.len() {
-            if self.kernel.processes[at].held.as_ref().is_some_and(|held| held.life <= life) {
+            let process = &self.kernel.processes[at];
+            let armed = process.arming.stands_since().is_some() && process.armed_by <= life;
+            if armed || process.held.as_ref().is_some_and(|held| held.life <= life) {
                 self.go_on(at);
             }
         }
@@ -281,6 +316,12 @@ impl World {
         self.unwatch_all();
         self.kernel.watched.clear();
         self.kernel.guard = false;
+        self.kernel.stops = false;
+        for process in &mut self.kernel.processes {
+            if process.arming.stands_since().is_none() {
+                process.arming = Arming::Not;
+            }
+        }
         if !crashed || !self.fails(Fault::GuardDiesToo, 2) {
             self.later(5_000, Happening::GuardLetsGo(self.life));
         }

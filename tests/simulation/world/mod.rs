@@ -1,5 +1,6 @@
 //! A made-up world around the engine: one thread, no clock but its own, no chance but its dice.
 
+pub mod arming;
 pub mod files;
 pub mod ganeti;
 pub mod hooks;
