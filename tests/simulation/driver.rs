@@ -1,0 +1,369 @@
+//! Drives the engine as the daemon does: one input after the other, effects in order and
+//! depth first, until nothing more is to be done now.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ganeti_hookd::engine::Engine;
+use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::effect::Effect;
+use ganeti_hookd::engine::input::{CommitError, Input, Version, Written};
+use ganeti_hookd::ganeti::job::Timestamp;
+
+use crate::journal::Journal;
+use crate::judge::{Broken, Judge};
+use crate::names::{described, effect_name, input_name};
+use crate::recipe::{Fault, HERE, Recipe};
+use crate::sabotage::Sabotage;
+use crate::world::files::Read;
+use crate::world::hooks::micros;
+use crate::world::{Message, World};
+
+/// How long after everything has calmed down all is to be delivered: luxid takes five minutes
+/// to notice the last death, and a script may hang as long as it may.
+const PATIENCE: u64 = 3_600_000_000;
+
+/// Why what was going on does not go on.
+enum End {
+    Crashed,
+    Broken(Broken),
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+/// How a world went.
+pub struct Outcome {
+    pub broken: Option<Broken>,
+    pub world: World,
+    pub judge: Judge,
+}
+
+/// A world with an engine in it.
+struct Driver {
+    world: World,
+    journal: Journal,
+    judge: Judge,
+    engine: Option<Engine>,
+    /// Commits fail until then.
+    full_until: u64,
+    crashes: u64,
+    /// How often it woke up after everything had happened.
+    wakes: u64,
+    inputs: u64,
+    /// Turns that were taken without time passing.
+    busy: u64,
+}
+
+/// Plays a world from beginning to end.
+pub fn play(recipe: Recipe, told: bool) -> Outcome {
+    let world = World::new(recipe, told);
+    let mut driver = Driver {
+        judge: Judge::new(&world.recipe),
+        world,
+        journal: Journal::default(),
+        engine: None,
+        full_until: 0,
+        crashes: 0,
+        busy: 0,
+        wakes: 0,
+        inputs: 0,
+    };
+    let broken = driver.play().err();
+    Outcome { broken, world: driver.world, judge: driver.judge }
+}
+
+impl Driver {
+    fn play(&mut self) -> Result<(), Broken> {
+        loop {
+            if self.world.start && self.engine.is_none() {
+                self.start();
+            }
+            if self.engine.is_some() {
+                self.turns()?;
+            }
+            self.judge.look(&self.world)?;
+            if !self.wait()? {
+                break;
+            }
+        }
+        self.judge.at_the_end(&self.world, &self.journal)
+    }
+
+    /// Waits for what comes next. Returns whether there is anything.
+    fn wait(&mut self) -> Result<bool, Broken> {
+        let deadline = self.engine.as_ref().and_then(Engine::next_deadline);
+        let deadline = deadline.map(|at| micros(at.saturating_sub(Duration::from_secs(1000))));
+        let deadline = match self.world.recipe.sabotage {
+            Some(Sabotage::NeverRests) => Some(self.world.now),
+            _ => deadline,
+        };
+        let idle = deadline.is_none_or(|at| at > self.world.now + 900_000_000);
+        let calm = self.world.recipe.calm;
+        if self.world.now > calm + PATIENCE || (self.world.next().is_none() && idle && self.world.now >= calm)
+        {
+            return Ok(false);
+        }
+        let Some(next) = self.world.next().into_iter().chain(deadline).min() else {
+            return Ok(false);
+        };
+        // Only a death that luxid has not noticed, or a clock that is set, keeps it awake.
+        if self.world.next().is_none() && self.world.now > calm {
+            self.wakes += 1;
+            if self.wakes > 100 {
+                let what = "it wakes up again and again though all is done";
+                return Err(self.judge.broken("it rests when there is nothing to do", None, what));
+            }
+        }
+        self.busy = if next <= self.world.now { self.busy + 1 } else { 0 };
+        if self.busy > 2000 {
+            return Err(self.judge.broken(
+                "it rests when there is nothing to do",
+                None,
+                "the deadline is always now",
+            ));
+        }
+        self.world.pass(next.saturating_sub(self.world.now));
+        Ok(true)
+    }
+
+    fn start(&mut self) {
+        let time = self.world.time();
+        self.world.begin_life();
+        let damaged = std::mem::take(&mut self.journal.damaged);
+        if damaged || (self.world.life > 1 && self.world.fails(Fault::SetAside, 2)) {
+            self.world.story.say(|| "** the journal is set aside as damaged".to_owned());
+            self.journal = Journal::set_aside(time);
+            self.judge.journal_is_lost(&mut self.world);
+        }
+        let settings =
+            self.world.people.settings.clone().unwrap_or_else(|| self.world.recipe.settings.clone());
+        let window = micros(settings.master.failover_window) as i64;
+        let remembered = self.journal.load(Timestamp::from_micros(time.as_micros() - window));
+        let life = self.world.life;
+        self.world.story.say(|| format!("** the daemon starts (life {life})"));
+        self.judge.life_begins(&self.world, settings.clone());
+        self.engine = Some(Engine::new(settings, HERE.to_owned(), remembered, self.world.clocks()));
+    }
+
+    /// The engine's turn, until nothing more is to be done now.
+    fn turns(&mut self) -> Result<(), Broken> {
+        match self.work() {
+            Ok(()) => {}
+            Err(End::Broken(broken)) => return Err(broken),
+            Err(End::Crashed) => {
+                self.end_life(true);
+                return Ok(());
+            }
+        }
+        self.judge.turn_is_over(&self.world)?;
+        if self.engine.as_ref().is_some_and(Engine::is_done) && self.judge.is_stopping() {
+            self.judge.is_done(&self.world)?;
+            self.world.story.say(|| "** the daemon has ended".to_owned());
+            self.end_life(false);
+        }
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<(), End> {
+        for round in 0.. {
+            if round > 20_000 {
+                let broken = self.judge.broken("a turn ends", None, "there is always more to do at once");
+                return Err(broken.into());
+            }
+            while let Some(message) = self.world.inbox.pop_front() {
+                match message {
+                    Message::Plain(input) => self.give(input)?,
+                    Message::Large(reading, id, read) => {
+                        self.judge.is_read(id, &read, &mut self.world);
+                        let id_ = crate::world::files::job_id(id);
+                        let version = version(&read);
+                        self.give(Input::LargeRead { reading, id: id_, version })?;
+                    }
+                }
+            }
+            self.give(Input::Quiet)?;
+            let has_more = self.engine.as_ref().is_some_and(Engine::has_more);
+            if !has_more && self.world.inbox.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_life(&mut self, crashed: bool) {
+        self.engine = None;
+        self.world.end_life(crashed);
+    }
+
+    /// Gives the engine an input, and does what it says.
+    fn give(&mut self, input: Input<'_>) -> Result<(), End> {
+        self.world.story.reach(input_name(&input));
+        self.judge.given(&mut self.world, &input)?;
+        self.inputs += 1;
+        let sabotage = self.world.recipe.sabotage;
+        let input = match sabotage {
+            Some(sabotage) => sabotage.tells(input, self.inputs),
+            None => Some(input),
+        };
+        let Some(input) = input else { return Ok(()) };
+        let clocks = self.world.clocks();
+        let Some(engine) = &mut self.engine else { return Err(End::Crashed) };
+        let effects = engine.take(clocks, input);
+        self.judge.took(effects.len())?;
+        for effect in effects {
+            match sabotage {
+                None => self.perform(effect)?,
+                Some(sabotage) => sabotage
+                    .does(effect, self.inputs)
+                    .into_iter()
+                    .try_for_each(|effect| self.perform(effect))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: Effect) -> Result<(), End> {
+        self.world.story.reach(effect_name(&effect));
+        self.world.story.say(|| described(&effect));
+        let delay = self.world.dice.below(12);
+        self.world.pass(delay);
+        self.judge.look(&self.world)?;
+        self.crash(&effect, 8)?;
+        if let Some(input) = self.world.has_gone_on(&effect) {
+            return self.give(input);
+        }
+        self.judge.is_to_be_done(&effect, &mut self.world, &self.journal)?;
+        let touchy = matches!(
+            effect,
+            Effect::Start(_)
+                | Effect::Ask(_)
+                | Effect::Stop { .. }
+                | Effect::Arm { .. }
+                | Effect::Continue { .. }
+        );
+        self.do_it(effect)?;
+        if touchy { self.crash(&Effect::Ready, 4) } else { Ok(()) }
+    }
+
+    /// The daemon may be killed at any effect; rather where that hurts.
+    fn crash(&mut self, effect: &Effect, hurts: u64) -> Result<(), End> {
+        let odds = match effect {
+            Effect::Log(..) | Effect::Summary(_) | Effect::Announce => return Ok(()),
+            Effect::Commit(_) | Effect::WriteAnew(_) | Effect::Start(_) | Effect::Continue { .. } => {
+                5 * hurts
+            }
+            _ => 30 * hurts,
+        };
+        if self.crashes < 3 && self.world.fails(Fault::Crash, odds) {
+            self.crashes += 1;
+            self.world.story.say(|| "** the daemon is killed".to_owned());
+            return Err(End::Crashed);
+        }
+        Ok(())
+    }
+
+    fn do_it(&mut self, effect: Effect) -> Result<(), End> {
+        let world = &mut self.world;
+        let input = match effect {
+            Effect::Watch => Input::Watched(world.watch()),
+            Effect::ReadSerial => Input::Serial(world.serial()),
+            Effect::AskMaster => Input::Master(world.master()),
+            Effect::CountNodes => Input::OnlineNodes(world.online_nodes()),
+            Effect::LookForPreHooks => Input::PreHooks(world.has_pre_hooks()),
+            Effect::StartGuard => Input::GuardStarted(world.start_guard()),
+            Effect::Find { token, process } => Input::Found { token, presence: world.find(token, &process) },
+            Effect::Stop { token, limit, .. } => {
+                let result = world.stop(token, micros(limit));
+                world.story.say(|| format!("  the stop: {result:?}"));
+                Input::Stopped { token, result }
+            }
+            Effect::Arm { token, .. } => Input::Armed { token, result: world.arm(token) },
+            Effect::Prepare { seq, phase } => {
+                let (scripts, facts) = world.prepare(phase);
+                Input::Prepared { seq, scripts, facts }
+            }
+            Effect::Recall { id, received } => {
+                let told = match world.fails(Fault::RecallFails, 2) {
+                    true => Err("the journal: disk I/O error".to_owned()),
+                    false => Ok(self.journal.recall(id, received)),
+                };
+                Input::Recalled { id, received, told }
+            }
+            Effect::Read { id, limit, archive } => {
+                let read = world.read(id.get(), limit, archive);
+                self.judge.is_read(id.get(), &read, world);
+                return self.give(Input::Version { id, version: version(&read) });
+            }
+            Effect::Commit(changes) => return self.commit(&changes, false),
+            Effect::WriteAnew(changes) => return self.commit(&changes, true),
+            effect => {
+                self.do_silently(effect);
+                return Ok(());
+            }
+        };
+        self.give(input)
+    }
+
+    /// What brings its input later, or none.
+    fn do_silently(&mut self, effect: Effect) {
+        let world = &mut self.world;
+        match effect {
+            Effect::Scan { scan } => world.scan(scan),
+            Effect::ReadLarge { reading, id } => world.read_large(reading, id.get()),
+            Effect::LoadKernelStop => world.load_kernel_stop(),
+            Effect::Disarm { token, .. } => world.disarm(token),
+            Effect::Unwatch(token) => world.unwatch(token),
+            Effect::Shorten { token, limit, .. } => world.shorten(token, micros(limit)),
+            Effect::Continue { token, .. } => world.let_go(token),
+            Effect::Plan(request) => world.plan(request),
+            Effect::Start(run) => world.start_script(&run),
+            Effect::Ask(run) => world.ask_node(&run),
+            Effect::EndRuns => world.end_runs(),
+            _ => {}
+        }
+    }
+
+    fn commit(&mut self, changes: &[Change], anew: bool) -> Result<(), End> {
+        if self.world.fails(Fault::CommitFails, 12) {
+            self.full_until = self.world.now + self.world.of(Fault::CommitFails).spread(1, 8_000_000);
+        }
+        if !anew && self.world.fails(Fault::Damage, 20) {
+            self.journal.damaged = true;
+        }
+        let damaged = self.journal.damaged && !anew;
+        if damaged {
+            self.judge.is_passed_over(changes);
+        }
+        if damaged || self.world.now < self.full_until {
+            self.world.story.say(|| "  the journal cannot be written".to_owned());
+            let text = if damaged { "database disk image is malformed" } else { "database or disk is full" };
+            return self.give(Input::Committed(Err(CommitError { text: text.to_owned(), damaged })));
+        }
+        let old = std::mem::take(&mut self.journal);
+        let old = if anew { old.anew() } else { old };
+        let (new, more_to_prune) = match old.with(changes) {
+            Ok(new) => new,
+            Err(what) => return Err(self.judge.broken("the journal can be written", None, &what).into()),
+        };
+        self.journal = new;
+        self.judge.is_written(changes, &mut self.world, &self.journal)?;
+        self.crash(&Effect::Ready, 2)?;
+        self.give(Input::Committed(Ok(Written { more_to_prune })))
+    }
+}
+
+/// What was read, as the engine is told.
+fn version(read: &Read) -> Version<'_> {
+    match read {
+        Read::Queued(job, stamp) => Version::Queued(Rc::as_ref(job), *stamp),
+        Read::Archived(job) => Version::Archived(Rc::as_ref(job)),
+        Read::Gone => Version::Gone,
+        Read::Large(size) => Version::Large(*size),
+        Read::Bad(why, stamp) => Version::Bad(why.clone(), *stamp),
+        Read::Failed(why) => Version::Failed(why.clone()),
+    }
+}

@@ -1,0 +1,78 @@
+//! Nothing lost: when all has calmed down, everything that happened has been delivered.
+
+use ganeti_hookd::engine::change::EventState;
+use ganeti_hookd::ganeti::event::{EventKey, Phase};
+
+use super::{Broken, Judge};
+use crate::journal::Journal;
+use crate::world::World;
+use crate::world::ganeti::SimJob;
+
+impl Judge {
+    /// The world has come to its end.
+    pub fn at_the_end(&mut self, world: &World, journal: &Journal) -> Result<(), Broken> {
+        if !world.up {
+            return Err(self.broken("the simulation is sound", None, "the daemon does not run at the end"));
+        }
+        self.nobody_stands(world, "at the end of all things")?;
+        if let Some((seq, row)) = journal.events.iter().find(|(_, row)| row.state == EventState::Pending) {
+            let job = Some(row.event.key.job.get());
+            return Err(self.broken("everything is delivered", job, &format!("event {seq}, {}", row.event)));
+        }
+        if self.roles_changed == world.people.roles_changed {
+            let left = self
+                .to_be_adopted
+                .iter()
+                .find(|seq| journal.events.get(seq).is_some_and(|row| row.state == EventState::Standby));
+            if let Some(seq) = left {
+                let what = format!("event {seq} was noticed within the failover window");
+                return Err(self.broken("nothing lost", None, &what));
+            }
+        }
+        for job in &world.ganeti.jobs {
+            self.nothing_lost(world, journal, job)?;
+        }
+        Ok(())
+    }
+
+    fn nothing_lost(&self, world: &World, journal: &Journal, job: &SimJob) -> Result<(), Broken> {
+        let Some(since) = self.required_since else {
+            return Err(self.broken("the first start ends", None, "nothing has begun"));
+        };
+        let truth = &job.truth;
+        let since = since.max(world.people.last_role_change);
+        if truth.history || truth.removed || truth.unreadable || cannot_be_known(world, journal, job) {
+            return Ok(());
+        }
+        // What was there before the first start ended is history up to where it was first read.
+        let was_before = truth.since.is_none_or(|written| written <= since);
+        let since =
+            if was_before { truth.first_read.map_or(u64::MAX, |read| read.max(since)) } else { since };
+        let name = (job.job.id, job.job.received.as_micros());
+        for (op, truth) in truth.ops.iter().enumerate() {
+            let is_required = |at: u64| at > since;
+            for (phase, at) in [(Phase::Pre, truth.pre), (Phase::Post, truth.post.map(|(_, at)| at))] {
+                let Some(at) = at.filter(|at| is_required(*at)) else { continue };
+                let key = EventKey { job: name.0, op: op as u32, phase };
+                let is_told = self.told.contains_key(&(name, key.op, phase))
+                    || self.passed_over.contains(&(key, name.1));
+                if !is_told {
+                    let what = format!("{}.{op}.{phase}, which happened at {:.6}", job.id, at as f64 / 1e6);
+                    return Err(self.broken("nothing lost", Some(job.id), &what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What nobody can know any more (design, section 3).
+fn cannot_be_known(world: &World, journal: &Journal, job: &SimJob) -> bool {
+    // By the clock, which people have set back, it ended before the daemon was ever started.
+    let is_old = journal.begun.is_some_and(|begun| job.job.received <= begun);
+    let by_the_clock = world.people.clock_was_set && is_old && !world.files.queue.contains_key(&job.id);
+    // Its number was given out before, and again before anybody looked.
+    let before = world.people.highest_before;
+    let again = world.files.serial.is_some_and(|serial| serial >= before);
+    by_the_clock || job.cluster > 0 && job.id <= before && again && !job.truth.known
+}

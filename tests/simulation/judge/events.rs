@@ -1,0 +1,215 @@
+//! Nothing invented, nothing twice: what is written must have happened.
+
+use std::collections::BTreeMap;
+
+use ganeti_hookd::engine::change::{Change, EventState, RunStart};
+use ganeti_hookd::engine::settings::PreMode;
+use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
+
+use super::{Broken, Judge, Name, Told};
+use crate::journal::Journal;
+use crate::recipe::{Fault, HERE};
+use crate::truth::OpTruth;
+use crate::world::World;
+
+/// How long before a takeover an event may have been noticed and is still ours, less what the
+/// judge and the engine may differ in.
+const MARGIN: u64 = 2_000_000;
+
+impl Judge {
+    pub(super) fn is_changed(
+        &mut self,
+        change: &Change,
+        world: &mut World,
+        journal: &Journal,
+    ) -> Result<(), Broken> {
+        match change {
+            Change::Event(seq, event, EventState::Pending) => {
+                self.pending.insert(*seq, event.key.job);
+            }
+            Change::Adopt(seq) => {
+                let job = journal.events.get(seq).map(|row| row.event.key.job);
+                self.pending.extend(job.map(|job| (*seq, job)));
+            }
+            Change::EventState(seq, _) => drop(self.pending.remove(seq)),
+            Change::Numbers(_) => world.people.highest_written = journal.highest,
+            _ => {}
+        }
+        match change {
+            Change::Event(seq, event, state) => {
+                if *state == EventState::Standby {
+                    world.story.reach("an event that is left to the other master");
+                }
+                if event.status == Some(PostStatus::Disappeared) {
+                    world.story.reach("a job that disappeared");
+                }
+                self.is_told(*seq, event, world)
+            }
+            Change::Adopt(seq) if self.to_be_adopted.contains(seq) => {
+                world.story.reach("an event that is adopted after a failover");
+                Ok(())
+            }
+            Change::Prune(..) if journal.pruned => {
+                world.story.reach(Fault::QuickPrune.name());
+                Ok(())
+            }
+            Change::EventState(seq, EventState::Done) => self.is_delivered(*seq, journal),
+            Change::RunStart(_) | Change::RunEnd(..) => {
+                self.run_is_written(change);
+                Ok(())
+            }
+            Change::Begun(_) => {
+                self.required_since.get_or_insert(world.now);
+                Ok(())
+            }
+            Change::Job(id, tracked) => {
+                if let Some(job) = world.ganeti.of_mut(*id, tracked.received) {
+                    job.truth.known = true;
+                    job.truth.told_to_end |= !tracked.is_open();
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The beginning or the end of a run is written.
+    pub(super) fn run_is_written(&mut self, change: &Change) {
+        match change {
+            Change::RunStart(run) => {
+                self.started.insert((run.seq, run.id), (run.node.clone(), run.script.clone()));
+            }
+            Change::RunEnd(seq, run, ..) => {
+                if let Some((node, script)) = self.started.get(&(*seq, *run)) {
+                    self.ended.insert((*seq, node.clone(), script.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The journal proved damaged as this was to be written: it is written anew without it,
+    /// for only the history of what is over is in it.
+    pub fn is_passed_over(&mut self, changes: &[Change]) {
+        let mut new = BTreeMap::new();
+        for change in changes {
+            self.run_is_written(change);
+            match change {
+                Change::Event(seq, event, _) => drop(new.insert(*seq, event)),
+                Change::EventState(seq, EventState::Done) => {
+                    if let Some(event) = new.remove(seq) {
+                        self.passed_over.insert((event.key, event.received.as_micros()));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// An event is told.
+    fn is_told(&mut self, seq: i64, event: &Event, world: &World) -> Result<(), Broken> {
+        let key = event.key;
+        let (id, name): (i64, Name) = (key.job.get(), (key.job, event.received.as_micros()));
+        let invented = |what: String| Broken { promise: "nothing invented", job: Some(id), what };
+        let Some(job) = world.ganeti.of(key.job, event.received) else {
+            return Err(invented(format!("{event}: there is no such job")));
+        };
+        if job.truth.history {
+            return Err(invented(format!("{event}: the job had ended before the daemon's first start")));
+        }
+        let Some(truth) = job.truth.ops.get(key.op as usize) else {
+            return Err(invented(format!("{event}: there is no such opcode")));
+        };
+        // Its file went before its end was read, and its process is gone: it may have died.
+        let may_have_died = job.truth.removed && event.status == Some(PostStatus::Disappeared);
+        if !has_happened(event, truth) && !may_have_died {
+            return Err(invented(format!("{event} executed {}: in truth {truth:?}", event.executed)));
+        }
+        if event.op_count as usize != job.job.ops.len() || event.op_code != job.job.ops[key.op as usize].code
+        {
+            return Err(invented(format!("{event}: another opcode")));
+        }
+        let told = Told { seq, life: world.life, at: world.now };
+        // One that is written anew was noticed when it was written first.
+        let before = self.told.entry((name, key.op, key.phase)).or_insert(told);
+        if before.seq != seq {
+            let what = format!("{event} is event {} and event {seq}", before.seq);
+            return Err(Broken { promise: "each (job, opcode, phase) once", job: Some(id), what });
+        }
+        let is_later = |told: &Told| told.seq > seq;
+        let phase_after = (key.op, key.phase);
+        let after = self.told.range((name, phase_after.0, phase_after.1)..).skip(1);
+        if let Some(((_, op, phase), _)) =
+            after.take_while(|((of, ..), _)| *of == name).find(|(_, told)| !is_later(told))
+        {
+            let what = format!("{event} is told after {op}.{phase}");
+            return Err(Broken { promise: "in order", job: Some(id), what });
+        }
+        self.names.insert(seq, (name, key));
+        Ok(())
+    }
+
+    /// All of an event's scripts have ended, says the engine.
+    fn is_delivered(&mut self, seq: i64, journal: &Journal) -> Result<(), Broken> {
+        let Some(row) = journal.events.get(&seq) else { return Ok(()) };
+        let job = Some(row.event.key.job.get());
+        let lost = |what: String| Broken { promise: "nothing lost", job, what };
+        // The judge's own list: a journal that was written anew need not have those before.
+        let has_ended = |node: &str, script: Option<&str>| {
+            let of_it = |(of, on, name): &&(i64, String, String)| {
+                *of == seq && on == node && script.is_none_or(|script| name == script)
+            };
+            self.ended.iter().any(|run| of_it(&run))
+        };
+        let (pre, op_code) = (row.event.key.phase == Phase::Pre, &row.event.op_code);
+        let may_skip = self
+            .settings_of_life
+            .iter()
+            .any(|settings| settings.hooks.skips(op_code) || pre && settings.hooks.pre == PreMode::Off);
+        if may_skip {
+            return Ok(());
+        }
+        let targets = self.always_targets;
+        let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
+        let to_end = |run: &&RunStart| targets || run.node == HERE;
+        if let Some(run) = runs.filter(to_end).find(|run| !has_ended(&run.node, Some(&run.script))) {
+            return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.id)));
+        }
+        let Some(scripts) = self.prepared.get(&seq) else {
+            return Err(lost(format!("{} is done, but nobody looked for its scripts", row.event)));
+        };
+        if let Some(script) = scripts.iter().find(|script| !has_ended(HERE, Some(script))) {
+            return Err(lost(format!("{} is done without {script}", row.event)));
+        }
+        let nodes = self.targets.get(&seq).filter(|_| targets).into_iter().flatten();
+        if let Some(node) = nodes.into_iter().find(|node| !has_ended(node, None)) {
+            return Err(lost(format!("{} is done without {node}", row.event)));
+        }
+        Ok(())
+    }
+
+    /// This node becomes master: what the old one may not have delivered is its own now.
+    pub(super) fn takes_over(&mut self, world: &World, journal: &Journal) {
+        let window = self.settings.master.failover_window.as_micros() as u64;
+        for told in self.told.values().filter(|told| told.life == world.life) {
+            let standby = |row: &crate::journal::Row| row.state == EventState::Standby;
+            if world.now - told.at + MARGIN < window && journal.events.get(&told.seq).is_some_and(standby) {
+                self.to_be_adopted.insert(told.seq);
+            }
+        }
+    }
+}
+
+/// Whether an event is true, as far as that can be known.
+fn has_happened(event: &Event, truth: &OpTruth) -> bool {
+    match event.key.phase {
+        Phase::Pre => truth.pre.is_some() && event.executed && event.status.is_none(),
+        Phase::Post => {
+            let status = truth.post.map(|(status, _)| status);
+            let cannot_know = truth.success_lost && event.status == Some(PostStatus::Disappeared);
+            status.is_some()
+                && (event.status == status || cannot_know)
+                && event.executed == truth.pre.is_some()
+        }
+    }
+}

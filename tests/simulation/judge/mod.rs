@@ -1,0 +1,349 @@
+//! The judge: knows what the world really did, and what the daemon promises (design, sections
+//! 3, 5, 7 and 10). It looks at every input, every effect, every commit, and the end.
+
+mod end;
+mod events;
+mod holds;
+mod reads;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::effect::{Effect, Token};
+use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::settings::{Nodes, Settings};
+use ganeti_hookd::ganeti::event::{EventKey, Phase};
+use ganeti_hookd::ganeti::job::{Job, JobId};
+
+use crate::journal::Journal;
+use crate::recipe::{HERE, Recipe};
+use crate::world::World;
+
+/// Plans that may be outstanding.
+const PLANS: usize = 100;
+
+/// Effects of one input.
+const EFFECTS: usize = 6000;
+
+/// Changes of one commit.
+const CHANGES: usize = 6000;
+
+/// A promise that was not kept.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub promise: &'static str,
+    pub job: Option<i64>,
+    pub what: String,
+}
+
+/// An event that was told.
+#[derive(Clone, Debug)]
+struct Told {
+    seq: i64,
+    /// The daemon's life in which it was noticed, and when.
+    life: u64,
+    at: u64,
+}
+
+/// A job by number and time of receipt, as [`ganeti_hookd`] does.
+type Name = (JobId, i64);
+
+/// What the judge remembers.
+#[derive(Debug)]
+pub struct Judge {
+    /// The settings, and all that this life had.
+    settings: Settings,
+    settings_of_life: Vec<Settings>,
+    /// Other nodes were to run hooks under all settings that there ever were.
+    always_targets: bool,
+    told: BTreeMap<(Name, u32, Phase), Told>,
+    names: BTreeMap<i64, (Name, EventKey)>,
+    /// Since when what happens is not history.
+    required_since: Option<u64>,
+    /// What the engine was told last of who is master, and when it asked.
+    is_master: bool,
+    asked_at: Option<u64>,
+    /// When it was told to stop.
+    stopping: Option<u64>,
+    is_ready: bool,
+    versions: BTreeMap<JobId, Rc<Job<'static>>>,
+    tokens: BTreeMap<Token, usize>,
+    /// Hints that have not been taken up, and how many other reads there had been.
+    hinted: BTreeMap<JobId, u64>,
+    other_reads: u64,
+    /// How often each file's version was read.
+    reads: BTreeMap<i64, (u64, u64)>,
+    restless: Option<i64>,
+    plans: BTreeSet<i64>,
+    /// The scripts that this life prepared for an event, and the nodes it planned.
+    prepared: BTreeMap<i64, Vec<String>>,
+    targets: BTreeMap<i64, Vec<String>>,
+    /// Of these scripts those that will run, and have not ended.
+    to_run: BTreeMap<i64, BTreeSet<String>>,
+    /// The last commit failed.
+    stalled: bool,
+    /// When a job that stands still last waited for something that it may wait for.
+    waited_at: BTreeMap<Token, u64>,
+    /// When something that anybody may have waited for came.
+    eased_at: u64,
+    /// When something was short that scripts need.
+    short_at: Option<u64>,
+    /// Events that are this node's to deliver, as far as that is written.
+    pending: BTreeMap<i64, JobId>,
+    /// Events that began while their jobs stood still for them.
+    begun_held: BTreeSet<i64>,
+    attempts: BTreeMap<(i64, String, String), Vec<runs::Attempt>>,
+    /// Runs that began by event and number, and what has ended of each event, on which node.
+    started: BTreeMap<(i64, i64), (String, String)>,
+    ended: BTreeSet<(i64, String, String)>,
+    /// Events that were done when the journal that was to hold them proved damaged.
+    passed_over: BTreeSet<(EventKey, i64)>,
+    /// Before which opcode a process is to be stopped, and has been.
+    to_stop: BTreeMap<Token, (usize, usize)>,
+    stopped: BTreeSet<(usize, usize)>,
+    /// Events in standby that a takeover makes ours.
+    to_be_adopted: BTreeSet<i64>,
+    roles_changed: u64,
+    /// The most there was of each bounded thing.
+    pub most: BTreeMap<&'static str, u64>,
+}
+
+impl Judge {
+    pub fn new(recipe: &Recipe) -> Self {
+        Self {
+            settings: recipe.settings.clone(),
+            settings_of_life: Vec::new(),
+            always_targets: recipe.settings.hooks.nodes == Nodes::Targets,
+            told: BTreeMap::new(),
+            names: BTreeMap::new(),
+            required_since: None,
+            is_master: false,
+            asked_at: None,
+            stopping: None,
+            is_ready: false,
+            versions: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            hinted: BTreeMap::new(),
+            other_reads: 0,
+            reads: BTreeMap::new(),
+            restless: None,
+            plans: BTreeSet::new(),
+            prepared: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            to_run: BTreeMap::new(),
+            stalled: false,
+            waited_at: BTreeMap::new(),
+            eased_at: 0,
+            short_at: None,
+            pending: BTreeMap::new(),
+            begun_held: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            started: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            passed_over: BTreeSet::new(),
+            to_stop: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            to_be_adopted: BTreeSet::new(),
+            roles_changed: 0,
+            most: BTreeMap::new(),
+        }
+    }
+
+    pub fn broken(&self, promise: &'static str, job: Option<i64>, what: &str) -> Broken {
+        Broken { promise, job, what: what.to_owned() }
+    }
+
+    /// Something is bounded.
+    pub fn at_most(&mut self, thing: &'static str, n: u64, bound: u64) -> Result<(), Broken> {
+        let most = self.most.entry(thing).or_default();
+        *most = (*most).max(n);
+        if n > bound {
+            return Err(self.broken("everything is bounded", None, &format!("{thing}: {n}")));
+        }
+        Ok(())
+    }
+
+    /// A new life of the daemon begins.
+    pub fn life_begins(&mut self, world: &World, settings: Settings) {
+        self.settings_of_life = vec![settings.clone()];
+        self.always_targets &= settings.hooks.nodes == Nodes::Targets;
+        self.settings = settings;
+        (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
+        self.versions.clear();
+        self.tokens.clear();
+        self.hinted.clear();
+        self.plans.clear();
+        self.prepared.clear();
+        self.targets.clear();
+        self.to_run.clear();
+        (self.stalled, self.short_at) = (false, None);
+        self.begun_held.clear();
+        self.waited_at.clear();
+        self.to_be_adopted.clear();
+        self.roles_changed = world.people.roles_changed;
+    }
+
+    /// The journal was set aside: what happened up to now is history again.
+    pub fn journal_is_lost(&mut self, world: &mut World) {
+        self.required_since = None;
+        // What was told is forgotten: it is told as on a first start.
+        self.told.clear();
+        self.attempts.clear();
+        self.pending.clear();
+        for job in &mut world.ganeti.jobs {
+            job.truth.first_read = None;
+        }
+    }
+
+    /// Whether the daemon has been told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// The engine is about to be given this.
+    pub fn given(&mut self, world: &mut World, input: &Input<'_>) -> Result<(), Broken> {
+        match input {
+            Input::Hint(id) if self.stopping.is_none() => {
+                let since = world.files.hinted_at(id.get()).unwrap_or(self.other_reads);
+                self.hinted.entry(*id).or_insert(since);
+            }
+            Input::Stop => drop(self.stopping.get_or_insert(world.now)),
+            Input::Reloaded(Ok((settings, _))) => {
+                self.settings = (**settings).clone();
+                self.settings_of_life.push(self.settings.clone());
+                self.always_targets &= self.settings.hooks.nodes == Nodes::Targets;
+            }
+            Input::Planned { seq, plan, .. } => {
+                self.plans.remove(seq);
+                self.eased_at = world.now;
+                let nodes = plan.targets.iter().map(|target| target.node.clone());
+                self.targets.insert(*seq, nodes.filter(|node| node != HERE).collect());
+            }
+            Input::Prepared { seq, scripts, .. } => {
+                if let Ok(scripts) = scripts {
+                    let run = scripts.iter().filter(|script| script.refusal.is_none());
+                    let left = run.map(|script| script.name.clone());
+                    let is_over = |name: &String| self.ended.contains(&(*seq, HERE.to_owned(), name.clone()));
+                    self.to_run.insert(*seq, left.filter(|name| !is_over(name)).collect());
+                    self.prepared.insert(*seq, scripts.iter().map(|script| script.name.clone()).collect());
+                } else {
+                    self.short_at = Some(world.now);
+                    self.prepared.entry(*seq).or_default();
+                }
+            }
+            Input::Committed(result) => {
+                self.stalled = result.is_err();
+                self.eased_at = world.now;
+            }
+            Input::RunEnded { run, seq, .. } => self.has_ended(*seq, *run),
+            Input::Stopped { token, result: Ok(_) } => self.stopped.extend(self.to_stop.get(token)),
+            Input::Postponed { run, seq, .. } => {
+                self.short_at = Some(world.now);
+                self.postponed(*seq, *run);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The engine has answered with so many effects.
+    pub fn took(&mut self, effects: usize) -> Result<(), Broken> {
+        self.at_most("effects of an input", effects as u64, EFFECTS as u64)
+    }
+
+    /// An effect is about to be done.
+    pub fn is_to_be_done(
+        &mut self,
+        effect: &Effect,
+        world: &mut World,
+        journal: &Journal,
+    ) -> Result<(), Broken> {
+        match effect {
+            Effect::Read { id, .. } | Effect::ReadLarge { id, .. } => self.comes_first(*id, world),
+            Effect::AskMaster => {
+                self.asks_master(world, journal);
+                Ok(())
+            }
+            Effect::Find { token, process } => self.finds(world, *token, process),
+            Effect::Stop { token, job, limit } => self.stops(world, *token, *job, *limit),
+            Effect::Arm { token, job } => self.arms(world, *token, *job),
+            Effect::Continue { token, .. } => self.lets_go(world, *token),
+            Effect::Ready => {
+                self.is_ready = true;
+                Ok(())
+            }
+            Effect::Plan(request) => {
+                self.hurries(world, request)?;
+                if request.urgent {
+                    self.begun_held.insert(request.seq);
+                }
+                self.plans.insert(request.seq);
+                self.at_most("outstanding plans", self.plans.len() as u64, PLANS as u64)
+            }
+            Effect::Start(run) => {
+                let script = run.script.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                self.begins(world, journal, (run.seq, run.run), &script, &run.env)
+            }
+            Effect::Ask(run) => self.begins(world, journal, (run.seq, run.run), "", &run.env),
+            _ => Ok(()),
+        }
+    }
+
+    /// The engine asks who is master, and will now be told.
+    fn asks_master(&mut self, world: &mut World, journal: &Journal) {
+        self.asked_at = Some(world.now);
+        if world.people.roles_changed != self.roles_changed {
+            self.roles_changed = world.people.roles_changed;
+            self.to_be_adopted.clear();
+        }
+        if let Ok(master) = world.master() {
+            let is_master = master.as_deref() == Some(HERE);
+            if is_master && !self.is_master {
+                self.takes_over(world, journal);
+            }
+            self.is_master = is_master;
+        }
+    }
+
+    /// This is in the journal now.
+    pub fn is_written(
+        &mut self,
+        changes: &[Change],
+        world: &mut World,
+        journal: &Journal,
+    ) -> Result<(), Broken> {
+        self.at_most("changes of a commit", changes.len() as u64, CHANGES as u64)?;
+        for change in changes {
+            self.is_changed(change, world, journal)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing more is to be done now.
+    pub fn turn_is_over(&mut self, world: &World) -> Result<(), Broken> {
+        self.rests()?;
+        if self.stopping.is_some() {
+            self.hinted.clear();
+            return self.nobody_stands(world, "it was told to stop");
+        }
+        // A large file is read beside the rest, and one that just failed a second later.
+        self.hinted.clear();
+        Ok(())
+    }
+
+    /// The daemon says that it may end.
+    pub fn is_done(&mut self, world: &World) -> Result<(), Broken> {
+        let took = world.now - self.stopping.unwrap_or(world.now);
+        let life = world.life;
+        if world.hooks.running.keys().any(|(of, ..)| *of == life) {
+            return Err(self.broken("nothing of ours is left running", None, "it ends while scripts run"));
+        }
+        if took > 15_000_000 {
+            let what = format!("it took {} s", took / 1_000_000);
+            return Err(self.broken("SIGTERM ends the daemon within 15 s", None, &what));
+        }
+        Ok(())
+    }
+}
