@@ -194,11 +194,6 @@ impl Agenda {
         !self.scanned.is_empty()
     }
 
-    /// What a scan has found, as far as nobody has looked at it to the end.
-    pub fn found_and_asked(&self) -> impl Iterator<Item = JobId> {
-        self.scanned.iter().map(|(_, id)| id).chain(self.asked.keys()).chain(&self.again).copied()
-    }
-
     /// The next job that something happened to.
     pub fn next_hinted(&mut self) -> Option<JobId> {
         let id = self.hinted.pop_front()?;

@@ -159,9 +159,10 @@ impl Holds {
         self.detach_at
     }
 
-    /// The process could not be armed.
-    pub fn not_armed(&mut self, token: Token) {
-        self.armed.retain(|_, armed| *armed != token);
+    /// The process could not be armed. Should an earlier arming have stopped it, it goes on.
+    pub fn not_armed(&mut self, token: Token) -> Option<Effect> {
+        let job = self.armed.iter().find(|(_, armed)| **armed == token).map(|(job, _)| *job)?;
+        self.disarm(job)
     }
 
     /// Has a process stopped by nobody any more.

@@ -17,9 +17,9 @@ use super::transitions::{self, Progress};
 use crate::ganeti::event::{Event, EventKey, Phase, PostStatus};
 use crate::ganeti::job::{Job, JobId, Timestamp};
 
-/// How many of the last numbers are searched on a first start for jobs whose number was
-/// given out but which had not been written yet.
-const FIRST_START_GAP: i64 = 100;
+/// How many of the last numbers are searched on a first start, in the queue and in the archive:
+/// for jobs that run, and for those whose number was given out but which had not been written.
+const FIRST_START_GAP: i64 = 1024;
 
 /// Which version of a job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,13 +226,15 @@ impl Jobs {
         self.begun
     }
 
-    /// The queue has been listed for the first time ever: what is there is accounted for.
-    pub fn begin(&mut self, serial: Option<i64>, listed: impl Iterator<Item = JobId>) {
+    /// The queue has been listed for the first time ever. All but the last numbers are
+    /// accounted for; those are when they have been looked at.
+    pub fn begin(&mut self, serial: Option<i64>) {
         self.begun = Some(self.pass.since);
-        if let Some(serial) = serial {
-            self.numbers.begin_at(serial, FIRST_START_GAP);
+        match serial {
+            Some(serial) if self.pass.is_resumed => drop(self.numbers.reach(serial)),
+            Some(serial) => drop(self.numbers.begin_at(serial, FIRST_START_GAP)),
+            None => {}
         }
-        listed.for_each(|id| drop(self.numbers.see(id)));
     }
 
     /// A scan has found the job's file. Returns whether it is to be looked at.

@@ -19,6 +19,8 @@ pub struct Watched {
     pub process: ProcessRef,
     /// It is known to be alive, and its end will be told.
     pub is_alive: bool,
+    /// It is to be armed as soon as it is known to be alive.
+    pub is_to_be_armed: bool,
 }
 
 /// The end of a process.
@@ -55,7 +57,8 @@ impl Processes {
         self.last += 1;
         let token = Token(self.last);
         self.by_job.insert(job, token);
-        self.watched.insert(token, Watched { job, process: process.clone(), is_alive: false });
+        self.watched
+            .insert(token, Watched { job, process: process.clone(), is_alive: false, is_to_be_armed: false });
         effects.push(Effect::Find { token, process: process.clone() });
         effects
     }
@@ -80,11 +83,19 @@ impl Processes {
         std::mem::take(&mut self.watched).into_keys().map(Effect::Unwatch).collect()
     }
 
-    /// The process is there, and watched.
-    pub fn is_alive(&mut self, token: Token) {
-        if let Some(watched) = self.watched.get_mut(&token) {
-            watched.is_alive = true;
-        }
+    /// The process is there, and watched. Returns its job if it is to be armed.
+    pub fn is_alive(&mut self, token: Token) -> Option<JobId> {
+        let watched = self.watched.get_mut(&token)?;
+        watched.is_alive = true;
+        std::mem::take(&mut watched.is_to_be_armed).then_some(watched.job)
+    }
+
+    /// The process is to be armed. Returns whether that can be done now; else it is when it is
+    /// known to be alive.
+    pub fn may_be_armed(&mut self, token: Token) -> bool {
+        let Some(watched) = self.watched.get_mut(&token) else { return false };
+        watched.is_to_be_armed = !watched.is_alive;
+        watched.is_alive
     }
 
     /// The process is not there, or cannot be told. Returns its job.

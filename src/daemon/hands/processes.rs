@@ -230,9 +230,8 @@ impl Processes {
         }
         failpoints::point("hold.before-arm");
         let was_stopped = kernel.state(pid).is_ok_and(|arming| arming == Arming::Stopped);
-        kernel.arm(pid).map_err(|reason| reason.to_string()).inspect_err(|_| {
-            set_free(watched, self.guard.as_ref(), &mut self.file, job);
-        })?;
+        // Where that fails it stays known, until it is disarmed: it may stand still.
+        kernel.arm(pid).map_err(|reason| reason.to_string())?;
         failpoints::point("hold.armed");
         if was_stopped {
             // It has published something else, and stands or is about to.

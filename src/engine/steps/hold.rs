@@ -64,7 +64,8 @@ impl Engine {
         if may_begin && is_prompt && token.is_none() {
             self.effects.extend(self.holds.attach());
         }
-        match token.map(|token| self.holds.arm(job.id, token)) {
+        let now = token.filter(|token| self.jobs.processes.may_be_armed(*token));
+        match now.map(|token| self.holds.arm(job.id, token)) {
             Some(effects) if !effects.is_empty() => self.effects.extend(effects),
             _ => self.effects.extend(self.holds.disarm(job.id)),
         }
@@ -89,7 +90,7 @@ impl Engine {
     /// Whether a process is armed.
     pub(in crate::engine) fn armed(&mut self, token: Token, result: Result<(), String>) {
         if let Err(why) = result {
-            self.holds.not_armed(token);
+            self.effects.extend(self.holds.not_armed(token));
             let job = self.jobs.processes.get(token).map(|watched| watched.job.to_string());
             let text = format!("job {} is not armed: {why}", job.unwrap_or_default());
             self.report.say(Level::Debug, &text);

@@ -257,7 +257,11 @@ impl Engine {
     /// Whether a process is there.
     pub(in crate::engine) fn found(&mut self, now: Now, token: Token, presence: Presence) {
         match presence {
-            Presence::Alive => self.jobs.processes.is_alive(token),
+            Presence::Alive => {
+                if let Some(id) = self.jobs.processes.is_alive(token) {
+                    self.effects.extend(self.holds.arm(id, token));
+                }
+            }
             // The process writes its last version and then ends: what has been read may be
             // older. It is read again.
             Presence::Dead => {

@@ -149,9 +149,10 @@ impl Engine {
         }
         self.round.is_busy = false;
         if !self.ledger.must_wait(now.steady) {
-            self.round.has_asked = false;
             self.write();
             self.round.is_busy = std::mem::take(&mut self.round.stays);
+            // What it was asked for is over when it has been tried to write.
+            self.round.has_asked &= self.round.is_busy;
         }
     }
 

@@ -65,7 +65,8 @@ impl Engine {
         self.report.count(|counters| counters.scans += 1);
         self.agenda.scan_ended();
         if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
-            self.jobs.begin(serial, self.agenda.found_and_asked());
+            self.jobs.begin(serial);
+            self.ledger.record(Change::Numbers(self.jobs.numbers().all()));
             self.ledger.record(Change::FirstLook(self.jobs.begun().unwrap_or(now.time)));
         } else if serial < Some(self.jobs.numbers().highest()) {
             // It may be older than what has been read since: only what is read now can tell
