@@ -279,6 +279,11 @@ impl Jobs {
         }
     }
 
+    /// Whether the number is accounted for, though no job of it is known.
+    pub fn is_strange(&self, id: JobId) -> bool {
+        self.tracker.get(id).is_none() && self.numbers.contains(id)
+    }
+
     /// Whether this is another job than the one that was known by its number.
     pub fn is_another(&self, job: &Job<'_>) -> bool {
         self.tracker.known(job).is_none() && self.numbers.contains(job.id) && self.begun_for_good().is_some()

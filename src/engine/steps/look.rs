@@ -33,6 +33,10 @@ impl Engine {
         }
         match version {
             Version::Large(_) => {
+                if self.jobs.is_strange(id) {
+                    // Numbers may have begun again, and it may be archived before it is read.
+                    self.effects.push(Effect::ReadSerial);
+                }
                 let next = self.agenda.read_large(id, cause);
                 return self.read_large(next);
             }
