@@ -10,6 +10,7 @@
 mod harness;
 
 mod hold {
+    mod best_effort;
     mod death;
     mod interplay;
     mod limits;
@@ -21,7 +22,8 @@ mod hold {
     use rustix::process::Pid;
     use serde_json::{Value, json};
 
-    use crate::harness::process::{Daemon, JobProcess};
+    use crate::harness::job_process::JobProcess;
+    use crate::harness::process::Daemon;
     use crate::harness::{Job, Tree, wait_for};
 
     /// Waits until the test opens the gate of this job; fences pass.
@@ -46,6 +48,13 @@ mod hold {
         waiting_with(tree, Job::delay(id))
     }
 
+    /// The same, and the kernel is to stop the process when it publishes its next version.
+    pub fn armed(tree: &Tree, daemon: &Daemon<'_>, id: i64) -> (Job, JobProcess) {
+        let (job, process) = waiting(tree, id);
+        daemon.wait_armed(&process);
+        (job, process)
+    }
+
     /// The same for a job of any kind.
     pub fn waiting_with(tree: &Tree, mut job: Job) -> (Job, JobProcess) {
         tree.put(&job);
@@ -56,7 +65,7 @@ mod hold {
 
     /// A job that is held before its first opcode, its pre hook waiting at the gate.
     pub fn held(tree: &Tree, daemon: &Daemon<'_>, id: i64) -> (Job, JobProcess) {
-        let (mut job, process) = waiting(tree, id);
+        let (mut job, process) = armed(tree, daemon, id);
         tree.put(job.runs(0));
         process.wait_stopped();
         daemon.wait_log(&format!("{id}.0.pre"), 1);

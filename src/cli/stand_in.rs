@@ -1,4 +1,5 @@
-//! `ganeti-hookd stand-in`: a process that holds a livelock, as a job process does.
+//! `ganeti-hookd stand-in`: a process that holds a livelock and publishes versions of its job, as
+//! a job process does.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -10,8 +11,10 @@ use super::{Failure, failed};
 
 /// Hold a livelock until standard input ends
 ///
-/// Makes the file, takes the write lock, prints a line, and waits. When standard input
-/// ends it removes the file and exits, as a job process does.
+/// Makes the file, takes the write lock, prints a line, and waits. For each line on standard
+/// input it publishes a version of its job, as a job process does: from its first thread, by
+/// rename; and says so at once afterwards. When standard input ends it removes the file and
+/// exits, as a job process does.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The livelock file
@@ -27,7 +30,25 @@ impl Args {
         let mut out = io::stdout();
         writeln!(out, "locked")?;
         out.flush()?;
-        io::copy(&mut io::stdin(), &mut io::sink())?;
+        for line in io::stdin().lines() {
+            let said = publish(&line?);
+            writeln!(out, "{said}")?;
+            out.flush()?;
+        }
         std::fs::remove_file(&self.path).map_err(say)
+    }
+}
+
+/// What stands between the words of a line: paths may have spaces.
+pub(super) const BETWEEN: char = '\t';
+
+/// Does what a line says: `publish NEW FILE`.
+fn publish(line: &str) -> String {
+    match line.split(BETWEEN).collect::<Vec<_>>()[..] {
+        ["publish", new, file] => match std::fs::rename(new, file) {
+            Ok(()) => "published".to_owned(),
+            Err(error) => format!("{new} {error}"),
+        },
+        _ => format!("{line:?} is not understood"),
     }
 }

@@ -181,9 +181,14 @@ impl Holds {
         self.armed.contains_key(&job)
     }
 
-    /// How many are.
-    pub fn armed(&self) -> usize {
-        self.armed.len()
+    /// Those that are.
+    pub fn armed(&self) -> impl Iterator<Item = (JobId, Token)> {
+        self.armed.iter().map(|(job, token)| (*job, *token))
+    }
+
+    /// Whether what arming takes is in the kernel.
+    pub fn is_attached(&self) -> bool {
+        self.is_attached
     }
 
     /// Has a guard alive before anything is held.

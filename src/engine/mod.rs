@@ -165,7 +165,7 @@ impl Engine {
             Input::ClusterChanged => self.effects.extend([Effect::AskMaster, Effect::CountNodes]),
             Input::Master(result) => self.master_is(now, result),
             Input::OnlineNodes(nodes) => self.online_nodes = nodes,
-            Input::PreHooks(there) => self.holds.scripts_are(there),
+            Input::PreHooks(there) => self.pre_hooks_are(there),
             Input::Reloaded(result) => self.reloaded(now, result),
             Input::Quiet => self.quiet(now),
             Input::Stop => self.stop(now),

@@ -119,6 +119,11 @@ impl Processes {
         self.by_job.get(&job).copied()
     }
 
+    /// The jobs that have one.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.by_job.keys().copied()
+    }
+
     /// What is known of a process.
     pub fn get(&self, token: Token) -> Option<&Watched> {
         self.watched.get(&token)

@@ -39,9 +39,12 @@ pub struct Status {
     /// By which means it does, or why it does not.
     #[serde(default)]
     pub hold_means: String,
-    /// Job processes that the kernel is to stop.
+    /// What stops them is in the kernel now: a job is armed, or was a moment ago.
     #[serde(default)]
-    pub jobs_armed: usize,
+    pub hold_attached: bool,
+    /// Job processes that the kernel is to stop, or has just stopped.
+    #[serde(default)]
+    pub armed: Vec<ArmedJob>,
     /// Jobs that are held for their pre hooks.
     #[serde(default)]
     pub held: Vec<HeldJob>,
@@ -53,6 +56,15 @@ pub struct Status {
     pub bad_files: BTreeMap<String, String>,
     /// Counted since the start.
     pub counters: Counters,
+}
+
+/// A job whose process the kernel stops when it publishes its next version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArmedJob {
+    /// The job.
+    pub job: JobId,
+    /// The job process.
+    pub pid: u32,
 }
 
 /// A job whose process stands still while its pre hooks run.
@@ -146,7 +158,7 @@ pub const METRICS: &[Metric] = &[
     ("events_undelivered", "gauge", "events whose scripts have not all ended", |s| s.undelivered as f64),
     ("lag_seconds", "gauge", "age of the oldest undelivered event", |s| s.lag_seconds),
     ("jobs_held", "gauge", "jobs held for their pre hooks", |s| s.held.len() as f64),
-    ("jobs_armed", "gauge", "job processes that the kernel is to stop", |s| s.jobs_armed as f64),
+    ("jobs_armed", "gauge", "job processes that the kernel is to stop", |s| s.armed.len() as f64),
     (
         "hold_exact",
         "gauge",

@@ -28,12 +28,14 @@ fn a_job_that_runs_while_the_clock_steps_is_held_and_told_as_ever() {
         let mut job = Job::new(1, &["OP_TEST_DELAY", "OP_TEST_DELAY"]);
         let process = tree.process_of(&mut job);
         tree.put(job.waits(0));
+        daemon.wait_armed(&process);
         tree.put(job.runs(0));
         daemon.wait_done(&["1.0.pre"]);
         step(&tree, seconds);
         assert!((daemon.status()["started"].as_f64().unwrap() - 1.0e9) > 0.0);
         tree.put(job.succeeds(0).waits(1));
         daemon.wait_done(&["1.0.post"]);
+        daemon.wait_armed(&process);
         // Ganeti goes by the same clock.
         let executed = &mut job.runs(1).op(1)["exec_timestamp"][0];
         *executed = json!(executed.as_i64().unwrap() + seconds);

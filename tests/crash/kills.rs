@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::supervised::{LOGS, Supervised, check, wait_going};
-use crate::harness::process::JobProcess;
+use crate::harness::job_process::JobProcess;
 use crate::harness::{Job, Tree};
 
 /// How often the daemon is killed in the normal form.

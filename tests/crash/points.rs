@@ -12,6 +12,9 @@ use crate::harness::{Job, NODE, OTHER_NODE, Tree};
 /// Every fault point in the sources, and the visit at which the daemon dies there.
 const POINTS: &[(&str, u32)] = &[
     ("exit.noticed", 1),
+    ("hold.before-arm", 1),
+    ("hold.armed", 1),
+    ("hold.taken-over", 1),
     ("hold.before-guard", 1),
     ("hold.guard-knows", 1),
     ("hold.file-knows", 1),
@@ -47,10 +50,14 @@ const POINTS: &[(&str, u32)] = &[
     ("stop.scripts-ended", 1),
 ];
 
+/// Points where a process is stopped by a signal, not by the kernel in its rename.
+const BEST_EFFORT: [&str; 4] = ["hold.before-guard", "hold.guard-knows", "hold.file-knows", "hold.stopped"];
+
 /// Has the daemon die at a point, once.
 fn arm(tree: &Tree, point: &str, visit: u32) {
     let _ = fs::remove_file(tree.path("faults.died"));
-    fs::write(tree.path("faults"), format!("die {point} {visit}\n")).unwrap();
+    let refused = if BEST_EFFORT.contains(&point) { "fail kernel.stop\n" } else { "" };
+    fs::write(tree.path("faults"), format!("die {point} {visit}\n{refused}")).unwrap();
 }
 
 /// Whether it has died there.
@@ -81,6 +88,9 @@ fn visit(point: &str, visit: u32) {
     let faults_at_start = ["start.", "journal.within-m", "-aside"].iter().any(|part| point.contains(part));
     if faults_at_start {
         arm(&tree, point, visit);
+    }
+    if BEST_EFFORT.contains(&point) {
+        tree.refuse_kernel_stop();
     }
     let mut daemon = Supervised::start(&tree);
     if faults_at_start {
@@ -119,13 +129,17 @@ fn tell_a_story(tree: &Tree, daemon: &mut Supervised<'_>, point: &&str) {
         daemon.wait("job 1", |tree| jobs_known(tree).then_some(()));
         damage_while_running(tree);
     }
+    daemon.wait_armed(&process);
     tree.put(job.runs(0));
     if *point == "journal.anew-written" {
         daemon.wait("the new journal", |tree| is_in_place(tree).then_some(()));
     }
     daemon.wait_done(&["1.0.pre"]);
     wait_going(&process);
-    tree.put(job.succeeds(0).runs(1));
+    tree.put(job.succeeds(0));
+    daemon.wait_done(&["1.0.post"]);
+    daemon.wait_armed(&process);
+    tree.put(job.runs(1));
     daemon.wait_done(&["1.0.post", "1.1.pre"]);
     wait_going(&process);
     process.kill();

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::process::JobProcess;
-use crate::harness::{Daemon, Tree, wait_for};
+use crate::harness::job_process::JobProcess;
+use crate::harness::{Daemon, Tree, process, wait_for};
 
 /// A daemon, and how often it has been started.
 pub struct Supervised<'t> {
@@ -68,6 +68,11 @@ impl<'t> Supervised<'t> {
         )
     }
 
+    /// Waits until the kernel is to stop a process when it publishes.
+    pub fn wait_armed(&mut self, process: &JobProcess) {
+        self.wait("the process is armed", |tree| is_armed(tree, process).then_some(()));
+    }
+
     /// Waits until these events are over.
     pub fn wait_done(&mut self, keys: &[&str]) {
         self.wait(&format!("the end of {keys:?}"), |tree| {
@@ -76,6 +81,13 @@ impl<'t> Supervised<'t> {
             keys.iter().all(is_done).then_some(())
         });
     }
+}
+
+/// Whether the daemon that runs has armed the process.
+fn is_armed(tree: &Tree, process: &JobProcess) -> bool {
+    let answer = ganeti_hookd::world::api::get(&tree.path("hookd"), "/v1/status");
+    let status = answer.ok().and_then(|answer| serde_json::from_slice(&answer).ok());
+    status.is_some_and(|status| process::is_armed(&status, process.pid()))
 }
 
 /// Waits until a process is not stopped.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::process::JobProcess;
+use crate::harness::job_process::JobProcess;
 use crate::harness::{Job, Tree};
 
 #[test]

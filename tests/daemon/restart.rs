@@ -5,7 +5,7 @@ use std::fs;
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::harness::process::JobProcess;
+use crate::harness::job_process::JobProcess;
 use crate::harness::{Job, Tree};
 
 /// The first two words of each line of the hooks' log, and what is asked of the rest.

@@ -1,5 +1,5 @@
 //! A temporary master: Ganeti's directories, job files written as Ganeti writes them,
-//! processes that hold livelocks as job processes do, and the real daemon beside them.
+//! processes that hold livelocks and publish as job processes do, and the real daemon beside them.
 //!
 //! Nothing here waits by sleeping: it waits for a thing, looking for it often, and says
 //! what it waited for, with the daemon's log, when it does not come. It asks the daemon
@@ -7,6 +7,7 @@
 //! it is dropped, also when a test fails.
 
 pub mod job;
+pub mod job_process;
 pub mod process;
 pub mod tree;
 

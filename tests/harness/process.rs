@@ -1,8 +1,7 @@
-//! The processes of a test: the daemon, and job processes.
+//! The daemon of a test.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -11,84 +10,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ganeti_hookd::world::api;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use serde_json::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use super::job::Job;
+use super::job_process::JobProcess;
 use super::tree::Tree;
 use super::{FENCE, PATIENCE, PROGRAM, wait_for};
-
-/// A process that holds a livelock.
-pub struct JobProcess {
-    child: Child,
-}
-
-impl JobProcess {
-    /// Starts it; when this returns it holds the lock.
-    pub fn start(livelock: &Path) -> Self {
-        Self::start_by(&mut Command::new(PROGRAM), livelock)
-    }
-
-    /// Starts it by a command that runs the program.
-    pub fn start_by(program: &mut Command, livelock: &Path) -> Self {
-        let command = program.arg("stand-in").arg(livelock);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "locked\n");
-        Self { child }
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Ends it as a job process ends: it removes its livelock and exits.
-    pub fn exit(mut self) {
-        drop(self.child.stdin.take());
-        assert!(self.child.wait().unwrap().success());
-    }
-
-    /// Ends it by SIGKILL; its livelock stays.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// The letter of its state in `/proc`.
-    pub fn state(&self) -> char {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        stat[stat.rfind(") ").unwrap() + 2..].chars().next().unwrap()
-    }
-
-    /// Waits until it stands still.
-    pub fn wait_stopped(&self) {
-        wait_for(|| (self.state() == 'T').then_some(()), || "the process stands still".to_owned());
-    }
-
-    /// Waits until it goes on.
-    pub fn wait_going(&self) {
-        wait_for(|| (self.state() != 'T').then_some(()), || "the process goes on".to_owned());
-    }
-
-    /// Whether it has been stopped, or goes on again, since this was asked last. The
-    /// kernel tells a parent also of a stop that is over.
-    pub fn has_been_stopped(&self) -> bool {
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
-        waitid(WaitId::Pid(Pid::from_child(&self.child)), options).unwrap().is_some()
-    }
-}
-
-impl Drop for JobProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A daemon that runs.
 pub struct Daemon<'t> {
@@ -126,6 +54,7 @@ impl<'t> Daemon<'t> {
             .env_remove("RUST_LOG")
             .env_remove("JOURNAL_STREAM")
             .env("NOTIFY_SOCKET", &socket)
+            .env("GANETI_HOOKD_FAULTS", tree.path("faults"))
             .envs(variables.iter().copied())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -250,6 +179,12 @@ impl<'t> Daemon<'t> {
         serde_json::from_slice(&api::get(&self.tree.path("hookd"), "/v1/status").unwrap()).unwrap()
     }
 
+    /// Waits until the kernel is to stop a process when it publishes.
+    pub fn wait_armed(&self, process: &JobProcess) {
+        let what = format!("process {} is armed", process.pid());
+        self.wait_status(&what, |status| is_armed(status, process.pid()));
+    }
+
     /// Waits until what it tells of itself is as wanted.
     pub fn wait_status(&self, what: &str, is_there: impl Fn(&Value) -> bool) -> Value {
         wait_for(
@@ -257,6 +192,13 @@ impl<'t> Daemon<'t> {
             || format!("{what}; there is {:#}, the log is\n{}", self.status(), self.log()),
         )
     }
+}
+
+/// Whether the process is armed, or where the kernel stops nobody, some process is watched.
+pub fn is_armed(status: &Value, process: u32) -> bool {
+    let cannot = status["hold_exact"] == false && status["hold_means"] != "";
+    let armed = status["armed"].as_array().unwrap();
+    cannot && status["processes_watched"] != 0 || armed.iter().any(|armed| armed["pid"] == json!(process))
 }
 
 fn is_done(events: &[Value], key: &str) -> bool {

@@ -12,7 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::job::Job;
-use super::process::{Daemon, JobProcess};
+use super::job_process::{JobProcess, Publisher};
+use super::process::Daemon;
 use super::{CLUSTER, FENCE, NODE, PROGRAM};
 
 /// A hook that logs one line: its name, the event, how it ended, and what makes this
@@ -31,12 +32,15 @@ pub struct Said {
 pub struct Tree {
     dir: TempDir,
     settings: RefCell<BTreeMap<&'static str, String>>,
+    /// What publishes a job's versions: its process.
+    publishers: RefCell<BTreeMap<i64, Publisher>>,
 }
 
 impl Tree {
     /// A master without jobs and hooks.
     pub fn new() -> Self {
-        let tree = Self { dir: tempfile::tempdir().unwrap(), settings: RefCell::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Self { dir, settings: RefCell::default(), publishers: RefCell::default() };
         for dir in ["queue/archive", "data", "hooks/global-pre.d", "hooks/global-post.d", "run/livelocks"] {
             fs::create_dir_all(tree.path(dir)).unwrap();
         }
@@ -97,8 +101,19 @@ impl Tree {
         self.path(&format!("queue/job-{id}"))
     }
 
-    /// Puts a version of a job in place as Ganeti does: under another name, then renamed.
+    /// Puts a version of a job in place as Ganeti does: under another name, then renamed, by the
+    /// job's process if there is one. It has run on when this returns, or stands still.
     pub fn put(&self, job: &Job) {
+        let new = self.path(&format!("queue/job-{}rcjk9k5j.new", job.id));
+        fs::write(&new, job.text()).unwrap();
+        let publisher = self.publishers.borrow().get(&job.id).cloned();
+        if !publisher.is_some_and(|publisher| publisher.publish(&new, &self.job_path(job.id))) {
+            fs::rename(new, self.job_path(job.id)).unwrap();
+        }
+    }
+
+    /// Puts a version of a job in place as luxid does, whatever its process does.
+    pub fn put_by_luxid(&self, job: &Job) {
         self.put_bytes(job.id, job.text().as_bytes());
     }
 
@@ -142,7 +157,18 @@ impl Tree {
         let livelock = self.livelock(&format!("job_{:06}_1795366000", job.id));
         let process = JobProcess::start(&livelock);
         job.process(livelock.display(), Some(process.pid()));
+        self.publishes(&process, job.id);
         process
+    }
+
+    /// The process publishes the versions of this job from now on.
+    pub fn publishes(&self, process: &JobProcess, job: i64) {
+        self.publishers.borrow_mut().insert(job, process.publisher());
+    }
+
+    /// From the next start on the daemon cannot have the kernel stop processes.
+    pub fn refuse_kernel_stop(&self) {
+        fs::write(self.path("faults"), "fail kernel.stop\n").unwrap();
     }
 
     /// Installs a hook: a shell script in which DIR and LOG stand for the tree and the

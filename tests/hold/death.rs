@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 
-use super::{counters, guard, held, master, open_gate, wait_begun, waiting};
+use super::{armed, counters, guard, held, master, open_gate, wait_begun, waiting};
+use crate::harness::job_process::JobProcess;
 use crate::harness::process::Daemon;
 use crate::harness::{Tree, wait_for};
 
@@ -22,12 +23,29 @@ fn kill_both(daemon: Daemon<'_>) {
     wait_gone(guard);
 }
 
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
 fn wait_gone(pid: Pid) {
-    let is_gone = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-        stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    wait_for(|| is_gone(pid).then_some(()), || format!("the end of {pid:?}"));
+}
+
+/// Waits until the guard is gone. Returns how long the process stood still at a time.
+fn stood_still_until_gone(guard: Pid, process: &JobProcess) -> Duration {
+    let (mut since, mut longest) = (None, Duration::ZERO);
+    let mut look = || {
+        if process.state() == 'T' {
+            longest = longest.max(since.get_or_insert_with(Instant::now).elapsed());
+        } else {
+            since = None;
+        }
+        is_gone(guard).then_some(())
     };
-    wait_for(is_gone, || format!("the end of {pid:?}"));
+    wait_for(&mut look, || format!("the end of {guard:?}"));
+    process.wait_going();
+    longest.max(since.map_or(Duration::ZERO, |since| since.elapsed()))
 }
 
 #[test]
@@ -38,7 +56,7 @@ fn whenever_the_daemon_is_killed_every_job_goes_on() {
     let mut held = 0;
     for id in 1..=kills {
         let daemon = tree.start();
-        let (mut job, process) = waiting(&tree, id);
+        let (mut job, process) = armed(&tree, &daemon, id);
         tree.put(job.runs(0));
         if id % 2 == 0 {
             process.wait_stopped();
@@ -51,16 +69,17 @@ fn whenever_the_daemon_is_killed_every_job_goes_on() {
         }
         let guard = guard(&daemon);
         daemon.kill();
-        let begin = Instant::now();
-        // With the guard the last one is gone that could have stopped it.
-        wait_gone(guard);
-        process.wait_going();
-        longest = longest.max(begin.elapsed());
+        // With the guard the last one is gone that could have stopped it, and the kernel has
+        // forgotten what the daemon attached.
+        longest = longest.max(stood_still_until_gone(guard, &process));
+        assert_ne!(process.state(), 'T');
         held += i32::from(process.has_been_stopped());
         process.exit();
         open_gate(&tree, id);
     }
-    println!("{kills} daemons killed, {held} jobs were held, the longest went on {longest:?} afterwards");
+    println!(
+        "{kills} daemons killed, {held} jobs were held, the longest stood still for {longest:?} afterwards"
+    );
     assert!(longest < Duration::from_secs(1), "{longest:?}");
     assert!(i64::from(held) >= kills / 2);
 }

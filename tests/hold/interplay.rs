@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{counters, held, master, open_gate, wait_begun, waiting};
+use super::{armed, counters, held, master, open_gate, wait_begun, waiting};
 use crate::harness::{Job, OTHER_NODE, Tree};
 
 /// Another writer of the journal, which keeps everybody else from writing.
@@ -33,7 +33,7 @@ fn a_job_that_is_killed_while_held_has_disappeared_after_its_pre_hooks() {
     assert_eq!(tree.hook_log().len(), 1, "the pre hook is let end");
     open_gate(&tree, 1);
     daemon.wait_done(&["1.0.post"]);
-    assert_eq!(tree.told(), ["1.0.pre", "1.0.post disappeared"]);
+    assert_eq!(tree.told(), ["1.0.pre", "1.0.post disappeared"], "{}", tree.log());
     assert_eq!(tree.hook_log()[1..], ["end 10-log 1.0.pre", "10-log 1.0.post disappeared late=no attempt=1"]);
 }
 
@@ -109,6 +109,7 @@ fn hold_can_be_turned_on_while_the_daemon_runs() {
     tree.set("hooks.pre", "\"hold\"");
     daemon.signal(Signal::HUP);
     daemon.wait_log("configuration read again", 1);
+    daemon.wait_armed(&process);
     tree.put(job.runs(0));
     process.wait_stopped();
     open_gate(&tree, 1);
@@ -153,8 +154,7 @@ fn while_the_journal_cannot_be_written_nothing_is_held() {
 fn a_job_whose_hold_cannot_be_written_goes_on_and_its_pre_hooks_say_that_they_are_late() {
     let tree = master();
     let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
-    daemon.wait_status("job 1", |status| status["jobs_tracked"] == 1 && status["processes_watched"] == 1);
+    let (mut job, process) = armed(&tree, &daemon, 1);
     let lock = JournalLock::new(&tree);
     tree.put(job.runs(0));
     daemon.wait_log("no hook starts until the journal can be written", 1);

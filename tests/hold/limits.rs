@@ -1,16 +1,13 @@
 //! No hold lasts longer than it may.
 
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{counters, guard, held, master, open_gate, wait_begun, waiting};
-use crate::harness::process::JobProcess;
-use crate::harness::{Job, PROGRAM, Tree};
+use super::{armed, counters, guard, held, master, open_gate, wait_begun, waiting};
+use crate::harness::job_process::JobProcess;
+use crate::harness::{Job, Tree};
 
 /// How much longer than it may a hold may last, on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
@@ -30,7 +27,7 @@ fn a_hook_that_hangs_and_ignores_signals_holds_no_longer_than_the_limit() {
     tree.log_hook("pre", "10-deaf", "trap '' TERM HUP INT; until [ -e DIR/gate-1 ]; do sleep 0.01; done");
     tree.log_hook("pre", "20-after", "");
     let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
+    let (mut job, process) = armed(&tree, &daemon, 1);
     tree.put(job.runs(0));
     process.wait_stopped();
     let held = time_to_go_on(&process);
@@ -55,9 +52,9 @@ fn the_guard_ends_a_hold_when_the_daemon_stands_still() {
     let tree = master();
     tree.set("hooks.hold-limit", "\"500ms\"");
     let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
+    let (mut job, process) = armed(&tree, &daemon, 1);
     tree.put(job.runs(0));
-    process.wait_stopped();
+    wait_begun(&tree, "10-log 1.0.pre");
     daemon.signal(Signal::STOP);
     let held = time_to_go_on(&process);
     assert!(held < Duration::from_millis(500) + SLACK, "{held:?}");
@@ -80,7 +77,7 @@ fn pre_hooks_of_held_jobs_begin_before_others_that_wait() {
     wait_begun(&tree, "10-log 1.0.post");
     wait_begun(&tree, "10-log 2.0.post");
     daemon.wait_status("all are noticed", |status| status["counters"]["events"] == 6);
-    let (mut job, process) = waiting(&tree, 50);
+    let (mut job, process) = armed(&tree, &daemon, 50);
     tree.put(job.runs(0));
     process.wait_stopped();
     open_gate(&tree, 1);
@@ -100,7 +97,7 @@ fn a_held_jobs_hooks_begin_at_once_though_all_workers_are_busy() {
         tree.put(Job::delay(id).waits(0).fails(0));
         wait_begun(&tree, &format!("10-log {id}.0.post"));
     }
-    let (mut job, process) = waiting(&tree, 3);
+    let (mut job, process) = armed(&tree, &daemon, 3);
     tree.put(job.runs(0));
     wait_begun(&tree, "10-log 3.0.pre");
     assert!(tree.hook_log().contains(&"10-log 3.0.pre - late=no attempt=1".to_owned()));
@@ -112,32 +109,14 @@ fn a_held_jobs_hooks_begin_at_once_though_all_workers_are_busy() {
     daemon.wait_done(&["1.0.post", "2.0.post", "3.0.pre"]);
 }
 
-/// A connection to the port of the node daemons. Should a node daemon, or this test in
-/// another process, have every address, then that one is connected to.
-fn node_daemon_connection() -> (Option<TcpListener>, TcpStream) {
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let address = (std::net::Ipv4Addr::new(127, 18, high, low), 1811);
-    let listener = TcpListener::bind(address).ok();
-    (listener, TcpStream::connect(address).unwrap())
-}
-
-/// A job whose process is in a conversation with a node daemon.
-fn talking(tree: &Tree, id: i64, connection: TcpStream) -> (Job, JobProcess) {
-    let mut job = Job::delay(id);
-    let livelock = tree.livelock(&format!("job_{id:06}_1795366000"));
-    let process = JobProcess::start_by(Command::new(PROGRAM).stderr(OwnedFd::from(connection)), &livelock);
-    tree.put(job.process(livelock.display(), Some(process.pid())).waits(0));
-    (job, process)
-}
-
 #[test]
-fn a_process_that_talks_to_a_node_daemon_is_held_for_three_seconds_at_most() {
+fn a_process_that_is_stopped_elsewhere_is_held_for_three_seconds_at_most() {
     const LATE_LIMIT: Duration = Duration::from_secs(3);
     let tree = master();
     let daemon = tree.start();
-    let (_listener, connection) = node_daemon_connection();
-    let (mut job, process) = talking(&tree, 1, connection.try_clone().unwrap());
-    tree.put(job.runs(0));
+    let (mut job, process) = armed(&tree, &daemon, 1);
+    // Somebody else has published this: the process is not in the rename.
+    tree.put_by_luxid(job.runs(0));
     process.wait_stopped();
     let begin = Instant::now();
     daemon.wait_log("job 1 had got further", 1);
@@ -151,8 +130,8 @@ fn a_process_that_talks_to_a_node_daemon_is_held_for_three_seconds_at_most() {
     assert_eq!(tree.hook_log(), ["10-log 1.0.pre - late=yes attempt=1"]);
 
     // The guard knows of the shorter time as well.
-    let (mut job, process) = talking(&tree, 2, connection);
-    tree.put(job.runs(0));
+    let (mut job, process) = armed(&tree, &daemon, 2);
+    tree.put_by_luxid(job.runs(0));
     process.wait_stopped();
     wait_begun(&tree, "10-log 2.0.pre");
     daemon.signal(Signal::STOP);
@@ -160,20 +139,38 @@ fn a_process_that_talks_to_a_node_daemon_is_held_for_three_seconds_at_most() {
     assert!(held < LATE_LIMIT + SLACK, "{held:?}");
 }
 
-#[test]
-fn an_opcode_that_began_long_ago_is_not_stopped() {
-    let tree = master();
-    open_gate(&tree, 1);
-    let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
+/// A version by which the first opcode began ten seconds ago.
+fn began_long_ago(job: &mut Job) -> &Job {
     job.runs(0);
     let began = job.op(0)["exec_timestamp"][0].as_i64().unwrap();
     job.op(0)["exec_timestamp"][0] = json!(began - 10);
-    tree.put(&job);
+    job
+}
+
+#[test]
+fn an_opcode_that_began_long_ago_is_not_stopped() {
+    let tree = master();
+    tree.refuse_kernel_stop();
+    open_gate(&tree, 1);
+    let daemon = tree.start();
+    let (mut job, process) = waiting(&tree, 1);
+    tree.put(began_long_ago(&mut job));
     daemon.wait_done(&["1.0.pre"]);
     assert!(!process.has_been_stopped());
     assert_eq!(counters(&daemon), [0, 0, 1, 0].map(|n| json!(n)));
     assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=yes attempt=1");
+}
+
+#[test]
+fn who_stands_where_it_published_is_in_time_however_long_ago_that_was() {
+    let tree = master();
+    let daemon = tree.start();
+    let (mut job, process) = armed(&tree, &daemon, 1);
+    tree.put(began_long_ago(&mut job));
+    wait_begun(&tree, "10-log 1.0.pre - late=no");
+    assert_eq!(process.state(), 'T');
+    open_gate(&tree, 1);
+    process.wait_going();
 }
 
 #[test]

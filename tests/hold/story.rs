@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use super::{assert_never_stopped, counters, held, master, open_gate, wait_begun, waiting, waiting_with};
+use super::{
+    armed, assert_never_stopped, counters, held, master, open_gate, wait_begun, waiting, waiting_with,
+};
 use crate::harness::{Job, Tree};
 
 #[test]
@@ -63,12 +65,14 @@ fn a_job_is_held_at_each_opcode_until_earlier_events_are_over_too() {
     let (mut job, process) =
         waiting_with(&tree, Job::new(1, &["OP_TEST_DELAY", "OP_TAGS_SET", "OP_TEST_DELAY"]));
     for op in 0..3 {
+        daemon.wait_armed(&process);
         tree.put(job.runs(op));
         process.wait_stopped();
         if op > 0 {
             // The post hooks of the opcode before it run while it stands still.
             wait_begun(&tree, &format!("10-log 1.{}.post", op - 1));
-            assert_eq!(daemon.status()["held"][0]["event"], format!("1.{op}.pre"));
+            let event = format!("1.{op}.pre");
+            daemon.wait_status("it is held", |status| status["held"][0]["event"] == event);
             open(&format!("1.{}.post", op - 1));
         }
         wait_begun(&tree, &format!("10-log 1.{op}.pre"));
@@ -92,7 +96,7 @@ fn a_pre_hook_that_fails_stops_nothing() {
     tree.hook("pre", "10-fails", "exit 3");
     tree.file_hook("pre", "20-cannot", "#!/no/such/program\n");
     let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
+    let (mut job, process) = armed(&tree, &daemon, 1);
     tree.put(job.runs(0));
     daemon.wait_done(&["1.0.pre"]);
     process.wait_going();
@@ -190,10 +194,10 @@ fn an_opcode_that_has_ended_when_it_is_seen_is_late_and_counted() {
     let tree = master();
     open_gate(&tree, 1);
     let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
+    let (mut job, process) = armed(&tree, &daemon, 1);
     tree.put(job.succeeds(0));
     daemon.wait_done(&["1.0.post"]);
-    assert!(!process.has_been_stopped());
+    process.wait_going();
     assert_eq!(counters(&daemon), [0, 0, 1, 0].map(|n| json!(n)));
     assert_eq!(tree.told(), ["1.0.pre late", "1.0.post succeeded"]);
     assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=yes attempt=1");
@@ -206,7 +210,7 @@ fn hooks_do_not_inherit_the_watchers_priority() {
     tree.hook("pre", "10-log", "echo pre $(nice) >>LOG");
     tree.hook("post", "10-log", "echo post $(nice) >>LOG");
     let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
+    let (mut job, process) = armed(&tree, &daemon, 1);
     tree.put(job.runs(0));
     daemon.wait_done(&["1.0.pre"]);
     tree.put(job.succeeds(0));

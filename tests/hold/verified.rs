@@ -8,8 +8,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{assert_never_stopped, counters, held, master, open_gate, waiting};
-use crate::harness::process::JobProcess;
+use super::{armed, assert_never_stopped, counters, held, master, open_gate};
+use crate::harness::job_process::JobProcess;
 use crate::harness::{Job, PROGRAM, Tree};
 
 /// A user that is neither root nor the queue's owner.
@@ -102,9 +102,11 @@ fn a_process_of_the_queues_owner_is_held() {
     let mut program = program_for_everybody(&tree, 0o755);
     std::os::unix::fs::chown(tree.path("queue"), Some(NOBODY), None).unwrap();
     let process = JobProcess::start_by(program.uid(NOBODY).current_dir("/"), &livelock);
+    tree.publishes(&process, 1);
     let daemon = tree.start();
     let mut job = Job::delay(1);
     tree.put(job.process(livelock.display(), Some(process.pid())).waits(0));
+    daemon.wait_armed(&process);
     tree.put(job.runs(0));
     process.wait_stopped();
     open_gate(&tree, 1);
@@ -117,11 +119,11 @@ fn a_process_that_an_administrator_has_stopped_is_theirs() {
     let tree = master();
     open_gate(&tree, 1);
     let daemon = tree.start();
-    let (mut job, process) = waiting(&tree, 1);
+    let (mut job, process) = armed(&tree, &daemon, 1);
     process.signal(Signal::STOP);
     process.wait_stopped();
     assert!(process.has_been_stopped());
-    tree.put(job.runs(0));
+    tree.put_by_luxid(job.runs(0));
     daemon.wait_done(&["1.0.pre"]);
     assert_never_stopped(&daemon, &process);
     assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=yes attempt=1");
@@ -140,7 +142,7 @@ fn a_job_file_that_names_another_process_does_not_keep_the_held_one() {
     let daemon = tree.start();
     let (mut job, process) = held(&tree, &daemon, 1);
     let other = JobProcess::start(&tree.livelock("job_000001_other"));
-    tree.put(job.process(tree.livelock("job_000001_other").display(), Some(other.pid())));
+    tree.put_by_luxid(job.process(tree.livelock("job_000001_other").display(), Some(other.pid())));
     daemon.fence();
     assert_eq!(process.state(), 'T');
     open_gate(&tree, 1);

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic::catch_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -173,9 +173,8 @@ impl Processes {
     pub fn load_kernel_stop(&self) {
         let (inbox, queue_dir) = (self.inbox.clone(), self.queue_dir.clone());
         let load = move || {
-            let loaded = catch_unwind(|| KernelStop::new(&queue_dir));
-            let loaded = loaded.map_err(|panic| defect(&*panic));
-            let loaded = loaded.and_then(|loaded| loaded.map_err(|reason| reason.to_string()));
+            let loaded = catch_unwind(|| kernel_stop(&queue_dir));
+            let loaded = loaded.map_err(|panic| defect(&*panic)).and_then(|loaded| loaded);
             let _ = inbox.send(Message::KernelStop(loaded.map(Box::new)));
         };
         if let Err(error) = thread::Builder::new().name("kernel-stop".to_owned()).spawn(load) {
@@ -316,6 +315,11 @@ impl Processes {
         }
         self.drop_unless_needed(token);
     }
+}
+
+fn kernel_stop(queue_dir: &Path) -> Result<KernelStop, String> {
+    failpoints::refused("kernel.stop").map_err(|error| error.to_string())?;
+    KernelStop::new(queue_dir).map_err(|reason| reason.to_string())
 }
 
 /// What has become of an arming, once the kernel is not just about to send the signal.

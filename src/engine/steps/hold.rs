@@ -71,6 +71,27 @@ impl Engine {
         }
     }
 
+    /// Jobs may be held that could not before: those that run are looked at again, so that they
+    /// are armed before they publish anything.
+    fn arm_those_that_run(&mut self) {
+        let running: Vec<JobId> = self.jobs.processes.jobs().collect();
+        running.into_iter().for_each(|id| self.agenda.hint(id));
+    }
+
+    /// There is a pre hook, or none.
+    pub(in crate::engine) fn pre_hooks_are(&mut self, there: bool) {
+        if there && !self.holds.has_scripts() {
+            self.arm_those_that_run();
+        }
+        self.holds.scripts_are(there);
+    }
+
+    /// The configuration is another: who is held, and before what, may be, too.
+    pub(in crate::engine) fn hold_anew(&mut self) {
+        self.effects.extend(self.holds.disarm_all());
+        self.arm_those_that_run();
+    }
+
     /// Whether the kernel stops processes in the rename.
     pub(in crate::engine) fn kernel_stops(&mut self, result: Result<String, String>) {
         match result {
@@ -78,6 +99,7 @@ impl Engine {
                 let text = format!("jobs are held exactly: the kernel stops them in the rename ({means})");
                 self.report.say(Level::Info, &text);
                 self.holds.exactness_is(Exactness::Exact(means));
+                self.arm_those_that_run();
             }
             Err(why) => {
                 let text = format!("jobs are held as well as can be, not exactly: {why}");
@@ -192,7 +214,10 @@ impl Engine {
     pub(in crate::engine) fn guard_started(&mut self, now: Now, result: Result<(), String>) {
         self.holds.guard_is(result.is_ok(), now.steady);
         match result {
-            Ok(()) => self.report.solved(Problem::Guard),
+            Ok(()) => {
+                self.report.solved(Problem::Guard);
+                self.arm_those_that_run();
+            }
             Err(error) => {
                 let what = format!("it cannot be started: {error}; no job is held, pre hooks run late");
                 if self.report.problem(Problem::Guard, &what) {

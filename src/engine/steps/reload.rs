@@ -26,7 +26,7 @@ impl Engine {
                 if self.place.rename(node) {
                     self.place_changed(now, before);
                 }
-                self.effects.extend(self.holds.disarm_all());
+                self.hold_anew();
                 self.effects.extend([Effect::AskMaster, Effect::LookForPreHooks]);
             }
             Err(error) => {

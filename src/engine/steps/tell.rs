@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::deliveries::Delivery;
+use crate::engine::effect::Token;
 use crate::engine::holds::{Exactness, Hold};
 use crate::engine::input::{Landing, Now};
-use crate::engine::status::{HeldJob, RunningHook, Status};
+use crate::engine::status::{ArmedJob, HeldJob, RunningHook, Status};
 use crate::ganeti::event::EventKey;
 
 impl Engine {
@@ -32,7 +33,8 @@ impl Engine {
                 Exactness::Unknown => String::new(),
                 Exactness::Exact(means) | Exactness::BestEffort(means) => means.clone(),
             },
-            jobs_armed: self.holds.armed(),
+            hold_attached: self.holds.is_attached(),
+            armed: self.holds.armed().map(|(job, token)| ArmedJob { job, pid: self.pid(token) }).collect(),
             held: self.holds.iter().map(|hold| self.held_job(hold, now.steady)).collect(),
             running: self.deliveries.iter().flat_map(|(_, delivery)| running(delivery, &since)).collect(),
             last_failures: self.report.failures(),
@@ -45,11 +47,15 @@ impl Engine {
         HeldJob {
             job: hold.key.job,
             event: hold.key.to_string(),
-            pid: self.jobs.processes.get(hold.token).map_or(0, |watched| watched.process.pid),
+            pid: self.pid(hold.token),
             seconds: steady.saturating_sub(hold.since).as_secs_f64(),
             late: !hold.landing.is_some_and(Landing::is_in_time),
             hook: self.running_hook(hold.key),
         }
+    }
+
+    fn pid(&self, token: Token) -> u32 {
+        self.jobs.processes.get(token).map_or(0, |watched| watched.process.pid)
     }
 
     /// The script that runs for an event.
