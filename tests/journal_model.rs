@@ -85,6 +85,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (1..4i64).prop_map(|job| Change::Forget(id(job))),
         2 => numbers(),
         1 => (0..9i64).prop_map(|time| Change::Begun(Timestamp::from_micros(time))),
+        1 => (0..9i64).prop_map(|time| Change::FirstLook(Timestamp::from_micros(time))),
         1 => (0..9i64, 1..4u32).prop_map(|(time, most)| Change::Prune(Timestamp::from_micros(time), most)),
     ]
 }
@@ -103,8 +104,8 @@ proptest! {
         let since = Timestamp::from_micros(since);
         for batch in &batches {
             match (real.commit(batch), model.clone().with(batch)) {
-                (Ok(written), Ok((new, more))) => {
-                    prop_assert_eq!(written.more_to_prune, more, "{:?}", batch);
+                (Ok(written), Ok((new, told))) => {
+                    prop_assert_eq!(written, told, "{:?}", batch);
                     model = new;
                 }
                 (Err(_), Err(_)) => {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ganeti_hookd::engine::Engine;
 use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::{CommitError, Input, Version, Written};
+use ganeti_hookd::engine::input::{CommitError, Input, Version};
 use ganeti_hookd::ganeti::job::Timestamp;
 
 use crate::journal::Journal;
@@ -276,10 +276,10 @@ impl Driver {
             Effect::LookForPreHooks => Input::PreHooks(world.has_pre_hooks()),
             Effect::StartGuard => Input::GuardStarted(world.start_guard()),
             Effect::Find { token, process } => Input::Found { token, presence: world.find(token, &process) },
-            Effect::Stop { token, limit, .. } => {
+            Effect::Stop { token, job, limit } => {
                 let result = world.stop(token, micros(limit));
                 world.story.say(|| format!("  the stop: {result:?}"));
-                Input::Stopped { token, result }
+                Input::Stopped { token, job, result }
             }
             Effect::Arm { token, .. } => Input::Armed { token, result: world.arm(token) },
             Effect::Prepare { seq, phase } => {
@@ -345,14 +345,14 @@ impl Driver {
         }
         let old = std::mem::take(&mut self.journal);
         let old = if anew { old.anew() } else { old };
-        let (new, more_to_prune) = match old.with(changes) {
+        let (new, written) = match old.with(changes) {
             Ok(new) => new,
             Err(what) => return Err(self.judge.broken("the journal can be written", None, &what).into()),
         };
         self.journal = new;
         self.judge.is_written(changes, &mut self.world, &self.journal)?;
         self.crash(&Effect::Ready, 2)?;
-        self.give(Input::Committed(Ok(Written { more_to_prune })))
+        self.give(Input::Committed(Ok(written)))
     }
 }
 

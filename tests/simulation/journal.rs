@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ganeti_hookd::engine::change::{Change, EventState, Remembered, RunStart, Undelivered};
+use ganeti_hookd::engine::input::Written;
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
@@ -29,6 +30,7 @@ pub struct Run {
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     pub begun: Option<Timestamp>,
+    first_look: Option<Timestamp>,
     jobs: BTreeMap<JobId, Tracked>,
     /// The highest job number that was given out, as far as is known.
     pub highest: i64,
@@ -44,17 +46,19 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// What the changes make of it, and whether there is more to prune; or which constraint
+    /// What the changes make of it, and what that tells besides; or which constraint
     /// of the database they break.
-    pub fn with(mut self, changes: &[Change]) -> Result<(Self, bool), String> {
-        let mut more = false;
+    pub fn with(mut self, changes: &[Change]) -> Result<(Self, Written), String> {
+        let mut written = Written::default();
         for change in changes {
-            more |= self.apply(change)?;
+            let Written { more_to_prune, forgotten } = self.apply(change)?;
+            written.more_to_prune |= more_to_prune;
+            written.forgotten = written.forgotten.max(forgotten);
         }
-        Ok((self, more))
+        Ok((self, written))
     }
 
-    fn apply(&mut self, change: &Change) -> Result<bool, String> {
+    fn apply(&mut self, change: &Change) -> Result<Written, String> {
         match change {
             Change::Job(id, tracked) => drop(self.jobs.insert(*id, tracked.clone())),
             Change::Forget(id) => drop(self.jobs.remove(id)),
@@ -87,9 +91,10 @@ impl Journal {
             }
             Change::Numbers(change) => self.number(change),
             Change::Begun(time) => self.begun = Some(*time),
+            Change::FirstLook(time) => self.first_look = Some(*time),
             Change::Prune(before, most) => return Ok(self.prune(*before, *most)),
         }
-        Ok(false)
+        Ok(Written::default())
     }
 
     fn row(&mut self, seq: i64, change: impl FnOnce(&mut Row)) {
@@ -112,19 +117,19 @@ impl Journal {
         }
     }
 
-    /// Forgets the oldest, up to the first that is to be kept; tells whether more is left.
-    fn prune(&mut self, before: Timestamp, most: u32) -> bool {
+    /// Forgets the oldest, up to the first that is to be kept.
+    fn prune(&mut self, before: Timestamp, most: u32) -> Written {
         let old = self.events.iter().take_while(|(_, row)| row.event.time < before);
         let old = old.filter(|(_, row)| row.state != EventState::Pending);
-        let mut old: Vec<i64> = old.map(|(seq, _)| *seq).collect();
-        let more = old.len() > most as usize;
+        let mut old: Vec<(i64, Timestamp)> = old.map(|(seq, row)| (*seq, row.event.time)).collect();
+        let more_to_prune = old.len() > most as usize;
         old.truncate(most as usize);
         self.pruned |= !old.is_empty();
-        for seq in old {
-            self.events.remove(&seq);
-            self.runs.retain(|(of, _), _| *of != seq);
+        for (seq, _) in &old {
+            self.events.remove(seq);
+            self.runs.retain(|(of, _), _| of != seq);
         }
-        more
+        Written { more_to_prune, forgotten: old.into_iter().map(|(_, time)| time).max() }
     }
 
     /// How far the history tells a job.
@@ -148,6 +153,7 @@ impl Journal {
         let runs = self.runs.keys().filter(|(seq, _)| of_those(*seq));
         Remembered {
             begun: self.begun,
+            first_look: self.first_look,
             jobs: self.jobs.iter().map(|(id, tracked)| (*id, tracked.clone())).collect(),
             numbers: Numbers::new(self.highest, self.holes.iter().copied()),
             next_seq: self.last_seq + 1,

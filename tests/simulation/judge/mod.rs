@@ -238,7 +238,7 @@ impl Judge {
                 self.eased_at = world.now;
             }
             Input::RunEnded { run, seq, .. } => self.has_ended(*seq, *run),
-            Input::Stopped { token, result: Ok(_) } => self.stopped.extend(self.to_stop.get(token)),
+            Input::Stopped { token, result: Ok(_), .. } => self.stopped.extend(self.to_stop.get(token)),
             Input::Postponed { run, seq, .. } => {
                 self.short_at = Some(world.now);
                 self.postponed(*seq, *run);
