@@ -91,7 +91,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn both_remember_the_same(
@@ -104,8 +104,8 @@ proptest! {
         let since = Timestamp::from_micros(since);
         for batch in &batches {
             match (real.commit(batch), model.clone().with(batch)) {
-                (Ok(written), Ok((new, expected))) => {
-                    prop_assert_eq!(written, expected, "{:?}", batch);
+                (Ok(written), Ok((new, told))) => {
+                    prop_assert_eq!(written, told, "{:?}", batch);
                     model = new;
                 }
                 (Err(_), Err(_)) => {}

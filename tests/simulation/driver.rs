@@ -1,13 +1,12 @@
 //! Drives the engine as the daemon does: one input after the other, effects in order and
 //! depth first, until nothing more is to be done now.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use ganeti_hookd::engine::Engine;
 use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::{CommitError, Input, Version};
+use ganeti_hookd::engine::input::{CommitError, Input};
 use ganeti_hookd::ganeti::job::Timestamp;
 
 use crate::journal::Journal;
@@ -15,7 +14,7 @@ use crate::judge::{Broken, Judge};
 use crate::names::{described, effect_name, input_name};
 use crate::recipe::{Fault, HERE, Recipe};
 use crate::sabotage::Sabotage;
-use crate::world::files::Read;
+use crate::world::files::job_id;
 use crate::world::hooks::micros;
 use crate::world::{Message, World};
 
@@ -170,7 +169,7 @@ impl Driver {
 
     fn work(&mut self) -> Result<(), End> {
         for round in 0.. {
-            if round > 20_000 {
+            if round > 3_000 {
                 let broken = self.judge.broken("a turn ends", None, "there is always more to do at once");
                 return Err(broken.into());
             }
@@ -179,9 +178,8 @@ impl Driver {
                     Message::Plain(input) => self.give(input)?,
                     Message::Large(reading, id, read) => {
                         self.judge.is_read(id, &read, &mut self.world);
-                        let id_ = crate::world::files::job_id(id);
-                        let version = version(&read);
-                        self.give(Input::LargeRead { reading, id: id_, version })?;
+                        let version = read.version();
+                        self.give(Input::LargeRead { reading, id: job_id(id), version })?;
                     }
                 }
             }
@@ -296,7 +294,7 @@ impl Driver {
             Effect::Read { id, limit, archive } => {
                 let read = world.read(id.get(), limit, archive);
                 self.judge.is_read(id.get(), &read, world);
-                return self.give(Input::Version { id, version: version(&read) });
+                return self.give(Input::Version { id, version: read.version() });
             }
             Effect::Commit(changes) => return self.commit(&changes, false),
             Effect::WriteAnew(changes) => return self.commit(&changes, true),
@@ -353,17 +351,5 @@ impl Driver {
         self.judge.is_written(changes, &mut self.world, &self.journal)?;
         self.crash(&Effect::Ready, 2)?;
         self.give(Input::Committed(Ok(written)))
-    }
-}
-
-/// What was read, as the engine is told.
-fn version(read: &Read) -> Version<'_> {
-    match read {
-        Read::Queued(job, stamp) => Version::Queued(Rc::as_ref(job), *stamp),
-        Read::Archived(job) => Version::Archived(Rc::as_ref(job)),
-        Read::Gone => Version::Gone,
-        Read::Large(size) => Version::Large(*size),
-        Read::Bad(why, stamp) => Version::Bad(why.clone(), *stamp),
-        Read::Failed(why) => Version::Failed(why.clone()),
     }
 }

@@ -46,8 +46,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// What the changes make of it, and what a commit tells besides; or which constraint of the
-    /// database they break.
+    /// What the changes make of it, and what that tells besides; or which constraint
+    /// of the database they break.
     pub fn with(mut self, changes: &[Change]) -> Result<(Self, Written), String> {
         let mut written = Written::default();
         for change in changes {
@@ -117,20 +117,19 @@ impl Journal {
         }
     }
 
-    /// Forgets the oldest, up to the first that is to be kept; tells whether more is left.
+    /// Forgets the oldest, up to the first that is to be kept.
     fn prune(&mut self, before: Timestamp, most: u32) -> Written {
         let old = self.events.iter().take_while(|(_, row)| row.event.time < before);
         let old = old.filter(|(_, row)| row.state != EventState::Pending);
-        let mut old: Vec<i64> = old.map(|(seq, _)| *seq).collect();
-        let more = old.len() > most as usize;
+        let mut old: Vec<(i64, Timestamp)> = old.map(|(seq, row)| (*seq, row.event.time)).collect();
+        let more_to_prune = old.len() > most as usize;
         old.truncate(most as usize);
         self.pruned |= !old.is_empty();
-        let mut forgotten = None;
-        for seq in old {
-            forgotten = forgotten.max(self.events.remove(&seq).map(|row| row.event.time));
-            self.runs.retain(|(of, _), _| *of != seq);
+        for (seq, _) in &old {
+            self.events.remove(seq);
+            self.runs.retain(|(of, _), _| of != seq);
         }
-        Written { more_to_prune: more, forgotten }
+        Written { more_to_prune, forgotten: old.into_iter().map(|(_, time)| time).max() }
     }
 
     /// How far the history tells a job.

@@ -67,8 +67,8 @@ impl Judge {
         if let Some((_, other, _)) = running {
             return Err(broken("in order", format!("{event} begins while event {other} runs")));
         }
-        if world.stands_for(event.key.job, event.received).is_some() {
-            // Its own pre, or an event of it that has to be delivered first.
+        if world.stands(event.key.job) {
+            // Its own pre, or an event of that number that has to be delivered first.
             self.begun_held.insert(seq);
             mark_begun(world, &event);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ganeti_hookd::engine::input::{Input, Stamp};
+use ganeti_hookd::engine::input::{Input, Stamp, Version};
 use ganeti_hookd::ganeti::job::{Job, JobId};
 
 use super::{Happening, Message, World};
@@ -81,6 +81,20 @@ pub enum Read {
     Large(u64),
     Bad(String, Option<Stamp>),
     Failed(String),
+}
+
+impl Read {
+    /// The same, as the engine is told.
+    pub fn version(&self) -> Version<'_> {
+        match self {
+            Self::Queued(job, stamp) => Version::Queued(Rc::as_ref(job), *stamp),
+            Self::Archived(job) => Version::Archived(Rc::as_ref(job)),
+            Self::Gone => Version::Gone,
+            Self::Large(size) => Version::Large(*size),
+            Self::Bad(why, stamp) => Version::Bad(why.clone(), *stamp),
+            Self::Failed(why) => Version::Failed(why.clone()),
+        }
+    }
 }
 
 /// A job's number.

@@ -177,7 +177,7 @@ impl World {
         if let Some(at) = armed {
             let before = std::mem::take(&mut self.kernel.processes[at].arming);
             if before.stands_since().is_some() {
-                self.stands(at, token, limit, Landing::Exact);
+                self.hold_at(at, token, limit, Landing::Exact);
                 return Ok(Landing::Exact);
             }
         }
@@ -198,11 +198,11 @@ impl World {
         }
         let in_rename = now < self.kernel.processes[at].gone_on_at;
         let landing = if in_rename { Landing::Early } else { Landing::Late };
-        self.stands(at, token, limit, landing);
+        self.hold_at(at, token, limit, landing);
         Ok(landing)
     }
 
-    fn stands(&mut self, at: usize, token: Token, limit: u64, landing: Landing) {
+    fn hold_at(&mut self, at: usize, token: Token, limit: u64, landing: Landing) {
         let (since, life) = (self.now, self.life);
         self.kernel.processes[at].held =
             Some(Held { life, token, since, until: since + limit, landing, begun: false });
@@ -238,6 +238,13 @@ impl World {
             let held = process.held.as_ref().filter(|held| held.life == self.life);
             held.filter(|_| job.id == id && job.received == received)
         })
+    }
+
+    /// Whether a process of a job of this number stands still by our will.
+    pub fn stands(&self, id: JobId) -> bool {
+        let held = |process: &Process| process.held.as_ref().is_some_and(|held| held.life == self.life);
+        let of_it = |process: &&Process| self.ganeti.jobs[process.job].job.id == id;
+        self.kernel.processes.iter().filter(of_it).any(held)
     }
 
     /// `Effect::Continue`.
