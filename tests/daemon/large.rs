@@ -129,9 +129,12 @@ fn a_job_that_went_on_while_its_file_was_read_is_not_held() {
         let _process = tree.process_of(&mut job);
         tree.put(job.waits(0));
         daemon.wait_status("its process", |status| status["processes_watched"] == 1);
+        let holds = || daemon.status()["counters"]["holds"].as_i64().unwrap();
+        let before = holds();
         overtake(&tree, &daemon, &mut job);
         daemon.wait_done(&[&format!("{id}.1.post")]);
-        assert!(!is_said() || daemon.status()["counters"]["holds"] == id - 1);
+        // Its other opcode may have been held.
+        assert!(!is_said() || holds() <= before + 1, "{}", daemon.log());
     }
     assert!(is_said(), "{}", daemon.log());
 }
