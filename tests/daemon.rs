@@ -23,5 +23,6 @@ mod daemon {
     mod role;
     mod signals;
     mod table;
+    mod trust;
     mod unchanged;
 }

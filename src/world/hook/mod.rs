@@ -1,4 +1,5 @@
-//! Hook scripts of this node: which there are, and running them.
+//! Hook scripts of this node: which there are, whether they are trusted, and running them.
 
 pub mod run;
 pub mod scripts;
+pub mod trust;
