@@ -73,3 +73,25 @@ fn a_hooks_directory_that_is_reached_through_what_others_may_write_is_refused() 
     let said = tree.cli(&["check"]);
     assert!(said.out.contains("others may be written by others"), "{}", said.out);
 }
+
+#[test]
+fn a_hook_that_an_access_control_list_lets_somebody_write_is_refused() {
+    let tree = Tree::new();
+    tree.hook("post", "10-listed", "echo listed >>LOG");
+    tree.hook("post", "20-good", "echo good >>LOG");
+    // u::rwx,u:nobody:rw-,g::r-x,m::rwx,o::r-x as the kernel keeps it.
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, u32::MAX), (2, 6, 65_534), (4, 5, u32::MAX), (0x10, 7, u32::MAX), (0x20, 5, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend([&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let path = tree.path("hooks/global-post.d/10-listed");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, "system.posix_acl_access", &list, flags).unwrap();
+    let daemon = tree.start();
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.hook_log(), ["good"]);
+    assert!(errors(&tree)[0].contains("may be written by user 65534"), "{:?}", errors(&tree));
+}

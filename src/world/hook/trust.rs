@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::acl::{self, Who};
 use crate::world::shortage::{explain, is_shortage};
 
 /// Links that are followed at most (Linux: `MAXSYMLINKS`).
@@ -37,6 +38,16 @@ pub enum Refusal {
         path: String,
         /// Its permissions.
         mode: u32,
+    },
+    /// Its access control list lets somebody else write.
+    #[error(
+        "{path} may be written by {who}, as its access control list says; only root may write hooks: setfacl -b {path}"
+    )]
+    Listed {
+        /// What may be written.
+        path: String,
+        /// Whom the list names.
+        who: String,
     },
     /// It could not be looked at for want of something that may come back.
     #[error("{path} cannot be read: {error}")]
@@ -151,11 +162,31 @@ pub fn trust(path: &Path, metadata: &Metadata, may_be_sticky: bool) -> Result<()
     const STICKY: u32 = 0o1000;
     trust_owner(path, metadata)?;
     let mode = metadata.mode() & 0o7777;
-    let writable = mode & OTHER_WRITE != 0 || (mode & GROUP_WRITE != 0 && !is_our_group(metadata.gid()));
-    if writable && !(may_be_sticky && mode & STICKY != 0) {
+    if may_be_sticky && mode & STICKY != 0 {
+        return Ok(());
+    }
+    if mode & OTHER_WRITE != 0 {
         return Err(Refusal::Writable { path: path.display().to_string(), mode });
     }
-    Ok(())
+    // Where there is a list these bits are its mask: without them it lets nobody write.
+    if mode & GROUP_WRITE == 0 { Ok(()) } else { trust_groups(path, mode, metadata.gid()) }
+}
+
+/// Trusts what is open to its group, or to whom its access control list names.
+fn trust_groups(path: &Path, mode: u32, group: u32) -> Result<(), Refusal> {
+    let writers = acl::writers(path).map_err(|error| Refusal::unreadable(path, &error))?;
+    let other = writers.unwrap_or_else(|| vec![Who::OwnGroup]).into_iter().find(|who| match who {
+        Who::User(uid) => !is_us(*uid),
+        Who::Group(gid) => !is_our_group(*gid),
+        Who::OwnGroup => !is_our_group(group),
+    });
+    let path = path.display().to_string();
+    match other {
+        None => Ok(()),
+        Some(Who::OwnGroup) => Err(Refusal::Writable { path, mode }),
+        Some(Who::User(uid)) => Err(Refusal::Listed { path, who: format!("user {uid}") }),
+        Some(Who::Group(gid)) => Err(Refusal::Listed { path, who: format!("group {gid}") }),
+    }
 }
 
 fn trust_owner(path: &Path, metadata: &Metadata) -> Result<(), Refusal> {
@@ -220,5 +251,30 @@ mod tests {
         assert!(what.ends_with("/others"), "{what}");
         set_mode(&path("others"), 0o1777);
         assert!(follow(&path("first")).is_ok(), "in a sticky directory what is ours stays where it is");
+    }
+
+    #[test]
+    fn whom_a_list_lets_write_is_somebody_else() {
+        use super::super::acl::tests::list;
+        const NONE: u32 = u32::MAX;
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        fs::write(&script, "").unwrap();
+        let us = rustix::process::geteuid().as_raw();
+        for (trusted, entry, group) in [
+            (true, (2, 7, us), 5),
+            (false, (2, 6, us + 65_534), 5),
+            (false, (8, 7, 65_534), 5),
+            (true, (8, 5, 65_534), 7),
+        ] {
+            let mut entries = [(1, 7, NONE), entry, (4, group, NONE), (0x10, 7, NONE), (0x20, 5, NONE)];
+            entries.sort_unstable();
+            let acl = list(&entries);
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(&script, "system.posix_acl_access", &acl, flags).unwrap();
+            assert_eq!(follow(&script).is_ok(), trusted, "{entry:?}");
+        }
+        set_mode(&script, 0o755);
+        assert!(follow(&script).is_ok(), "the mask lets nobody write");
     }
 }
