@@ -75,6 +75,9 @@ fn last_name(moment: &Moment) -> Option<String> {
 /// Ganeti resolves the new name while it checks prerequisites: a short name is
 /// not yet the name that hooks get.
 fn new_name(moment: &Moment) -> Option<String> {
+    if moment.refused {
+        return moment.input_text("name").map(str::to_owned);
+    }
     let name = python::text(moment.input("name"));
     (moment.phase == Phase::Post || name.contains('.')).then_some(name)
 }
