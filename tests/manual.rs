@@ -2,12 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]
+mod harness;
+
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use serde_json::json;
 use tempfile::TempDir;
+
+use harness::{Job, PROGRAM, Tree};
 
 /// The examples of a manual page, as a reader would type them.
 fn examples(page: &str) -> Vec<String> {
@@ -113,4 +120,70 @@ fn the_examples_keep_a_value_on_its_line() {
     assert!(logged.contains("[job 7: OP_X on webBcc: evil[2J failed]"), "{logged}");
     let mailed = passed("mail-on-failure", "sendmail", &variables);
     assert!(mailed.contains("\nTarget:   webBcc: evil[2J\n"), "{mailed}");
+}
+
+/// A recipe of ganeti-hookd(8) with the program and the directories of a tree.
+fn recipe(tree: &Tree, part: &str) -> String {
+    let program = format!("{PROGRAM} --config {}", tree.config().display());
+    let text = example("ganeti-hookd.8", part).replace("ganeti-hookd", &program);
+    text.replace("/etc/ganeti/hooks", &tree.path("hooks").display().to_string())
+}
+
+/// Has a shell run a recipe to its end.
+fn run(recipe: &str) -> String {
+    let output = Command::new("sh").args(["-c", recipe]).output().unwrap();
+    assert!(output.status.success(), "{recipe}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_script_that_is_tried_by_hand_gets_what_it_had() {
+    let tree = Tree::new();
+    // What the recipe is given may name any file of a program's that a shell reads.
+    let evil = tree.path("evil");
+    script(&evil, &format!("touch {}", tree.path("was-here").display()));
+    let value = format!("quiet\nBASH_ENV={}\n$(reboot) \"'`x`\u{1b}[2J", evil.display());
+    let mut job = Job::new(42, &["OP_INSTANCE_REBOOT"]);
+    job.op(0)["input"] =
+        json!({"OP_ID": "OP_INSTANCE_REBOOT", "reboot_type": value, "ignore_secondaries": false});
+    tree.file_hook("post", "10-mine", "#!/bin/bash\nexec env -0\n");
+    let daemon = tree.start();
+    tree.put(job.runs(0));
+    tree.put(job.succeeds(0));
+    daemon.wait_done(&["42.0.post"]);
+    let of_daemon = tree.event("42.0.post")["runs"][0]["output"].as_str().unwrap().to_owned();
+    let by_hand = run(&recipe(&tree, "env --null 42 0 post"));
+    let sorted = |output: &str| {
+        let is_shells_own = |variable: &&str| {
+            ["_=", "SHLVL=", "PWD=", "OLDPWD="].iter().any(|name| variable.starts_with(name))
+        };
+        let mut variables: Vec<String> =
+            output.split('\0').filter(|variable| !is_shells_own(variable)).map(str::to_owned).collect();
+        variables.sort();
+        variables
+    };
+    assert_eq!(sorted(&by_hand), sorted(&of_daemon));
+    assert!(sorted(&by_hand).contains(&format!("GANETI_REBOOT_TYPE={value}")), "{by_hand}");
+    assert!(!tree.path("was-here").exists());
+    let shown = tree.cli(&["env", "42", "0", "post"]).out;
+    assert!(shown.contains("GANETI_REBOOT_TYPE=quiet\\nBASH_ENV="), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+}
+
+#[test]
+fn the_recipes_of_the_history_run() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    tree.put(&Job::ended(42));
+    daemon.wait_done(&["42.0.post"]);
+    assert!(run(&recipe(&tree, "events --job 42")).contains("42.0.post"));
+    let follow = recipe(&tree, "events --follow").replace("my-tool", "head -n 1");
+    let mut command = Command::new("sh").args(["-c", &follow]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(command.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.contains(r#""event":"42.0.pre""#), "{line}");
+    // Who has gone is noticed at the next event.
+    tree.put(&Job::ended(43));
+    assert!(command.wait().unwrap().success());
 }

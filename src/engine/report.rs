@@ -245,10 +245,13 @@ impl Report {
     }
 }
 
+/// Whether a character is one of a line's text: it says nothing to a terminal.
+pub fn is_plain(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
+}
+
 /// A text as one line that says nothing to a terminal, and is not too long.
 fn plain(text: &str) -> String {
-    let is_plain =
-        |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
     if text.len() <= LINE_MAX && text.chars().all(is_plain) {
         return text.to_owned();
     }
