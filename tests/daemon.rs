@@ -19,6 +19,7 @@ mod daemon {
     mod nodes;
     mod order;
     mod overload;
+    mod permissions;
     mod restart;
     mod role;
     mod signals;

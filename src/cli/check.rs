@@ -12,11 +12,13 @@ use super::status::ask;
 use super::{Failure, failed};
 use crate::daemon::{node_name, read_settings};
 use crate::engine::environment;
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Paths, Settings};
 use crate::engine::status::Status;
 use crate::ganeti::event::Phase;
 use crate::world::cluster::Cluster;
 use crate::world::hook::scripts::{Hooks, Script};
+use crate::world::hook::trust;
+use crate::world::own_files;
 use crate::world::process::livelock;
 use crate::world::queue::{scan, watch};
 
@@ -73,6 +75,7 @@ impl Args {
             livelocks(&settings),
             state(&settings),
         ]);
+        findings.extend(own(&settings));
         findings.extend([Phase::Pre, Phase::Post].map(|phase| hooks(&settings, phase)).into_iter().flatten());
         findings.extend([kernel(), proc_hidden()]);
         findings.extend(nodes::check(&settings));
@@ -99,7 +102,11 @@ impl Args {
 
 fn configuration(config: &Path) -> Finding {
     match config.exists() {
-        true => ok("configuration", config.display()),
+        true => match trust::follow(config) {
+            Ok(_) => ok("configuration", config.display()),
+            // Who may write it says which directory's scripts run as root.
+            Err(distrust) => fail("configuration", distrust.refusal(config)),
+        },
         false => note("configuration", format!("{} does not exist; the defaults apply", config.display())),
     }
 }
@@ -163,6 +170,16 @@ fn state(settings: &Settings) -> Finding {
         }
         Err(errno) => fail("state", format!("{}: {errno}; the daemon's user must own it", dir.display())),
     }
+}
+
+/// What others may do with the daemon's own files.
+fn own(settings: &Settings) -> Vec<Finding> {
+    let Paths { state_dir, run_dir, .. } = &settings.paths;
+    let open = own_files::too_open(&[state_dir, run_dir]);
+    if open.is_empty() {
+        return vec![ok("permissions", "the daemon's own files are root's alone")];
+    }
+    open.into_iter().map(|what| fail("permissions", what)).collect()
 }
 
 fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {

@@ -30,7 +30,7 @@ use crate::world::api::{self, Api};
 use crate::world::process::held_file::{self, HeldFile};
 use crate::world::process::priority;
 use crate::world::queue::mounts;
-use crate::world::{clock, failpoints, signals};
+use crate::world::{clock, failpoints, own_files, signals};
 
 /// The file that is locked while a daemon runs, below the state directory.
 const LOCK_FILE: &str = "lock";
@@ -46,6 +46,9 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     make_dir(&paths.state_dir)?;
     make_dir(&paths.run_dir)?;
     let _lock = lock(&paths.state_dir)?;
+    for what in own_files::close_to_others(&[&paths.state_dir, &paths.run_dir]) {
+        log::warn!("{what}");
+    }
     failpoints::point("start.locked");
     let held_file = release_leftovers(&paths.run_dir)?;
     let (journal, remembered) = Books::open(&paths.state_dir, settings.master.failover_window)?;
@@ -85,7 +88,7 @@ fn make_dir(dir: &Path) -> Result<(), StartError> {
 fn lock(state_dir: &Path) -> Result<File, StartError> {
     let path = state_dir.join(LOCK_FILE);
     let wrap = || io_error(format!("{} cannot be locked", path.display()));
-    let file = File::create(&path).map_err(wrap())?;
+    let file = own_files::open(&path).map_err(wrap())?;
     // A lock of the process, not of the file descriptor: a hook that is just being started
     // when the daemon is killed must not keep it from the next daemon.
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {

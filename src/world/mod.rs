@@ -10,6 +10,7 @@ pub mod hook;
 pub mod http;
 pub mod journal;
 pub mod noded;
+pub mod own_files;
 pub mod process;
 pub mod queue;
 pub mod regular_file;

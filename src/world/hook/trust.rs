@@ -22,7 +22,7 @@ const LINKS_MAX: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Owned by somebody else.
-    #[error("{path} is owned by user {uid}; only root may own hooks: chown root {path}")]
+    #[error("{path} is owned by user {uid}; only root may own it: chown root {path}")]
     Owner {
         /// What is owned by somebody else.
         path: String,
@@ -30,9 +30,7 @@ pub enum Refusal {
         uid: u32,
     },
     /// Writable by somebody else.
-    #[error(
-        "{path} may be written by others (mode {mode:04o}); only root may write hooks: chmod go-w {path}"
-    )]
+    #[error("{path} may be written by others (mode {mode:04o}); only root may write it: chmod go-w {path}")]
     Writable {
         /// What others may write.
         path: String,
@@ -41,7 +39,7 @@ pub enum Refusal {
     },
     /// Its access control list lets somebody else write.
     #[error(
-        "{path} may be written by {who}, as its access control list says; only root may write hooks: setfacl -b {path}"
+        "{path} may be written by {who}, as its access control list says; only root may write it: setfacl -b {path}"
     )]
     Listed {
         /// What may be written.
