@@ -310,6 +310,31 @@ fn a_recording_of_a_live_queue_tells_the_same_events() {
     assert_eq!(what_happened(&replayed), what_happened(&tree.events()));
 }
 
+#[test]
+fn a_recording_has_the_keys_of_secrets_and_not_their_values() {
+    let tree = Tree::new();
+    let mut job = Job::new(1, &["OP_INSTANCE_CREATE"]);
+    job.op(0)["input"]["osparams_private"] = serde_json::json!({"root-key": "s3cret-of-job"});
+    tree.put(job.runs(0));
+    let config = r#"{"cluster":{"osparams_private_cluster":{"os":{"key":"s3cret-of-cluster"}}}}"#;
+    tree.put_data("config.data", config);
+    let record = |name: &str, more: &[&str]| {
+        let recording = tree.path(name);
+        let mut command = tree.program();
+        let mut recorder = command.args(["record", "--out"]).arg(&recording).args(more).spawn().unwrap();
+        let read = || fs::read_to_string(&recording).unwrap_or_default();
+        wait_for(|| read().contains("job-1").then_some(()), read);
+        wait_for(|| read().contains("config.data").then_some(()), read);
+        kill_process(Pid::from_child(&recorder), Signal::TERM).unwrap();
+        assert!(recorder.wait().unwrap().success());
+        read()
+    };
+    let text = record("blanked.jsonl", &[]);
+    assert!(!text.contains("s3cret") && text.contains("root-key"), "{text}");
+    let text = record("whole.jsonl", &["--with-secrets"]);
+    assert!(text.contains("s3cret-of-job") && text.contains("s3cret-of-cluster"), "{text}");
+}
+
 /// Events without what depends on how soon somebody looked, by job.
 fn what_happened(events: &[Value]) -> Vec<String> {
     let mut told: Vec<(i64, String)> = events
