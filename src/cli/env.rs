@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{Failure, failed};
-use crate::daemon::threads::planner;
+use crate::daemon::{node_name, threads::planner};
 use crate::engine::environment;
 use crate::engine::report::is_plain;
 use crate::engine::settings::Settings;
@@ -65,7 +65,9 @@ impl Args {
             None => planner::view_now(&settings.paths, &event),
         };
         let mut cluster = Cluster::new(&settings.paths.data_dir);
-        let master = cluster.master().unwrap_or_default();
+        // Where there is none any more, the cluster was destroyed; this node was its master.
+        let was_ours = || (seq > 0).then(|| node_name(settings));
+        let master = cluster.master().unwrap_or_default().or_else(was_ours);
         let facts = cluster.facts(master);
         let common = environment::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
         let env = environment::for_run(&common, true, attempt);

@@ -79,6 +79,14 @@ pub fn hook_path(op_code: &str) -> Option<&'static str> {
     table::hooks(op_code).map(|hooks| hooks.path)
 }
 
+/// The cluster's name as the opcode's own hooks are told it, where its variables say so: the one
+/// that it had before, also when it was renamed or destroyed since (Ganeti: `hooksmaster.py`,
+/// `HooksMaster.__init__`).
+pub fn cluster_name<'a>(op_code: &str, variables: &'a BTreeMap<String, String>) -> Option<&'a str> {
+    let is_about_it = object_type(op_code) == cluster::OBJECT;
+    variables.get("GANETI_OP_TARGET").filter(|_| is_about_it).map(String::as_str)
+}
+
 /// Whether the opcode is in the table; a newer Ganeti's need not be.
 pub fn is_known(op_code: &str) -> bool {
     table::find(op_code).is_some()

@@ -10,15 +10,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::engine::environment::ClusterFacts;
+use crate::ganeti::config::NO_MASTER;
 use crate::world::regular_file::{self, ReadError};
 use crate::world::unchanged::{Identity, Kept};
 
 /// The file with the master's name (Ganeti: `ssconf.py`, `SS_MASTER_NODE`).
 pub const MASTER_NODE: &str = "ssconf_master_node";
-
-/// What stands in it while a cluster is being destroyed (Ganeti:
-/// `src/Ganeti/WConfd/Ssconf.hs`, `mkSSConf`).
-const NO_MASTER: &str = "NO MASTER";
 
 /// The file with the cluster's name (Ganeti: `ssconf.py`, `SS_CLUSTER_NAME`).
 const CLUSTER_NAME: &str = "ssconf_cluster_name";
