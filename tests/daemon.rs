@@ -19,6 +19,7 @@ mod daemon {
     mod nodes;
     mod order;
     mod overload;
+    mod own_name;
     mod permissions;
     mod restart;
     mod role;

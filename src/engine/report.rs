@@ -177,6 +177,21 @@ impl Report {
         }
     }
 
+    /// An open job's file is in the archive, where Ganeti puts those that have ended.
+    pub fn archived_open(&mut self, id: JobId) {
+        if self.vanished.insert(id) {
+            self.say(
+                Level::Warning,
+                &format!(
+                    "job {id} has not ended and is in the archive, {}/{}; if it does not come back, its \
+                     outcome cannot be known and no post hook runs",
+                    self.queue_dir,
+                    id.archive_path().display()
+                ),
+            );
+        }
+    }
+
     /// It is there again, or of no interest any more.
     pub fn not_vanished(&mut self, id: JobId) {
         self.vanished.remove(&id);

@@ -14,6 +14,7 @@ pub mod own_files;
 pub mod process;
 pub mod queue;
 pub mod regular_file;
+pub mod services;
 pub mod shortage;
 pub mod signals;
 pub mod unchanged;

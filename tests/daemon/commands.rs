@@ -198,6 +198,17 @@ fn check_finds_what_is_wrong_and_says_what_to_do() {
         assert!(said.out.contains(line), "{line:?} is not in\n{}", said.out);
     }
     assert!(said.out.contains("systemctl start ganeti-hookd"), "{}", said.out);
+    tree.file_hook("post", "20-dos", "#!/bin/sh\r\necho\r\n");
+    tree.file_hook("post", "30-none", "echo\n");
+    tree.file_hook("post", "40-gone", "#!/no/such/python\n");
+    let said = tree.cli(&["check"]).out;
+    for (name, why) in
+        [("20-dos", "CR LF"), ("30-none", "#!/bin/sh"), ("40-gone", "/no/such/python: No such file")]
+    {
+        let line = said.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line.starts_with("FAIL") && line.contains("will not start") && line.contains(why), "{line}");
+        fs::remove_file(tree.path("hooks/global-post.d").join(name)).unwrap();
+    }
     let daemon = tree.start();
     let said = tree.cli(&["check", "--json"]);
     assert_eq!(said.code, Some(0), "{said:?}");

@@ -3,4 +3,5 @@
 mod acl;
 pub mod run;
 pub mod scripts;
+pub mod startable;
 pub mod trust;
