@@ -19,9 +19,12 @@ mod daemon {
     mod nodes;
     mod order;
     mod overload;
+    mod own_name;
+    mod permissions;
     mod restart;
     mod role;
     mod signals;
     mod table;
+    mod trust;
     mod unchanged;
 }

@@ -113,7 +113,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__env)
-            opts="-h --json --config --help"
+            opts="-0 -h --json --null --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,7 +305,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__record)
-            opts="-h --out --config --help"
+            opts="-h --out --with-secrets --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

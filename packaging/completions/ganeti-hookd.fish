@@ -46,6 +46,7 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l env
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -l out -d 'The file to write; it must not exist yet' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -l with-secrets -d 'Record the values of private and secret OS parameters and of passwords, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l json -d 'Print JSON'
@@ -62,6 +63,7 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l no-
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l json -d 'Print a JSON object'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s 0 -l null -d 'End each variable with a NUL instead of a line\'s end'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l json -d 'Print JSON Lines'

@@ -12,11 +12,14 @@ use super::status::ask;
 use super::{Failure, failed};
 use crate::daemon::{node_name, read_settings};
 use crate::engine::environment;
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Paths, Settings};
 use crate::engine::status::Status;
 use crate::ganeti::event::Phase;
-use crate::world::cluster::Cluster;
+use crate::world::cluster::{Cluster, own_name};
 use crate::world::hook::scripts::{Hooks, Script};
+use crate::world::hook::startable::obstacle;
+use crate::world::hook::trust;
+use crate::world::own_files;
 use crate::world::process::livelock;
 use crate::world::queue::{scan, watch};
 
@@ -73,6 +76,7 @@ impl Args {
             livelocks(&settings),
             state(&settings),
         ]);
+        findings.extend(own(&settings));
         findings.extend([Phase::Pre, Phase::Post].map(|phase| hooks(&settings, phase)).into_iter().flatten());
         findings.extend([kernel(), proc_hidden()]);
         findings.extend(nodes::check(&settings));
@@ -99,7 +103,11 @@ impl Args {
 
 fn configuration(config: &Path) -> Finding {
     match config.exists() {
-        true => ok("configuration", config.display()),
+        true => match trust::follow(config) {
+            Ok(_) => ok("configuration", config.display()),
+            // Who may write it says which directory's scripts run as root.
+            Err(distrust) => fail("configuration", distrust.refusal(config)),
+        },
         false => note("configuration", format!("{} does not exist; the defaults apply", config.display())),
     }
 }
@@ -124,10 +132,7 @@ fn data(settings: &Settings) -> Finding {
     let file = settings.paths.data_dir.join(crate::world::cluster::MASTER_NODE);
     match Cluster::new(&settings.paths.data_dir).master() {
         Ok(Some(master)) if master == node => ok("master", format!("this node, {node}")),
-        Ok(Some(master)) => note(
-            "master",
-            format!("{master}; this node, {node}, is in standby. If they are one, set master.name"),
-        ),
+        Ok(Some(master)) => standby(settings, &node, &master),
         Ok(None) => note(
             "master",
             format!(
@@ -136,6 +141,18 @@ fn data(settings: &Settings) -> Finding {
             ),
         ),
         Err(error) => fail("master", error),
+    }
+}
+
+/// Another node is master, or it cannot be told whether this one is.
+fn standby(settings: &Settings, node: &str, master: &str) -> Finding {
+    let is_asked = settings.master.name.is_empty();
+    match own_name::doubt(&settings.paths.data_dir, node, master).filter(|_| is_asked) {
+        Some(doubt) => fail("master", format!("{master}; {doubt}")),
+        None => note(
+            "master",
+            format!("{master}; this node, {node}, is in standby. If they are one, set master.name"),
+        ),
     }
 }
 
@@ -165,6 +182,16 @@ fn state(settings: &Settings) -> Finding {
     }
 }
 
+/// What others may do with the daemon's own files.
+fn own(settings: &Settings) -> Vec<Finding> {
+    let Paths { state_dir, run_dir, .. } = &settings.paths;
+    let open = own_files::too_open(&[state_dir, run_dir]);
+    if open.is_empty() {
+        return vec![ok("permissions", "the daemon's own files are root's alone")];
+    }
+    open.into_iter().map(|what| fail("permissions", what)).collect()
+}
+
 fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {
     let name = environment::directory(phase);
     let dir = settings.paths.hooks_dir.join(name);
@@ -176,11 +203,17 @@ fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {
     if scripts.is_empty() {
         findings.push(note(name, format!("no script in {}", dir.display())));
     }
-    findings.extend(scripts.into_iter().map(|script| match script.refusal {
-        None => ok(name, script.name),
-        Some(refusal) => fail(name, format!("{} is refused: {refusal}", script.name)),
-    }));
+    findings.extend(scripts.into_iter().map(|script| hook(name, script)));
     findings
+}
+
+/// Whether a hook will run.
+fn hook(check: &'static str, Script { name, path, refusal }: Script) -> Finding {
+    match (refusal, obstacle(&path)) {
+        (Some(refusal), _) => fail(check, format!("{name} is refused: {refusal}")),
+        (None, Some(obstacle)) => fail(check, format!("{name} will not start: {obstacle}")),
+        (None, None) => ok(check, name),
+    }
 }
 
 /// What is in a hooks directory and is no hook.

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use super::{Failure, failed};
-use crate::daemon::threads::planner;
+use crate::daemon::{node_name, threads::planner};
 use crate::engine::environment;
+use crate::engine::report::is_plain;
 use crate::engine::settings::Settings;
 use crate::engine::transitions::{self, Progress};
 use crate::ganeti::event::{Event, EventKey, Phase};
@@ -18,6 +19,9 @@ use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 ///
 /// For an event of the history the environment its hooks got; for an opcode of a job in
 /// the queue or the archive the one they would get now.
+///
+/// A line a variable, for people: a control character in a value is escaped. With --null the
+/// values are as they are, for xargs(1) (ganeti-hookd(8) has the recipe).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The job
@@ -30,8 +34,12 @@ pub struct Args {
     phase: Phase,
 
     /// Print a JSON object
-    #[arg(long)]
+    #[arg(long, conflicts_with = "null")]
     json: bool,
+
+    /// End each variable with a NUL instead of a line's end
+    #[arg(short = '0', long)]
+    null: bool,
 }
 
 impl Args {
@@ -57,7 +65,9 @@ impl Args {
             None => planner::view_now(&settings.paths, &event),
         };
         let mut cluster = Cluster::new(&settings.paths.data_dir);
-        let master = cluster.master().unwrap_or_default();
+        // Where there is none any more, the cluster was destroyed; this node was its master.
+        let was_ours = || (seq > 0).then(|| node_name(settings));
+        let master = cluster.master().unwrap_or_default().or_else(was_ours);
         let facts = cluster.facts(master);
         let common = environment::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
         let env = environment::for_run(&common, true, attempt);
@@ -66,7 +76,10 @@ impl Args {
             return Ok(writeln!(out, "{}", serde_json::to_string(&env).map_err(failed)?)?);
         }
         for (name, value) in env {
-            writeln!(out, "{name}={value}")?;
+            match self.null {
+                true => write!(out, "{name}={value}\0")?,
+                false => writeln!(out, "{}={}", escaped(&name), escaped(&value))?,
+            }
         }
         Ok(())
     }
@@ -125,4 +138,13 @@ impl Args {
             time: crate::world::clock::now(),
         })
     }
+}
+
+/// A text on one line, and nothing in it for a terminal.
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) { line.push(c) } else { line.extend(c.escape_default()) }
+    }
+    line
 }

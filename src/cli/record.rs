@@ -15,6 +15,7 @@ use super::{Failure, failed};
 use crate::engine::settings::{Paths, Settings};
 use crate::ganeti::job::{self, JobId};
 use crate::ganeti::recording::Line;
+use crate::ganeti::secrets::blanked;
 use crate::world::clock::now;
 use crate::world::process::exits::Exits;
 use crate::world::process::{Presence, find, livelock};
@@ -27,12 +28,17 @@ use crate::world::regular_file;
 ///
 /// Writes every version of every job file, of config.data and of the ssconf files, moves
 /// to the archive and the ends of job processes, as JSON Lines, until interrupted.
-/// Recordings hold what job files hold: private OS parameters among it.
+/// The values of private and secret OS parameters and of passwords are left empty, their keys
+/// are kept. Everything else that jobs and configuration hold is in a recording.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file to write; it must not exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+
+    /// Record the values of private and secret OS parameters and of passwords, too
+    #[arg(long)]
+    with_secrets: bool,
 }
 
 /// What the recorder is told.
@@ -63,6 +69,7 @@ impl Args {
         let mut recorder = Recorder {
             paths,
             path: &self.out,
+            with_secrets: self.with_secrets,
             out,
             exits: exits(sender)?,
             known: BTreeMap::new(),
@@ -119,6 +126,7 @@ fn exits(inbox: Sender<Message>) -> io::Result<Exits> {
 struct Recorder<'a> {
     paths: &'a Paths,
     path: &'a Path,
+    with_secrets: bool,
     out: File,
     exits: Exits,
     /// The content of each file as it was recorded last.
@@ -191,9 +199,10 @@ impl Recorder<'_> {
             return Ok(());
         }
         self.watch_process(path, &content);
-        let text = Some(String::from_utf8_lossy(&content).into_owned());
+        let text = String::from_utf8_lossy(&content);
+        let text = if self.with_secrets { text.into_owned() } else { blanked(&text).into_owned() };
         self.known.insert(path.to_owned(), content);
-        self.line(Line { path: name, content: text, initial, ..empty_line() })
+        self.line(Line { path: name, content: Some(text), initial, ..empty_line() })
     }
 
     fn gone(&mut self, path: &Path, name: Option<String>) -> Result<(), Failure> {

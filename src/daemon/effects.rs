@@ -40,6 +40,9 @@ impl Daemon {
         if let Effect::Read { id, limit, archive } = effect {
             return self.read(id, limit, archive);
         }
+        if effect == Effect::Watch {
+            return self.watch();
+        }
         self.bring(effect).map_or_else(Vec::new, |input| self.take(input))
     }
 
@@ -47,7 +50,6 @@ impl Daemon {
     fn bring(&mut self, effect: Effect) -> Option<Input<'static>> {
         let Hands { queue, processes, journal, runs } = &mut self.hands;
         Some(match effect {
-            Effect::Watch => Input::Watched(queue.watch()),
             Effect::ReadSerial => Input::Serial(queue.serial()),
             Effect::Recall { id, received } => {
                 Input::Recalled { id, received, told: journal.recall(id, received) }
@@ -74,7 +76,8 @@ impl Daemon {
             Effect::Prepare { seq, phase } => runs.prepare(seq, phase),
             Effect::Start(run) => runs.start(run)?,
             Effect::Ask(run) => runs.ask(run)?,
-            effect @ (Effect::Read { .. }
+            effect @ (Effect::Watch
+            | Effect::Read { .. }
             | Effect::Scan { .. }
             | Effect::ReadLarge { .. }
             | Effect::Unwatch(_)
@@ -125,6 +128,17 @@ impl Daemon {
         self.hands
             .queue
             .read(id, limit, archive, |version| engine.take(clocks.now(), Input::Version { id, version }))
+    }
+
+    /// Has the queue watched. Where there is none, that is told first.
+    fn watch(&mut self) -> Vec<Effect> {
+        let result = self.hands.queue.watch();
+        let mut effects = match &result {
+            Err(_) if self.hands.queue.is_missing() => self.take(Input::NoQueue),
+            _ => Vec::new(),
+        };
+        effects.extend(self.take(Input::Watched(result)));
+        effects
     }
 
     fn ready(&mut self) {

@@ -22,6 +22,10 @@ pub enum Message {
     Mounts,
     /// The cluster's files changed.
     Cluster,
+    /// The system has been given another name.
+    NameChanged,
+    /// This node's name, as the system tells it now.
+    Named(String),
     /// A process has ended.
     Exited(Token),
     /// The guard has ended.

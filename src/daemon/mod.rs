@@ -115,6 +115,8 @@ impl Daemon {
             Message::WatchLost => self.watch_lost(),
             Message::Mounts => self.check_watch(),
             Message::Cluster => self.give(Input::ClusterChanged),
+            Message::NameChanged => self.hands.runs.name().ask_now(),
+            Message::Named(name) => self.named(name),
             Message::Exited(token) => self.exited(token),
             Message::GuardEnded => self.guard_ended(),
             Message::KernelStop(loaded) => {
@@ -137,6 +139,12 @@ impl Daemon {
             Message::Reload => self.reload(),
             Message::Stop => self.stop(),
         }
+    }
+
+    /// What the system calls this node; where that cannot be, what was so stays so.
+    fn named(&mut self, name: String) {
+        let is_certain = self.hands.runs.named(name.clone());
+        self.give(if is_certain { Input::Named(name) } else { Input::ClusterChanged });
     }
 
     fn watch_lost(&mut self) {
@@ -199,10 +207,12 @@ impl Daemon {
     fn reload(&mut self) {
         self.watchdog.reloading();
         let read = read_settings(&self.config).map_err(|error| error.to_string());
-        self.give(Input::Reloaded(read.map(|settings| {
-            let node = node_name(&settings);
+        let name = self.hands.runs.name();
+        let read = read.map(|settings| {
+            let node = name.reloaded(&settings);
             (Box::new(settings), node)
-        })));
+        });
+        self.give(Input::Reloaded(read));
         self.watchdog.ready();
     }
 

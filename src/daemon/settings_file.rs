@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::engine::settings::{DEFAULT_PATH, Findings, Settings};
-use crate::world::cluster::system_name;
+use crate::world::cluster::own_name::own_name;
 use crate::world::journal::JournalError;
 use crate::world::regular_file;
 use crate::world::shortage::explain;
@@ -71,7 +71,7 @@ pub fn read_settings(path: &Path) -> Result<Settings, StartError> {
     Settings::parse(&text).map_err(|findings| StartError::Settings { path: path.to_owned(), findings })
 }
 
-/// This node's name, as in `ssconf_master_node`.
+/// This node's name, as in `ssconf_master_node`. To be told it may take seconds.
 pub fn node_name(settings: &Settings) -> String {
-    if settings.master.name.is_empty() { system_name() } else { settings.master.name.clone() }
+    if settings.master.name.is_empty() { own_name() } else { settings.master.name.clone() }
 }

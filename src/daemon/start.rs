@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use super::clients::{ApiBackend, Waiters};
 use super::hands::Hands;
 use super::hands::journal::Books;
+use super::hands::own_name::OwnName;
 use super::hands::processes::Processes;
 use super::hands::queue::Queue;
 use super::hands::runs::Runs;
@@ -27,10 +28,11 @@ use crate::engine::Engine;
 use crate::engine::change::Remembered;
 use crate::engine::settings::{Paths, Settings};
 use crate::world::api::{self, Api};
+use crate::world::cluster::own_name;
 use crate::world::process::held_file::{self, HeldFile};
 use crate::world::process::priority;
 use crate::world::queue::mounts;
-use crate::world::{clock, failpoints, signals};
+use crate::world::{clock, failpoints, own_files, signals};
 
 /// The file that is locked while a daemon runs, below the state directory.
 const LOCK_FILE: &str = "lock";
@@ -46,6 +48,9 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     make_dir(&paths.state_dir)?;
     make_dir(&paths.run_dir)?;
     let _lock = lock(&paths.state_dir)?;
+    for what in own_files::close_to_others(&[&paths.state_dir, &paths.run_dir]) {
+        log::warn!("{what}");
+    }
     failpoints::point("start.locked");
     let held_file = release_leftovers(&paths.run_dir)?;
     let (journal, remembered) = Books::open(&paths.state_dir, settings.master.failover_window)?;
@@ -54,10 +59,12 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
     let _api = serve_api(paths, sender.clone())?;
     watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;
-    let hands = hands(paths, held_file, journal, &sender)?;
+    watch_name(sender.clone());
+    let node = node_name(&settings);
+    let hands = hands(&settings, &node, held_file, journal, &sender)?;
     // The watcher, which is started from here, as well.
     priority::raise();
-    let mut daemon = daemon(config, settings, remembered, hands, inbox);
+    let mut daemon = daemon(config, settings, node, remembered, hands, inbox);
     daemon.main_loop();
     daemon.end();
     Ok(())
@@ -85,7 +92,7 @@ fn make_dir(dir: &Path) -> Result<(), StartError> {
 fn lock(state_dir: &Path) -> Result<File, StartError> {
     let path = state_dir.join(LOCK_FILE);
     let wrap = || io_error(format!("{} cannot be locked", path.display()));
-    let file = File::create(&path).map_err(wrap())?;
+    let file = own_files::open(&path).map_err(wrap())?;
     // A lock of the process, not of the file descriptor: a hook that is just being started
     // when the daemon is killed must not keep it from the next daemon.
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -142,17 +149,28 @@ fn watch_mounts(inbox: Sender<Message>) -> io::Result<()> {
     })
 }
 
+/// Without it another name of the system is noticed when the cluster's files change.
+fn watch_name(inbox: Sender<Message>) {
+    let tell = move || drop(inbox.send(Message::NameChanged));
+    if let Err(error) = own_name::watch(tell) {
+        log::warn!("another name of the system cannot be waited for: {error}");
+    }
+}
+
 /// To be made when all signal handlers are set.
 fn hands(
-    paths: &Paths,
+    settings: &Settings,
+    node: &str,
     held_file: HeldFile,
     journal: Books,
     inbox: &Sender<Message>,
 ) -> Result<Hands, StartError> {
+    let paths = &settings.paths;
+    let name = OwnName::new(settings, node.to_owned(), inbox.clone());
     Ok(Hands {
         processes: Processes::new(paths, held_file, inbox.clone())
             .map_err(io_error("the ends of processes cannot be watched"))?,
-        runs: Runs::new(paths, inbox).map_err(io_error("hooks cannot be planned and run"))?,
+        runs: Runs::new(paths, name, inbox).map_err(io_error("hooks cannot be planned and run"))?,
         queue: Queue::new(paths, inbox.clone()).map_err(io_error("the queue cannot be read"))?,
         journal,
     })
@@ -161,12 +179,12 @@ fn hands(
 fn daemon(
     config: &Path,
     settings: Settings,
+    node: String,
     remembered: Remembered,
     hands: Hands,
     inbox: Receiver<Message>,
 ) -> Daemon {
     let clocks = Clocks { begun: Instant::now() };
-    let node = node_name(&settings);
     Daemon {
         engine: Engine::new(settings, node, remembered, clocks.now()),
         hands,

@@ -74,7 +74,7 @@ pub fn common(
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
-    if let Some(name) = &cluster.name {
+    if let Some(name) = opcodes::cluster_name(&event.op_code, specialised).or(cluster.name.as_deref()) {
         set("GANETI_CLUSTER", name);
     }
     if let Some(master) = &cluster.master {

@@ -168,6 +168,10 @@ pub enum Input<'a> {
 
     /// The cluster's files changed.
     ClusterChanged,
+    /// There is no queue: whatever comes into it is not from before this start.
+    NoQueue,
+    /// This node's name is this one.
+    Named(String),
     /// Who is master; `None` when this node belongs to no cluster, or why that is not known.
     Master(Result<Option<String>, String>),
     /// How many nodes are not marked offline.

@@ -65,8 +65,10 @@ struct Pass {
     is_first_ever: bool,
     /// An earlier daemon began that, and did not come to its end.
     is_resumed: bool,
-    /// When the watch stood.
+    /// When the watch stood, or when there was no queue yet.
     since: Timestamp,
+    /// There was no queue when this daemon started.
+    is_before_the_queue: bool,
 }
 
 /// All jobs.
@@ -172,14 +174,22 @@ impl Jobs {
         }
     }
 
+    /// There is no queue now, and the watch has never stood: what ends from now on is no history,
+    /// however soon the queue's first jobs run.
+    pub fn is_without_queue(&mut self, now: Timestamp) {
+        if self.is_first_ever() && self.begun.is_none() {
+            self.pass.since = now;
+            self.pass.is_before_the_queue = true;
+        }
+    }
+
     /// This node became master: what is there now happened under another one.
     pub fn begin_pass(&mut self, now: Timestamp) {
         let first_ever = self.is_first_ever();
         let number = self.pass.number + 1;
-        let Pass { is_resumed, since, .. } = self.pass;
-        let since = if first_ever { since } else { now };
-        self.pass =
-            Pass { number, is_over: false, bound: None, is_first_ever: first_ever, is_resumed, since };
+        let first_ever_since = if first_ever { self.pass.since } else { now };
+        self.pass = Pass { number, is_over: false, bound: None, is_first_ever: first_ever, ..self.pass };
+        self.pass.since = first_ever_since;
     }
 
     /// Everything that was there has been looked at. Returns when it was there, if that was the
@@ -315,7 +325,8 @@ impl Jobs {
         let begun = self.begun.unwrap_or(self.pass.since);
         if self.is_first_ever() && self.is_backlog(job.id) {
             // Whatever its times say: it has not changed since before the watch stood.
-            let unchanged = cause == Cause::Scanned && !self.pass.is_resumed;
+            let unchanged =
+                cause == Cause::Scanned && !self.pass.is_resumed && !self.pass.is_before_the_queue;
             let known = if unchanged { transitions::adopt(job) } else { transitions::as_of(job, begun) };
             return Start::At(known);
         }

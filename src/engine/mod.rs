@@ -139,6 +139,7 @@ impl Engine {
             Input::Hint(id) => self.agenda.hint(id),
             Input::Overflow => self.overflow(),
             Input::WatchLost => self.watch_lost(),
+            Input::NoQueue => self.jobs.is_without_queue(now.time),
             Input::Watched(result) => self.watched(now, result),
             Input::Listed { scan, files } => self.listed(scan, files),
             Input::ScanEnded { scan, result } => self.scan_ended(now, scan, result),
@@ -163,6 +164,7 @@ impl Engine {
             }
             Input::Postponed { run, seq, error } => self.postponed(now, run, seq, &error),
             Input::ClusterChanged => self.effects.extend([Effect::AskMaster, Effect::CountNodes]),
+            Input::Named(node) => self.named(now, node),
             Input::Master(result) => self.master_is(now, result),
             Input::OnlineNodes(nodes) => self.online_nodes = nodes,
             Input::PreHooks(there) => self.pre_hooks_are(there),

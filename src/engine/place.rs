@@ -48,6 +48,12 @@ impl Place {
         !self.is_master() && self.master.is_some()
     }
 
+    /// Whether nobody has been able to tell yet who is master, or which node this is: it may be
+    /// this one's to act.
+    pub fn is_untold(&self) -> bool {
+        self.master.is_none() && !self.is_master() && self.ask_at.is_some()
+    }
+
     /// Nobody can tell who is master just now: what was so stays so, and is asked again.
     pub fn is_unknown(&mut self, steady: Duration) {
         self.ask_at = Some(steady + retry::LOOK);
@@ -122,11 +128,21 @@ mod tests {
         let mut place = Place::new("a".to_owned());
         place.hear(Some("a".to_owned()));
         place.is_unknown(second);
-        assert!(place.is_master() && !place.is_surely_master());
+        assert!(place.is_master() && !place.is_surely_master() && !place.is_untold());
         assert!(!place.wants_to_ask(second) && place.wants_to_ask(second * 2));
         assert_eq!(place.next_deadline(), Some(second * 3));
         place.is_known_again();
         assert_eq!((place.is_surely_master(), place.next_deadline()), (true, None));
+    }
+
+    #[test]
+    fn until_somebody_tells_it_may_be_this_node() {
+        let mut place = Place::new("a".to_owned());
+        assert!(!place.is_untold(), "nobody has been asked");
+        place.is_unknown(Duration::ZERO);
+        assert!(place.is_untold());
+        place.is_known_again();
+        assert!(place.hear(Some("b".to_owned())) && !place.is_untold());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::engine::environment::ClusterFacts;
 use crate::engine::tracker::{Lateness, Tracked, Tracker};
 use crate::engine::transitions::{self, Progress};
 use crate::engine::views::{self, Views};
-use crate::ganeti::config::ClusterConfig;
+use crate::ganeti::config::{ClusterConfig, NO_MASTER};
 use crate::ganeti::event::Event;
 use crate::ganeti::job::{self, JobId, Liveness, ParseError, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -100,6 +100,8 @@ impl Replay {
     fn cluster_file(&mut self, path: &str, content: &str) {
         let value = content.lines().next().map(str::to_owned);
         match path {
+            // A cluster that is being destroyed has had one: its hooks are told that one.
+            "ssconf_master_node" if value.as_deref() == Some(NO_MASTER) => {}
             "ssconf_master_node" => self.cluster.master = value,
             "ssconf_cluster_name" => self.cluster.name = value,
             "config.data" => self.config = (content.to_owned(), None),

@@ -177,6 +177,21 @@ impl Report {
         }
     }
 
+    /// An open job's file is in the archive, where Ganeti puts those that have ended.
+    pub fn archived_open(&mut self, id: JobId) {
+        if self.vanished.insert(id) {
+            self.say(
+                Level::Warning,
+                &format!(
+                    "job {id} has not ended and is in the archive, {}/{}; if it does not come back, its \
+                     outcome cannot be known and no post hook runs",
+                    self.queue_dir,
+                    id.archive_path().display()
+                ),
+            );
+        }
+    }
+
     /// It is there again, or of no interest any more.
     pub fn not_vanished(&mut self, id: JobId) {
         self.vanished.remove(&id);
@@ -245,10 +260,13 @@ impl Report {
     }
 }
 
+/// Whether a character is one of a line's text: it says nothing to a terminal.
+pub fn is_plain(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
+}
+
 /// A text as one line that says nothing to a terminal, and is not too long.
 fn plain(text: &str) -> String {
-    let is_plain =
-        |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
     if text.len() <= LINE_MAX && text.chars().all(is_plain) {
         return text.to_owned();
     }

@@ -91,7 +91,11 @@ impl Views {
             before: before.as_ref().and_then(|before| before.config.as_deref()),
             after: after.map(Arc::as_ref),
         };
-        let mut view = opcodes::view(&scene, Phase::Post);
+        let never_executed = !event.executed && event.status.is_some();
+        let mut view = match never_executed {
+            true => opcodes::view_of_refused(&scene),
+            false => opcodes::view(&scene, Phase::Post),
+        };
         if scene.before.is_none()
             && let Some(pre) = pre_view()
         {
@@ -235,6 +239,24 @@ mod tests {
             assert_eq!(view.nodes, ["node1"]);
             assert_eq!(view.variables["GANETI_INSTANCE_PRIMARY"], "node2");
         }
+    }
+
+    #[test]
+    fn what_was_refused_before_it_executed_is_told_by_name_alone() {
+        let refused = Event { executed: false, ..event(REMOVE, POST, Some(PostStatus::Failed)) };
+        let view =
+            |event: &Event, input| Views::default().view(event, input, config(INSTANCE, false), || None);
+        let names = |view: &View| view.variables.keys().cloned().collect::<Vec<_>>();
+        let told = view(&refused, input(r#","shutdown_timeout":"$(reboot)""#));
+        assert!(!names(&told).iter().any(|name| name.ends_with("SHUTDOWN_TIMEOUT")), "{told:?}");
+        assert_eq!(told.variables["GANETI_POST_INSTANCE_NAME"], "web");
+        let executed = Event { executed: true, ..refused.clone() };
+        let told = view(&executed, input(r#","shutdown_timeout":120"#));
+        assert_eq!(told.variables["GANETI_SHUTDOWN_TIMEOUT"], "120");
+        // Nobody has refused what has not been tried.
+        let supposed = Event { status: None, ..refused };
+        let told = view(&supposed, input(r#","shutdown_timeout":120"#));
+        assert_eq!(told.variables["GANETI_SHUTDOWN_TIMEOUT"], "120");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What Ganeti writes and what it means: job files, the configuration, opcodes and what
-//! their hooks are given, recordings of a queue. Pure: bytes in, values out.
+//! their hooks are given, recordings of a queue, what is secret. Pure: bytes in, values out.
 
 pub mod config;
 pub mod event;
 pub mod job;
 pub mod opcodes;
 pub mod recording;
+pub mod secrets;

@@ -198,6 +198,17 @@ fn check_finds_what_is_wrong_and_says_what_to_do() {
         assert!(said.out.contains(line), "{line:?} is not in\n{}", said.out);
     }
     assert!(said.out.contains("systemctl start ganeti-hookd"), "{}", said.out);
+    tree.file_hook("post", "20-dos", "#!/bin/sh\r\necho\r\n");
+    tree.file_hook("post", "30-none", "echo\n");
+    tree.file_hook("post", "40-gone", "#!/no/such/python\n");
+    let said = tree.cli(&["check"]).out;
+    for (name, why) in
+        [("20-dos", "CR LF"), ("30-none", "#!/bin/sh"), ("40-gone", "/no/such/python: No such file")]
+    {
+        let line = said.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line.starts_with("FAIL") && line.contains("will not start") && line.contains(why), "{line}");
+        fs::remove_file(tree.path("hooks/global-post.d").join(name)).unwrap();
+    }
     let daemon = tree.start();
     let said = tree.cli(&["check", "--json"]);
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -308,6 +319,31 @@ fn a_recording_of_a_live_queue_tells_the_same_events() {
     assert!(recorder.wait().unwrap().success());
     let replayed = json_lines(&done(tree.cli(&["replay", &recording.display().to_string()])));
     assert_eq!(what_happened(&replayed), what_happened(&tree.events()));
+}
+
+#[test]
+fn a_recording_has_the_keys_of_secrets_and_not_their_values() {
+    let tree = Tree::new();
+    let mut job = Job::new(1, &["OP_INSTANCE_CREATE"]);
+    job.op(0)["input"]["osparams_private"] = serde_json::json!({"root-key": "s3cret-of-job"});
+    tree.put(job.runs(0));
+    let config = r#"{"cluster":{"osparams_private_cluster":{"os":{"key":"s3cret-of-cluster"}}}}"#;
+    tree.put_data("config.data", config);
+    let record = |name: &str, more: &[&str]| {
+        let recording = tree.path(name);
+        let mut command = tree.program();
+        let mut recorder = command.args(["record", "--out"]).arg(&recording).args(more).spawn().unwrap();
+        let read = || fs::read_to_string(&recording).unwrap_or_default();
+        wait_for(|| read().contains("job-1").then_some(()), read);
+        wait_for(|| read().contains("config.data").then_some(()), read);
+        kill_process(Pid::from_child(&recorder), Signal::TERM).unwrap();
+        assert!(recorder.wait().unwrap().success());
+        read()
+    };
+    let text = record("blanked.jsonl", &[]);
+    assert!(!text.contains("s3cret") && text.contains("root-key"), "{text}");
+    let text = record("whole.jsonl", &["--with-secrets"]);
+    assert!(text.contains("s3cret-of-job") && text.contains("s3cret-of-cluster"), "{text}");
 }
 
 /// Events without what depends on how soon somebody looked, by job.

@@ -175,3 +175,20 @@ fn a_process_id_that_went_to_another_process_is_a_death() {
 fn is_untouched(process: &JobProcess) -> bool {
     "SR".contains(process.state()) && !process.has_been_stopped()
 }
+
+#[test]
+fn a_job_that_is_archived_and_then_killed_is_named_where_it_was_last() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    let process = tree.process_of(&mut job);
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    tree.archive(1);
+    daemon.fence();
+    process.kill();
+    let place = tree.path("queue/archive/0/job-1").display().to_string();
+    daemon.wait_log(&format!("job 1 has not ended and is in the archive, {place}"), 1);
+    daemon.fence();
+    assert!(!tree.log().contains("vanished"), "{}", tree.log());
+}

@@ -82,6 +82,27 @@ fn a_queue_that_comes_after_the_daemon_is_found() {
 }
 
 #[test]
+fn the_first_jobs_of_a_cluster_that_is_made_after_the_daemon_are_no_history() {
+    let tree = Tree::with_log();
+    // An old queue that is only put back is history still.
+    let old = Job::ended(1).text();
+    fs::remove_dir_all(tree.path("queue")).unwrap();
+    let daemon = tree.start();
+    fs::create_dir_all(tree.path("new/archive")).unwrap();
+    fs::write(tree.path("new/job-1"), old).unwrap();
+    fs::write(tree.path("new/job-2"), Job::ended(2).text()).unwrap();
+    fs::write(tree.path("new/serial"), "2\n").unwrap();
+    fs::rename(tree.path("new"), tree.path("queue")).unwrap();
+    daemon.wait_done(&["2.0.post"]);
+    daemon.wait_status("no problem", |status| status["problems"] == serde_json::json!([]));
+    tree.put(&Job::ended(3));
+    daemon.wait_done(&["3.0.post"]);
+    let told = tree.told();
+    assert!(!told.iter().any(|event| event.starts_with("1.")), "{told:#?}");
+    assert_eq!(told.len(), 4, "{told:#?}");
+}
+
+#[test]
 fn a_data_directory_that_is_replaced_may_name_another_master() {
     let tree = Tree::new();
     let daemon = tree.start();

@@ -61,8 +61,13 @@ impl NodeDaemon {
     /// Runs one script well at each request; where `silent_at_first`, it never answers
     /// the first one.
     fn start(silent_at_first: bool) -> Self {
+        Self::start_at(ganeti_hookd::world::noded::PORT, silent_at_first)
+    }
+
+    /// The same at another port.
+    fn start_at(port: u16, silent_at_first: bool) -> Self {
         let address = address();
-        let listener = TcpListener::bind((address.as_str(), ganeti_hookd::world::noded::PORT)).unwrap();
+        let listener = TcpListener::bind((address.as_str(), port)).unwrap();
         let (sender, asked) = channel();
         let config = config();
         thread::spawn(move || {
@@ -158,6 +163,21 @@ fn hooks_run_on_the_nodes_that_the_opcode_concerns() {
     assert_eq!(there["output"], "well\ndone");
     let said = tree.cli(&["events", "--no-headers", "-o", "runs"]);
     assert!(said.out.contains("node2:20-there=0") && !said.out.contains("global-pre.d"), "{}", said.out);
+}
+
+#[test]
+fn node_daemons_are_asked_at_the_port_that_the_system_names() {
+    let node = NodeDaemon::start_at(1899, false);
+    let tree = cluster(&node.address);
+    fs::write(tree.path("services"), "ganeti-noded 1899/tcp\n").unwrap();
+    let script = format!("mount --bind {} /etc/services && exec \"$@\"", tree.path("services").display());
+    let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
+    let mut daemon = crate::harness::Daemon::spawn(&tree, &[], &words);
+    daemon.wait_ready();
+    let mut job = startup(1);
+    tree.put(job.runs(0));
+    assert_eq!(node.asked()[1], "pre");
+    daemon.wait_done(&["1.0.pre"]);
 }
 
 #[test]

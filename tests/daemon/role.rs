@@ -133,6 +133,50 @@ fn the_last_opcode_of_a_destroyed_cluster_has_its_post_hook() {
 }
 
 #[test]
+fn a_cluster_is_told_by_the_name_it_had_when_the_opcode_began() {
+    let tree = Tree::new();
+    let name = |serial: i32, name: &str| {
+        let node = r#"{"uuid":"n","name":"node1.example.com","primary_ip":"192.0.2.1"}"#;
+        let cluster = format!(r#"{{"cluster_name":"{name}","master_node":"n"}}"#);
+        let config = format!(
+            r#"{{"serial_no":{serial},"cluster":{cluster},"nodes":{{"n":{node}}},"instances":{{}}}}"#
+        );
+        tree.put_data("config.data", &config);
+        tree.put_data("ssconf_cluster_name", name);
+    };
+    name(1, "old.example.com");
+    for phase in ["pre", "post"] {
+        let target = r#"$GANETI_OP_CODE $GANETI_HOOKS_PHASE $GANETI_CLUSTER $GANETI_OP_TARGET"#;
+        tree.hook(phase, "10-name", &format!("echo \"{target} $GANETI_POST_OP_TARGET\" >>LOG"));
+    }
+    let daemon = tree.start();
+    let mut job = Job::new(1, &["OP_CLUSTER_RENAME", "OP_CLUSTER_DESTROY"]);
+    job.op(0)["input"]["name"] = "new.example.com".into();
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    name(2, "new.example.com");
+    tree.put(job.succeeds(0));
+    tree.put(job.runs(1));
+    daemon.wait_done(&["1.0.post", "1.1.pre"]);
+    for file in ["ssconf_master_node", "ssconf_cluster_name", "config.data"] {
+        fs::remove_file(tree.path("data").join(file)).unwrap();
+    }
+    tree.put(job.succeeds(1));
+    daemon.wait_done(&["1.1.post"]);
+    let (old, new) = ("old.example.com", "new.example.com");
+    let expected = [
+        format!("OP_CLUSTER_RENAME pre {old} {old} "),
+        format!("OP_CLUSTER_RENAME post {old} {old} {new}"),
+        format!("OP_CLUSTER_DESTROY pre {new} {new} "),
+        format!("OP_CLUSTER_DESTROY post {new} {new} {new}"),
+    ];
+    assert_eq!(tree.hook_log(), expected);
+    let env = tree.cli(&["env", "1", "1", "post"]).out;
+    assert!(env.contains(&format!("GANETI_MASTER={NODE}\n")), "{env}");
+    assert!(env.contains(&format!("GANETI_CLUSTER={new}\n")), "{env}");
+}
+
+#[test]
 fn back_and_forth_within_a_hook_keeps_the_order() {
     let tree = Tree::new();
     tree.log_hook("pre", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");

@@ -57,8 +57,21 @@ impl Totals {
         self.compare_variables(run, &view);
         self.compare_nodes(run, &view);
         let replayed = recording.replayed(run);
-        if replayed != Some(&view) {
-            self.fail(run, format!("replayed: {replayed:?}, not {view:?}"));
+        if replayed.is_none_or(|replayed| replayed.view != view) {
+            self.fail(run, format!("replayed: {:?}, not {view:?}", replayed.map(|replayed| &replayed.view)));
+        }
+        for name in [
+            "PATH",
+            "GANETI_CLUSTER",
+            "GANETI_MASTER",
+            "GANETI_OP_CODE",
+            "GANETI_OBJECT_TYPE",
+            "GANETI_DATA_DIR",
+        ] {
+            let ours = replayed.and_then(|replayed| replayed.environment.get(name));
+            if ours != run.common(name) {
+                self.fail(run, format!("{name}: native {:?}, ours {ours:?}", run.common(name)));
+            }
         }
         let code = run.opcode.code();
         let table = (opcodes::hook_path(code), opcodes::object_type(code));

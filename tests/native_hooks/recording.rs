@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ganeti_hookd::engine::environment;
 use ganeti_hookd::engine::replay::Replay;
+use ganeti_hookd::engine::settings::StatusWords;
 use ganeti_hookd::ganeti::config::ClusterConfig;
 use ganeti_hookd::ganeti::event::{EventKey, Phase};
 use ganeti_hookd::ganeti::job::JobId;
@@ -14,11 +16,17 @@ use serde_json::{Map, Value};
 
 pub struct Recording {
     /// What `replay` makes of the recording, by event.
-    replayed: BTreeMap<EventKey, View>,
+    replayed: BTreeMap<EventKey, Replayed>,
     /// Contents of `config.data` by time.
     configs: Vec<(f64, String)>,
     opcodes: Vec<Opcode>,
     native: Vec<Native>,
+}
+
+/// What the hooks of an event get.
+pub struct Replayed {
+    pub view: View,
+    pub environment: BTreeMap<String, String>,
 }
 
 /// An opcode that began to execute.
@@ -63,13 +71,16 @@ pub fn scenarios(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn replay(path: &Path) -> BTreeMap<EventKey, View> {
+fn replay(path: &Path) -> BTreeMap<EventKey, Replayed> {
     let mut replay = Replay::default();
     let mut views = BTreeMap::new();
     for (number, text) in fs::read(path).unwrap().split(|byte| *byte == b'\n').enumerate() {
         let Some(line) = parse_line(number + 1, text).unwrap() else { continue };
-        for (_, event) in replay.line(&line).unwrap() {
-            views.insert(event.key, replay.view(&event));
+        for (seq, event) in replay.line(&line).unwrap() {
+            let view = replay.view(&event);
+            let (facts, words) = (replay.cluster(), StatusWords::Design);
+            let environment = environment::common(seq, &event, &view.variables, &facts, words);
+            views.insert(event.key, Replayed { view, environment });
         }
     }
     views
@@ -134,7 +145,7 @@ impl Recording {
     }
 
     /// What `replay` makes of a run's event.
-    pub fn replayed(&self, run: &Run<'_>) -> Option<&View> {
+    pub fn replayed(&self, run: &Run<'_>) -> Option<&Replayed> {
         let job = JobId::from_file_name(run.opcode.job.as_bytes())?;
         let op = u32::try_from(run.opcode.index).ok()?;
         self.replayed.get(&EventKey { job, op, phase: run.phase })
@@ -270,6 +281,11 @@ impl Run<'_> {
 
     pub fn object_type(&self) -> &str {
         &self.environment["GANETI_OBJECT_TYPE"]
+    }
+
+    /// A variable that all hooks have.
+    pub fn common(&self, name: &str) -> Option<&String> {
+        self.environment.get(name)
     }
 
     /// The variables that not all hooks have.

@@ -6,7 +6,7 @@ use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::ganeti::job::Job;
 
 macro_rules! names {
-    ($what:ident, $list:ident, $kind:ty, $($pattern:pat => $name:literal,)*) => {
+    ($what:ident, $list:ident, $kind:ty, $($pattern:pat => $name:expr,)*) => {
         /// What it is called in the table of what was reached.
         pub fn $what(of: &$kind) -> &'static str {
             match of { $($pattern => $name,)* }
@@ -16,11 +16,16 @@ macro_rules! names {
     };
 }
 
+/// The queue of this world is always there.
+pub const NO_QUEUE: &str = "input: NoQueue";
+
 names! { input_name, INPUTS, Input<'_>,
     Input::Hint(_) => "input: Hint",
     Input::Overflow => "input: Overflow",
     Input::WatchLost => "input: WatchLost",
     Input::Watched(_) => "input: Watched",
+    Input::NoQueue => NO_QUEUE,
+    Input::Named(_) => "input: Named",
     Input::Listed { .. } => "input: Listed",
     Input::ScanEnded { .. } => "input: ScanEnded",
     Input::Serial(_) => "input: Serial",

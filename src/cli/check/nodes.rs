@@ -4,7 +4,10 @@ use std::path::Path;
 use std::thread;
 
 use super::{Finding, fail, note, ok};
-use crate::daemon::{node_name, threads::planner::daemon_address};
+use crate::daemon::{
+    node_name,
+    threads::planner::{daemon_address, noded_port},
+};
 use crate::engine::settings::{Nodes, Settings};
 use crate::ganeti::config::ClusterConfig;
 use crate::world::cluster::{Cluster, Configuration, Found, Source};
@@ -67,7 +70,7 @@ fn check_node(daemons: &NodeDaemons, config: &ClusterConfig, node: &str) -> Find
     if config.is_offline(node) {
         return note("node", format!("{node} is marked offline; no hook runs there"));
     }
-    let Some(address) = daemon_address(config, node) else {
+    let Some(address) = daemon_address(config, node, noded_port()) else {
         return fail("node", format!("{node} has no address in the configuration; run `gnt-cluster verify`"));
     };
     match daemons.version(address) {

@@ -2,6 +2,7 @@
 //! as they are told, and say what came of it.
 
 pub mod journal;
+pub mod own_name;
 pub mod processes;
 pub mod queue;
 pub mod runs;

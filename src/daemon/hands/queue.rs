@@ -70,6 +70,11 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether there is no queue.
+    pub fn is_missing(&self) -> bool {
+        self.queue_dir.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether something is watched, and is not any more where it was.
     pub fn is_watch_lost(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| !watch.is_current())

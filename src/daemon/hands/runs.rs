@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use crate::daemon::hands::own_name::OwnName;
 use crate::daemon::message::Message;
 use crate::daemon::threads::planner::Planner;
 use crate::daemon::threads::workers::{Task, Work, Workers};
@@ -26,6 +27,7 @@ const CALLERS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Runs {
     cluster: Cluster,
+    name: OwnName,
     hooks: Hooks,
     planner: Planner,
     starter: Arc<Starter>,
@@ -42,9 +44,10 @@ impl Runs {
     ///
     /// # Errors
     /// When there is no descriptor or thread to be had.
-    pub fn new(paths: &Paths, inbox: &Sender<Message>) -> io::Result<Self> {
+    pub fn new(paths: &Paths, name: OwnName, inbox: &Sender<Message>) -> io::Result<Self> {
         Ok(Self {
             cluster: Cluster::new(&paths.data_dir),
+            name,
             hooks: Hooks::new(&paths.hooks_dir),
             starter: Arc::new(Starter::new()?),
             planner: Planner::start(paths, inbox.clone())?,
@@ -57,9 +60,24 @@ impl Runs {
     /// Who is master; `None` when this node belongs to no cluster.
     ///
     /// # Errors
-    /// Why that is not known.
+    /// Why that is not known, or not whether it is this node.
     pub fn master(&mut self) -> Result<Option<String>, String> {
-        self.cluster.master().map_err(|error| error.to_string())
+        let master = self.cluster.master().map_err(|error| error.to_string())?;
+        match master.as_deref().and_then(|master| self.name.doubt(master)) {
+            Some(doubt) => Err(doubt),
+            None => Ok(master),
+        }
+    }
+
+    /// This node's name.
+    pub fn name(&mut self) -> &mut OwnName {
+        &mut self.name
+    }
+
+    /// The system tells this name. Returns whether it is one to go by.
+    pub fn named(&mut self, name: String) -> bool {
+        let master = self.cluster.master().unwrap_or_default();
+        self.name.told(name, master.as_deref())
     }
 
     /// How many nodes are not marked offline.
@@ -155,7 +173,13 @@ mod tests {
         for path in [&mut paths.hooks_dir, &mut paths.data_dir, &mut paths.queue_dir, &mut paths.state_dir] {
             *path = dir.to_owned();
         }
-        Runs::new(&paths, &unbounded().0).unwrap()
+        let inbox = unbounded().0;
+        let name = OwnName::new(
+            &Settings { paths: paths.clone(), ..Settings::default() },
+            "node".to_owned(),
+            inbox.clone(),
+        );
+        Runs::new(&paths, name, &inbox).unwrap()
     }
 
     fn put(path: &Path, mode: u32) {

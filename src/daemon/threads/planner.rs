@@ -29,6 +29,7 @@ use crate::world::cluster::{Configuration, Found, Source};
 use crate::world::journal::History;
 use crate::world::noded;
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
+use crate::world::services;
 
 /// The way to the planner's thread.
 #[derive(Debug)]
@@ -191,7 +192,8 @@ impl Desk {
 }
 
 fn targets(view: &View, config: Option<&ClusterConfig>) -> Vec<Target> {
-    let address = |node: &str| config.and_then(|config| daemon_address(config, node));
+    let port = noded_port();
+    let address = |node: &str| config.and_then(|config| daemon_address(config, node, port));
     view.nodes.iter().map(|node| Target { node: node.clone(), address: address(node) }).collect()
 }
 
@@ -211,10 +213,15 @@ fn input_in(bytes: &[u8], event: &Event) -> Option<OpInput> {
     input.flatten()
 }
 
-/// Where a node's daemon listens.
-pub fn daemon_address(config: &ClusterConfig, node: &str) -> Option<SocketAddr> {
+/// The port of all node daemons.
+pub fn noded_port() -> u16 {
+    services::tcp_port("ganeti-noded", noded::PORT)
+}
+
+/// Where a node's daemon listens, at this port.
+pub fn daemon_address(config: &ClusterConfig, node: &str, port: u16) -> Option<SocketAddr> {
     let address: IpAddr = config.node_address(node)?.parse().ok()?;
-    Some(SocketAddr::new(address, noded::PORT))
+    Some(SocketAddr::new(address, port))
 }
 
 #[cfg(test)]

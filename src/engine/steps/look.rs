@@ -164,7 +164,10 @@ impl Engine {
         }
         self.report.count(|counters| counters.versions_read += 1);
         self.report.good_file(job.id);
-        self.report.not_vanished(job.id);
+        match kind == Kind::Archived && !job.is_final() {
+            true => self.report.archived_open(job.id),
+            false => self.report.not_vanished(job.id),
+        }
         let is_backlog = self.jobs.is_backlog(job.id);
         let liveness = self.liveness(now, job, kind);
         let lateness = self.lateness(is_backlog);
@@ -237,7 +240,10 @@ impl Engine {
         self.arm(job, kind);
     }
 
-    fn new_event(&mut self, now: Now, event: Event, is_backlog: bool) {
+    fn new_event(&mut self, now: Now, mut event: Event, is_backlog: bool) {
+        // It waits until it is known whose it is, however long that takes.
+        let is_untold = self.place.is_untold();
+        event.late |= is_untold;
         self.report.count(|counters| {
             counters.events += 1;
             counters.events_late += u64::from(event.late);
@@ -245,15 +251,15 @@ impl Engine {
         let seq = self.ledger.next_seq();
         self.jobs.is_told(event.key.job);
         match self.place.role() {
-            Role::Master => {
-                self.ledger.record(Change::Event(seq, event.clone(), EventState::Pending));
-                let delivery =
-                    Delivery { is_old: is_backlog, ..Delivery::new(event, Notice::now(now.steady)) };
-                self.deliveries.add(seq, delivery);
-            }
-            Role::Standby => {
+            Role::Standby if !is_untold => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Standby));
                 self.keep_in_standby(now, seq, Delivery::new(event, Notice::now(now.steady)));
+            }
+            _ => {
+                self.ledger.record(Change::Event(seq, event.clone(), EventState::Pending));
+                let is_old = is_backlog || is_untold;
+                let delivery = Delivery { is_old, ..Delivery::new(event, Notice::now(now.steady)) };
+                self.deliveries.add(seq, delivery);
             }
         }
     }

@@ -27,6 +27,16 @@ impl Engine {
         }
     }
 
+    /// This node's name is told.
+    pub(in crate::engine) fn named(&mut self, now: Now, node: String) {
+        let before = self.place.role();
+        if self.place.rename(node) {
+            self.report.say(Level::Info, &format!("this node is {}", self.place.node()));
+            self.place_changed(now, before);
+        }
+        self.effects.push(Effect::AskMaster);
+    }
+
     pub(in crate::engine) fn place_changed(&mut self, now: Now, before: Role) {
         let role = self.place.role();
         if role != before {

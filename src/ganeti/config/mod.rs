@@ -19,6 +19,10 @@ use lenient::Table;
 pub(crate) use schema::{Group, Instance, Network, Nic, Node, Parameters};
 use schema::{Named, Root};
 
+/// What the file with the master's name says while a cluster is being destroyed (Ganeti:
+/// `src/Ganeti/WConfd/Ssconf.hs`, `mkSSConf`).
+pub const NO_MASTER: &str = "NO MASTER";
+
 /// Why a configuration could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

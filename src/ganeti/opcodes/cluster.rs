@@ -7,6 +7,9 @@ use super::python;
 use super::variables::Environment;
 use crate::ganeti::event::Phase;
 
+/// The type of their object. Where one has an `OP_TARGET`, that is the cluster's name.
+pub(super) const OBJECT: &str = "CLUSTER";
+
 pub(super) const OPCODES: &[Opcode] = &[
     // No pre hooks in Ganeti.
     Opcode {
@@ -14,7 +17,7 @@ pub(super) const OPCODES: &[Opcode] = &[
         source: "cmdlib/cluster/__init__.py, LUClusterDestroy",
         hooks: Some(Hooks {
             path: "cluster-destroy",
-            object: "CLUSTER",
+            object: OBJECT,
             variables: &[Variables::One("OP_TARGET", last_name)],
             nodes: Nodes::Both(&[]),
         }),
@@ -25,7 +28,7 @@ pub(super) const OPCODES: &[Opcode] = &[
         source: "cmdlib/cluster/__init__.py, LUClusterPostInit",
         hooks: Some(Hooks {
             path: "cluster-init",
-            object: "CLUSTER",
+            object: OBJECT,
             variables: &[Variables::One("OP_TARGET", name)],
             nodes: Nodes::Both(&[]),
         }),
@@ -35,7 +38,7 @@ pub(super) const OPCODES: &[Opcode] = &[
         source: "cmdlib/cluster/__init__.py, LUClusterRename",
         hooks: Some(Hooks {
             path: "cluster-rename",
-            object: "CLUSTER",
+            object: OBJECT,
             variables: &[Variables::One("OP_TARGET", name), Variables::One("NEW_NAME", new_name)],
             nodes: Nodes::Differ { pre: &[], post: &[Target::Every] },
         }),
@@ -45,7 +48,7 @@ pub(super) const OPCODES: &[Opcode] = &[
         source: "cmdlib/cluster/__init__.py, LUClusterSetParams",
         hooks: Some(Hooks {
             path: "cluster-modify",
-            object: "CLUSTER",
+            object: OBJECT,
             variables: &[Variables::One("OP_TARGET", name), Variables::Input("NEW_VG_NAME", "vg_name")],
             nodes: Nodes::Both(&[]),
         }),
@@ -56,7 +59,7 @@ pub(super) const OPCODES: &[Opcode] = &[
         source: "cmdlib/cluster/verify.py, LUClusterVerifyGroup",
         hooks: Some(Hooks {
             path: "cluster-verify",
-            object: "CLUSTER",
+            object: OBJECT,
             variables: &[Variables::One("CLUSTER_TAGS", tags), Variables::Many(node_tags)],
             nodes: Nodes::Differ { pre: &[], post: &[Target::GroupMembers("group_name")] },
         }),
@@ -75,6 +78,9 @@ fn last_name(moment: &Moment) -> Option<String> {
 /// Ganeti resolves the new name while it checks prerequisites: a short name is
 /// not yet the name that hooks get.
 fn new_name(moment: &Moment) -> Option<String> {
+    if moment.refused {
+        return moment.input_text("name").map(str::to_owned);
+    }
     let name = python::text(moment.input("name"));
     (moment.phase == Phase::Post || name.contains('.')).then_some(name)
 }

@@ -90,6 +90,9 @@ impl Hooks {
     pub(super) fn export(&self, moment: &Moment, environment: &mut Environment) {
         for variables in self.variables {
             match variables {
+                // Refused, and no name: neither there nor `None` or `False`.
+                Variables::Input(_, field) | Variables::InputIfTrue(_, field) | Variables::Flag(_, field)
+                    if moment.refused && moment.input(field).is_none() => {}
                 Variables::Input(name, field) => {
                     environment.set(name, python::text(moment.input(field)));
                 }

@@ -74,7 +74,7 @@ fn evacuation_targets(moment: &Moment) -> Option<String> {
 /// UUIDs of the groups that the input asks for, else of all but `used`. Ganeti
 /// lists them in no stable order; here they are sorted.
 pub(super) fn target_groups(moment: &Moment, used: &[&str]) -> Option<String> {
-    let config = moment.base()?;
+    let config = moment.base().filter(|_| !moment.refused)?;
     let requested = moment.input_list("target_groups");
     let mut uuids: Vec<&str> = if requested.is_empty() {
         config.group_uuids().filter(|uuid| !used.contains(uuid)).collect()

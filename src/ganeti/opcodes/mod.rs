@@ -52,9 +52,21 @@ pub struct View {
 pub fn view(scene: &Scene, phase: Phase) -> View {
     let hooks = table::hooks(scene.op_code);
     View {
-        variables: hooks.map_or_else(BTreeMap::new, |hooks| variables(scene, phase, hooks)),
+        variables: hooks
+            .map_or_else(BTreeMap::new, |hooks| export(scene, phase, hooks, std::convert::identity)),
         nodes: nodes(scene, phase, hooks),
     }
+}
+
+/// The variables and target nodes of the post of an opcode that never executed. Ganeti may have
+/// refused what its input says: of that there are only names that can be names, and what the
+/// configuration says of whom they name.
+pub fn view_of_refused(scene: &Scene) -> View {
+    let hooks = table::hooks(scene.op_code);
+    let variables = hooks.map_or_else(BTreeMap::new, |hooks| {
+        export(scene, Phase::Post, hooks, |moment| Moment { refused: true, ..moment })
+    });
+    View { variables, nodes: nodes(scene, Phase::Post, hooks) }
 }
 
 /// `INSTANCE`, `NODE`, `CLUSTER`, `GROUP`, `NETWORK`, or [`NOT_APPLICABLE`].
@@ -67,6 +79,14 @@ pub fn hook_path(op_code: &str) -> Option<&'static str> {
     table::hooks(op_code).map(|hooks| hooks.path)
 }
 
+/// The cluster's name as the opcode's own hooks are told it, where its variables say so: the one
+/// that it had before, also when it was renamed or destroyed since (Ganeti: `hooksmaster.py`,
+/// `HooksMaster.__init__`).
+pub fn cluster_name<'a>(op_code: &str, variables: &'a BTreeMap<String, String>) -> Option<&'a str> {
+    let is_about_it = object_type(op_code) == cluster::OBJECT;
+    variables.get("GANETI_OP_TARGET").filter(|_| is_about_it).map(String::as_str)
+}
+
 /// Whether the opcode is in the table; a newer Ganeti's need not be.
 pub fn is_known(op_code: &str) -> bool {
     table::find(op_code).is_some()
@@ -74,13 +94,18 @@ pub fn is_known(op_code: &str) -> bool {
 
 /// A post hook gets the variables of its pre hook and those of the time after
 /// (Ganeti: `hooksmaster.py, HooksMaster._BuildEnv`).
-fn variables(scene: &Scene, phase: Phase, hooks: &Hooks) -> BTreeMap<String, String> {
+fn export<'a>(
+    scene: &'a Scene<'a>,
+    phase: Phase,
+    hooks: &Hooks,
+    seen: fn(Moment<'a>) -> Moment<'a>,
+) -> BTreeMap<String, String> {
     let mut environment = Environment::new("GANETI_");
-    let before = Moment::new(scene, phase, Side::Before);
+    let before = seen(Moment::new(scene, phase, Side::Before));
     hooks.export(&before, &mut environment);
     if phase == Phase::Post {
         environment = environment.prefixed("GANETI_POST_");
-        let after = Moment::new(scene, phase, Side::After);
+        let after = seen(Moment::new(scene, phase, Side::After));
         hooks.export(&after, &mut environment);
     }
     environment.into_variables()

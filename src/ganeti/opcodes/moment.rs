@@ -44,11 +44,47 @@ pub(super) struct Moment<'a> {
     /// The event's phase: a post sees `Side::Before` with more knowledge than a pre.
     pub phase: Phase,
     pub side: Side,
+    /// The opcode never executed: Ganeti may have refused any of what its input says. Then
+    /// the input has nothing but names of objects.
+    pub refused: bool,
+}
+
+/// Fields of opcodes' inputs that name an object, new or there already.
+pub(super) const NAMES: &[&str] = &[
+    "group_name",
+    "instance_name",
+    "instance_uuid",
+    "name",
+    "network_name",
+    "new_name",
+    "node_name",
+    "node_uuid",
+    "pnode",
+    "pnode_uuid",
+    "remote_node",
+    "remote_node_uuid",
+    "snode",
+    "snode_uuid",
+    "src_node",
+    "src_node_uuid",
+    "target_node",
+    "target_node_uuid",
+];
+
+/// Whether a text can be the name of an object: no path, no option, nothing that a shell or a
+/// terminal takes for more than text.
+pub(super) fn is_name(text: &str) -> bool {
+    const LENGTH_MAX: usize = 255;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(is_plain)
+        && bytes.all(|byte| is_plain(byte) || b"._:+@-".contains(&byte))
+        && text.len() <= LENGTH_MAX
 }
 
 impl<'a> Moment<'a> {
     pub(super) fn new(scene: &'a Scene<'a>, phase: Phase, side: Side) -> Moment<'a> {
-        Moment { scene, phase, side }
+        Moment { scene, phase, side, refused: false }
     }
 
     /// The configuration of this side, if it is known.
@@ -64,9 +100,13 @@ impl<'a> Moment<'a> {
         self.scene.before.or(self.scene.after)
     }
 
-    /// A field of the opcode's input; null counts as missing, as in Python.
+    /// A field of the opcode's input; null counts as missing, as in Python. Of one that was
+    /// refused there are only names.
     pub(super) fn input(&self, field: &str) -> Option<&'a Value> {
-        self.scene.input.get(field).filter(|value| !value.is_null())
+        let value = self.scene.input.get(field).filter(|value| !value.is_null());
+        let is_shown =
+            |value: &&Value| !self.refused || NAMES.contains(&field) && value.as_str().is_some_and(is_name);
+        value.filter(is_shown)
     }
 
     pub(super) fn input_text(&self, field: &str) -> Option<&'a str> {
@@ -168,4 +208,24 @@ impl<'a> Moment<'a> {
 
 fn find_instance<'a>(config: &'a ClusterConfig, spec: &str) -> Option<Found<'a>> {
     config.instance(spec).map(|(uuid, instance)| Found { config, uuid, instance })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let longest = "x".repeat(255);
+        for name in ["web1.example.com", "_x", "7", "a+b@c:d-e_f", longest.as_str()] {
+            assert!(is_name(name), "{name}");
+        }
+        let long = "x".repeat(256);
+        for other in [
+            "", ".", "..", "../x", "a/b", "-x", "a b", "a\n", "$(x)", "a;b", "`x`", "\u{fc}", "a\u{1b}",
+            &long,
+        ] {
+            assert!(!is_name(other), "{other:?}");
+        }
+    }
 }

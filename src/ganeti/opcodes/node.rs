@@ -80,6 +80,9 @@ fn text(moment: &Moment, field: &str) -> Option<String> {
 /// A capability that the opcode leaves open is the node's own when it is added
 /// again, and on for a new node.
 fn capable(moment: &Moment, field: &str, present: fn(&Node) -> Option<bool>) -> Option<String> {
+    if moment.refused {
+        return None;
+    }
     if let Some(given) = moment.input(field) {
         return Some(python::text(Some(given)));
     }

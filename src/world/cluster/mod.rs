@@ -2,6 +2,7 @@
 //! configuration.
 
 mod configuration;
+pub mod own_name;
 mod wconfd;
 
 pub use configuration::{Configuration, Found, Source};
@@ -10,15 +11,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::engine::environment::ClusterFacts;
+use crate::ganeti::config::NO_MASTER;
 use crate::world::regular_file::{self, ReadError};
 use crate::world::unchanged::{Identity, Kept};
 
 /// The file with the master's name (Ganeti: `ssconf.py`, `SS_MASTER_NODE`).
 pub const MASTER_NODE: &str = "ssconf_master_node";
-
-/// What stands in it while a cluster is being destroyed (Ganeti:
-/// `src/Ganeti/WConfd/Ssconf.hs`, `mkSSConf`).
-const NO_MASTER: &str = "NO MASTER";
 
 /// The file with the cluster's name (Ganeti: `ssconf.py`, `SS_CLUSTER_NAME`).
 const CLUSTER_NAME: &str = "ssconf_cluster_name";
@@ -26,6 +24,9 @@ const CLUSTER_NAME: &str = "ssconf_cluster_name";
 /// The file with the names of the nodes that are not offline, one a line (Ganeti:
 /// `ssconf.py`, `SS_ONLINE_NODES`).
 pub const ONLINE_NODES: &str = "ssconf_online_nodes";
+
+/// The file with the names of all nodes, one a line (Ganeti: `ssconf.py`, `SS_NODE_LIST`).
+const NODE_LIST: &str = "ssconf_node_list";
 
 /// The largest ssconf file, in bytes (Ganeti: `ssconf.py`, `_MAX_SIZE`).
 const SSCONF_LIMIT: u64 = 128 * 1024;
@@ -108,10 +109,4 @@ fn text(path: &Path) -> Result<Option<String>, SsconfError> {
         Err(error) => Err(error),
     };
     text.map(Some).map_err(|error| SsconfError { path: path.to_owned(), error })
-}
-
-/// This system's name, by which Ganeti knows the node (Ganeti: `netutils.py`,
-/// `Hostname.GetSysName`).
-pub fn system_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,4 +1,7 @@
-//! Hook scripts of this node: which there are, and running them.
+//! Hook scripts of this node: which there are, whether they are trusted, and running them.
 
+mod acl;
 pub mod run;
 pub mod scripts;
+pub mod startable;
+pub mod trust;

@@ -1,6 +1,7 @@
 //! Running one hook script: its own process group, a time limit, limited output.
 //!
-//! Promises: the script gets the given environment and nothing else, descriptors 0, 1
+//! Promises: what is executed is what was judged a moment before, whatever its name led to when
+//! its event began; the script gets the given environment and nothing else, descriptors 0, 1
 //! and 2 and no others, no blocked signal; it is gone when the run is over, except for
 //! what it deliberately left behind in the background; and the run is over soon after
 //! its time limit, whatever the script does.
@@ -11,13 +12,14 @@ pub use spawn::Starter;
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitIdStatus};
 
+use super::trust::{Distrust, Refusal, follow};
 use crate::engine::environment::Environment;
 use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
@@ -50,7 +52,7 @@ pub struct Limits {
     pub output: usize,
 }
 
-/// Runs a script to its end, or to the moment `stop` becomes readable: then it is ended
+/// Runs a script, if it is trusted at this moment, to its end, or to the moment `stop` becomes readable: then it is ended
 /// as if its time were up, and the outcome says [`Outcome::interrupted`].
 pub fn run(
     starter: &Starter,
@@ -67,10 +69,7 @@ pub fn run(
         Err(error) if patience_with(&error) > Duration::ZERO && is_stopped(stop) => {
             Outcome { interrupted: true, ..Outcome::default() }
         }
-        Err(error) => Outcome {
-            postponed: is_shortage(&error),
-            ..Outcome::not_run(format!("cannot be started: {}", explain(&error)))
-        },
+        Err(error) => Outcome { postponed: is_shortage(&error), ..Outcome::not_run(not_started(&error)) },
     };
     failpoints::point("hook.ended");
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -87,9 +86,18 @@ fn spawn(starter: &Starter, script: &Path, env: &Environment) -> io::Result<Runn
     failpoints::refused("hook.start")?;
     let (output, input) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
-    let process = starter.start(script, env, input.as_fd())?;
+    let file = trusted(script)?;
+    let process = starter.start(&file, script, env, input.as_fd())?;
     failpoints::point("hook.started");
     Ok(Running { process, output })
+}
+
+/// What a script's name leads to now, without links: nobody else can change that any more.
+fn trusted(script: &Path) -> io::Result<PathBuf> {
+    follow(script).map_err(|distrust| match distrust {
+        Distrust::Refused(refusal) => io::Error::other(refusal),
+        Distrust::Failed(error) => error,
+    })
 }
 
 /// Repeats `attempt` for a while when what it needs is short, or until `stop`.
@@ -122,6 +130,14 @@ fn stopped_within(stop: Option<BorrowedFd<'_>>, time: Duration) -> bool {
         stop.iter().map(|stop| PollFd::from_borrowed_fd(*stop, PollFlags::IN)).collect();
     let timeout = Timespec::try_from(time).ok();
     poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
+}
+
+/// Why a script has not been started.
+fn not_started(error: &io::Error) -> String {
+    match error.get_ref().and_then(|error| error.downcast_ref::<Refusal>()) {
+        Some(refusal) => format!("refused: {refusal}"),
+        None => format!("cannot be started: {}", explain(error)),
+    }
 }
 
 /// The error, and what to do about it where that is not obvious.
@@ -276,6 +292,28 @@ mod tests {
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
+
+    fn put(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn run_now(script: &Path) -> Outcome {
+        let limits = Limits { timeout: Duration::from_secs(60), output: 1024 };
+        run(&Starter::new().unwrap(), script, &Environment::new(), limits, None)
+    }
+
+    #[test]
+    fn what_is_executed_is_what_was_judged() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        put(&dir.join("target"), "#!/bin/sh\necho $0\n");
+        std::os::unix::fs::symlink("target", dir.join("10-link")).unwrap();
+        assert_eq!(run_now(&dir.join("10-link")).output, format!("{}\n", dir.join("target").display()));
+        std::fs::set_permissions(dir.join("target"), Permissions::from_mode(0o757)).unwrap();
+        let error = run_now(&dir.join("10-link")).error.unwrap();
+        assert!(error.starts_with("refused: ") && error.contains("may be written by others"), "{error}");
+    }
 
     #[test]
     fn a_script_that_is_being_written_while_the_daemon_stops_runs_after_the_next_start() {

@@ -4,74 +4,24 @@
 //! executable, anything else is skipped; byte order. Beyond Ganeti, a directory or
 //! script that somebody else could have written is refused: it would run as root.
 
-use std::borrow::Cow;
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
-use rustix::io::Errno;
 
+pub use super::trust::Refusal;
+use super::trust::{Distrust, follow, trust};
 use crate::ganeti::event::Phase;
-use crate::world::shortage::{explain, is_shortage};
 use crate::world::unchanged::{Identity, Kept};
-
-/// Why a directory or script is not trusted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Owned by somebody else.
-    #[error("{path} is owned by user {uid}; only root may own hooks: chown root {path}")]
-    Owner {
-        /// What is owned by somebody else.
-        path: String,
-        /// Its owner.
-        uid: u32,
-    },
-    /// Writable by somebody else.
-    #[error(
-        "{path} may be written by others (mode {mode:04o}); only root may write hooks: chmod go-w {path}"
-    )]
-    Writable {
-        /// What others may write.
-        path: String,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// It could not be looked at for want of something that may come back.
-    #[error("{path} cannot be read: {error}")]
-    Shortage {
-        /// What could not be looked at.
-        path: String,
-        /// Why.
-        error: String,
-    },
-    /// It could not be looked at.
-    #[error("{path} cannot be read: {error}")]
-    Unreadable {
-        /// What could not be looked at.
-        path: String,
-        /// Why.
-        error: String,
-    },
-}
-
-impl Refusal {
-    fn unreadable(path: &Path, error: &io::Error) -> Self {
-        let (path, short) = (path.display().to_string(), is_shortage(error));
-        let error = explain(error);
-        if short { Self::Shortage { path, error } } else { Self::Unreadable { path, error } }
-    }
-}
 
 /// One script of a hooks directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     /// Its name in the directory.
     pub name: String,
-    /// Where it is.
+    /// Where it is; it may be a link.
     pub path: PathBuf,
-    /// Why it must not run, if so.
+    /// Why it must not run, if so. Who runs it looks again: time may have passed.
     pub refusal: Option<Refusal>,
 }
 
@@ -129,8 +79,12 @@ impl Directory {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        trust_path(&self.path)?;
-        Ok(names.iter().filter_map(|name| script(&self.path, name)).collect())
+        let distrusted = |distrust: Distrust| distrust.refusal(&self.path);
+        let dir = follow(&self.path).map_err(distrusted)?;
+        // Not even sticky: it is what is in it that runs.
+        let metadata = dir.symlink_metadata().map_err(|error| distrusted(error.into()))?;
+        trust(&dir, &metadata, false)?;
+        Ok(names.iter().filter_map(|name| script(&dir, name)).collect())
     }
 
     fn names(&mut self) -> io::Result<Vec<String>> {
@@ -164,56 +118,12 @@ fn script(dir: &Path, name: &str) -> Option<Script> {
     if !is_file || rustix::fs::access(&path, Access::EXEC_OK).is_err() {
         return None;
     }
-    // Where it is a link, the path to the file it names is what counts.
-    let refusal = if is_link { trust_path(&path) } else { trust(&path, &link, false) }.err();
+    // Where it is a link, the whole way to the file that it names is judged.
+    let refusal = match is_link {
+        true => follow(&path).err().map(|distrust| distrust.refusal(&path)),
+        false => trust(&path, &link, false).err(),
+    };
     Some(Script { name: name.to_owned(), path, refusal })
-}
-
-/// Trusts a path when nobody else could have put something there: every directory down
-/// to it, and itself. Directories above it may be sticky, as `/tmp` is.
-fn trust_path(path: &Path) -> Result<(), Refusal> {
-    let unreadable = |error: io::Error| Refusal::unreadable(path, &error);
-    let mut path = Cow::Borrowed(path);
-    let mut ancestors = link_free(&path).map_err(unreadable)?;
-    if ancestors.is_none() {
-        path = path.canonicalize().map_err(unreadable)?.into();
-        ancestors = link_free(&path).map_err(unreadable)?;
-    }
-    // A link again: somebody is at work there, who may well be somebody else.
-    let ancestors = ancestors.ok_or_else(|| unreadable(Errno::LOOP.into()))?;
-    for (depth, (ancestor, metadata)) in path.ancestors().zip(&ancestors).enumerate() {
-        trust(ancestor, metadata, depth > 0)?;
-    }
-    Ok(())
-}
-
-/// What a path and its ancestors are, the path first; `None` when one of them is a link, or
-/// the path does not begin at the root.
-fn link_free(path: &Path) -> io::Result<Option<Vec<Metadata>>> {
-    let is_plain = |component| matches!(component, Component::RootDir | Component::Normal(_));
-    if !path.is_absolute() || !path.components().all(is_plain) {
-        return Ok(None);
-    }
-    let ancestors: Vec<Metadata> =
-        path.ancestors().map(std::fs::symlink_metadata).collect::<io::Result<_>>()?;
-    Ok((!ancestors.iter().any(Metadata::is_symlink)).then_some(ancestors))
-}
-
-fn trust(path: &Path, metadata: &Metadata, may_be_sticky: bool) -> Result<(), Refusal> {
-    const GROUP_WRITE: u32 = 0o020;
-    const OTHER_WRITE: u32 = 0o002;
-    const STICKY: u32 = 0o1000;
-    let is_us = |uid: u32| uid == 0 || uid == rustix::process::geteuid().as_raw();
-    let is_our_group = |gid: u32| gid == 0 || gid == rustix::process::getegid().as_raw();
-    if !is_us(metadata.uid()) {
-        return Err(Refusal::Owner { path: path.display().to_string(), uid: metadata.uid() });
-    }
-    let mode = metadata.mode() & 0o7777;
-    let writable = mode & OTHER_WRITE != 0 || (mode & GROUP_WRITE != 0 && !is_our_group(metadata.gid()));
-    if writable && !(may_be_sticky && mode & STICKY != 0) {
-        return Err(Refusal::Writable { path: path.display().to_string(), mode });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

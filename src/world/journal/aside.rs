@@ -3,6 +3,8 @@
 //! The new one is written beside the old one, in a directory of its own, and becomes the
 //! journal by renames. Whoever is interrupted in that is finished by the next start.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::{FILE, Journal, JournalError};
@@ -57,7 +59,7 @@ impl Journal {
         for old in [&unfinished, &anew].into_iter().filter(|dir| dir.exists()) {
             std::fs::remove_dir_all(old).map_err(io)?;
         }
-        std::fs::create_dir(&unfinished).map_err(io)?;
+        DirBuilder::new().mode(0o700).create(&unfinished).map_err(io)?;
         let mut journal = Self::open(&unfinished)?;
         journal.commit(all)?;
         journal.give_out_none_below(self.last_seq + 1)?;

@@ -28,7 +28,7 @@ use crate::engine::change::{Change, Remembered};
 use crate::engine::input::Written;
 use crate::engine::transitions::Progress;
 use crate::ganeti::job::{JobId, Timestamp};
-use crate::world::failpoints;
+use crate::world::{failpoints, own_files};
 
 /// The journal's file, below the state directory.
 pub const FILE: &str = "journal.db";
@@ -123,6 +123,8 @@ impl Journal {
     pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
         let path = state_dir.join(FILE);
         let wrap = |error| JournalError::Sqlite { path: path.clone(), error };
+        // SQLite gives its other files the mode of this one. What is wrong it says itself.
+        let _ = own_files::make(&path);
         let mut db = Connection::open(&path).map_err(wrap)?;
         let found = prepare(&db).map_err(wrap)?;
         if found > schema::VERSION {

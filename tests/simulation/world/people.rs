@@ -206,6 +206,7 @@ impl World {
     fn reload(&mut self, good: bool) {
         if !good {
             self.story.reach(Fault::BadReload.name());
+            self.tell_later(0, Input::Named(HERE.to_owned()));
             return self.tell_later(0, Input::Reloaded(Err("hooks.pre: must be one of".to_owned())));
         }
         self.story.reach(Fault::Reload.name());

@@ -29,7 +29,11 @@ pub(super) fn import_source(moment: &Moment, environment: &mut Environment) {
 }
 
 pub(super) fn instance(moment: &Moment, environment: &mut Environment) {
-    if let Some(config) = moment.base() {
+    if moment.refused {
+        for name in ["OP_TARGET", "INSTANCE_NAME"] {
+            environment.set_known(name, moment.input_text("instance_name"));
+        }
+    } else if let Some(config) = moment.base() {
         Creation::new(moment, config).describe().export(environment);
     }
 }

@@ -55,8 +55,10 @@ fn moved_to(moment: &Moment) -> Option<String> {
 
 /// `MIGRATE_LIVE`: false for what becomes a failover.
 pub(super) fn live(moment: &Moment) -> Option<String> {
-    let fails_over = becomes_failover(moment)?;
-    if fails_over {
+    if moment.refused {
+        return None;
+    }
+    if becomes_failover(moment)? {
         return Some(python::boolean(false).to_owned());
     }
     let mode = match moment.input("live") {

@@ -323,3 +323,50 @@ fn names_and_values_that_no_environment_holds() {
     }
     assert!(!view.variables.contains_key("GANETI_OP_TARGET"));
 }
+
+/// All variables of the post of an opcode that never executed.
+fn refused(op_code: &str, input: &Value) -> String {
+    let (input, after) = (input.as_object().unwrap(), cluster(&json!({})));
+    let scene = Scene { op_code, input_before: input, input, before: None, after: Some(&after) };
+    listed(&view_of_refused(&scene), "")
+}
+
+#[test]
+fn an_opcode_that_was_refused_has_names_and_what_they_name() {
+    let create = |name: &str| {
+        let input = json!({
+            "instance_name": name, "mode": "create", "os_type": "`reboot`", "pnode": "node1.example.com",
+            "disks": [{"size": "$(reboot)"}], "nics": [{"mac": ";"}], "hvparams": {"a;b": "c"},
+            "beparams": {"vcpus": 7}, "tags": ["x y"], "start": true, "disk_template": "../drbd",
+        });
+        refused("OP_INSTANCE_CREATE", &input)
+    };
+    let expected = "INSTANCE_NAME=new.example.com\nOP_TARGET=new.example.com\n\
+        POST_INSTANCE_NAME=new.example.com\nPOST_OP_TARGET=new.example.com";
+    assert_eq!(create("new.example.com"), expected);
+    assert_eq!(create("../cron.d-evil"), "");
+    assert_eq!(create(&"x".repeat(256)), "");
+    let started = refused("OP_INSTANCE_STARTUP", &json!({"instance_name": "web.example.com", "force": true}));
+    assert!(started.contains("POST_INSTANCE_PRIMARY=node1.example.com"), "{started}");
+    assert!(!started.contains("FORCE"), "{started}");
+    for (op_code, input, expected) in [
+        (
+            "OP_NODE_ADD",
+            json!({"node_name": "n", "primary_ip": "x", "vm_capable": true}),
+            "NODE_NAME=n OP_TARGET=n",
+        ),
+        ("OP_CLUSTER_RENAME", json!({"name": "new.example.com"}), "NEW_NAME=new.example.com"),
+        ("OP_CLUSTER_RENAME", json!({"name": "a\nb"}), ""),
+        ("OP_GROUP_RENAME", json!({"group_name": "a", "new_name": "-b"}), "OLD_NAME=a"),
+        (
+            "OP_NETWORK_ADD",
+            json!({"network_name": "n", "network": "192.0.2.0/24", "tags": ["t"]}),
+            "NETWORK_NAME=n",
+        ),
+        ("OP_GROUP_EVACUATE", json!({"group_name": "default", "target_groups": ["x"]}), "GROUP_NAME=default"),
+    ] {
+        let all = refused(op_code, &input);
+        let own: Vec<&str> = all.lines().filter(|line| !line.starts_with("POST_")).collect();
+        assert_eq!(own.join(" "), expected, "{op_code}");
+    }
+}

@@ -190,6 +190,29 @@ proptest! {
     }
 
     #[test]
+    fn what_was_refused_says_nothing_but_names(
+        op_code in op_code(),
+        input in input(),
+        (field, text) in (select(FIELDS), "[a-z]{0,2}[./;$ -][a-z\n/]{0,6}"),
+    ) {
+        let mut input = input;
+        input.insert(field.to_owned(), Value::from(text));
+        let config = cluster(&json!({}));
+        let alone = Scene { op_code, input_before: &input, input: &input, before: None, after: None };
+        for (name, value) in view_of_refused(&alone).variables {
+            prop_assert!(moment::is_name(&value), "{}={:?}", name, value);
+        }
+        // What the configuration adds is the same for whatever else the input says.
+        let names = input.iter().filter(|(field, _)| moment::NAMES.contains(&field.as_str()));
+        let names = names.map(|(field, value)| (field.clone(), value.clone())).collect();
+        let seen = |input| Scene { input, after: Some(&config), ..alone };
+        prop_assert_eq!(
+            view_of_refused(&seen(&input)).variables,
+            view_of_refused(&seen(&names)).variables
+        );
+    }
+
+    #[test]
     fn damaged_bytes(place in any::<Index>(), bytes in prop::collection::vec(any::<u8>(), 0..4)) {
         let mut text = CLUSTER.as_bytes().to_vec();
         let at = place.index(text.len());

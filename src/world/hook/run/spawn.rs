@@ -49,16 +49,24 @@ impl Starter {
     /// Starts a script without arguments: with this environment and nothing else, `/dev/null`
     /// as standard input, `output` as standard output and error, no other descriptor (those
     /// of this process are close-on-exec), its own process group, the root as working
-    /// directory, no blocked and no ignored signal.
+    /// directory, no blocked and no ignored signal. What is executed is `file`; `name` is what
+    /// it is called.
     ///
     /// # Errors
     /// When the kernel says no, or a variable cannot be given to any program.
-    pub fn start(&self, script: &Path, env: &Environment, output: BorrowedFd<'_>) -> io::Result<Process> {
-        let script = CString::new(script.as_os_str().as_bytes())?;
+    pub fn start(
+        &self,
+        file: &Path,
+        name: &Path,
+        env: &Environment,
+        output: BorrowedFd<'_>,
+    ) -> io::Result<Process> {
+        let [file, name] = [file, name].map(|path| CString::new(path.as_os_str().as_bytes()));
+        let (file, name) = (file?, name?);
         let env = Variables::new(env)?;
-        let (argv, envp) = ([script.as_ptr(), std::ptr::null()], env.pointers());
+        let (argv, envp) = ([name.as_ptr(), std::ptr::null()], env.pointers());
         let mut child = Child {
-            script: &script,
+            script: &file,
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
             input: self.null.as_raw_fd(),
@@ -232,7 +240,7 @@ mod tests {
         let (mut output, input) = io::pipe()?;
         let starter = Starter::new()?;
         let process = loop {
-            match starter.start(&script, env, input.as_fd()) {
+            match starter.start(&script, &script, env, input.as_fd()) {
                 // Another test has just been starting a program while ours was written.
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
                 result => break result?,
@@ -301,7 +309,8 @@ mod tests {
                         let number = format!("{thread}.{turn}");
                         let (mut output, input) = io::pipe().unwrap();
                         let env = variables(&[("NUMBER", &number)]);
-                        let process = starter.start(Path::new("/usr/bin/env"), &env, input.as_fd()).unwrap();
+                        let program = Path::new("/usr/bin/env");
+                        let process = starter.start(program, program, &env, input.as_fd()).unwrap();
                         drop(input);
                         let mut said = String::new();
                         output.read_to_string(&mut said).unwrap();

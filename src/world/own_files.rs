@@ -1,0 +1,158 @@
+//! The daemon's own files: the journal holds what hooks said, so that nobody else may read them,
+//! whatever the directory lets others do.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::hook::trust::{follow, trust};
+
+/// What only the owner of a file may do.
+const MODE: u32 = 0o600;
+
+/// What others may be able to do: read, write, enter.
+const OTHERS: u32 = 0o077;
+
+/// Opens a file of ours, made if it is not there, which only its owner may read or write.
+///
+/// # Errors
+/// When it cannot be opened, or is a link.
+pub fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(MODE);
+    let file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
+    if file.metadata()?.mode() & OTHERS != 0 {
+        file.set_permissions(Permissions::from_mode(MODE))?;
+    }
+    Ok(file)
+}
+
+/// Sees to it that a file of ours is there and its owner's alone. One that is there is not
+/// opened: to close it again would take this process's locks off it (fcntl(2)).
+///
+/// # Errors
+/// When it cannot be made, or is no file of ours to change.
+pub fn make(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => set_mode(path),
+        made => made.map(drop),
+    }
+}
+
+/// Takes from others what they may do with files of ours that were there before; returns what
+/// is to be said about that.
+pub fn close_to_others(dirs: &[&Path]) -> Vec<String> {
+    let close = |(path, mode): (PathBuf, u32)| {
+        let shown = path.display();
+        match set_mode(&path) {
+            Ok(()) => format!("{shown} was open to others (mode {mode:04o}); its mode is {MODE:04o} now"),
+            Err(error) => format!("{shown} is open to others (mode {mode:04o}): {error}; chmod 600 {shown}"),
+        }
+    };
+    let mut said: Vec<String> = dirs.iter().flat_map(|dir| open_files(dir)).map(close).collect();
+    said.extend(dirs.iter().filter_map(|dir| open_directory(dir)));
+    said
+}
+
+/// What is open to others in these directories, and what to do about it.
+pub fn too_open(dirs: &[&Path]) -> Vec<String> {
+    let files = dirs.iter().flat_map(|dir| open_files(dir));
+    let file = |(path, mode): (PathBuf, u32)| {
+        let shown = path.display();
+        format!("{shown} is open to others (mode {mode:04o}): chmod 600 {shown}, or restart the daemon")
+    };
+    files.map(file).chain(dirs.iter().filter_map(|dir| open_directory(dir))).collect()
+}
+
+/// Why somebody else could put files into this directory, if so.
+fn open_directory(dir: &Path) -> Option<String> {
+    if !dir.exists() {
+        return None;
+    }
+    let trusted = follow(dir).and_then(|dir| Ok(trust(&dir, &dir.symlink_metadata()?, false)?));
+    trusted.err().map(|distrust| distrust.refusal(dir).to_string())
+}
+
+/// The files in a directory of ours that others may do something with.
+fn open_files(dir: &Path) -> Vec<(PathBuf, u32)> {
+    let entries = dir.read_dir().into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        let mode = metadata.mode() & 0o7777;
+        // Where nobody may come in, a file's own mode lets nobody do anything; it may be
+        // copied or moved, though.
+        (metadata.is_file() && mode & OTHERS != 0).then(|| (entry.path(), mode))
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
+}
+
+/// Makes a regular file its owner's alone, without opening what it holds.
+fn set_mode(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if metadata.mode() & OTHERS == 0 {
+        return Ok(());
+    }
+    let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::set_permissions(by_descriptor, Permissions::from_mode(MODE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn set(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_ours_is_its_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        open(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        set(&path, 0o644);
+        open(&path).unwrap();
+        assert_eq!(mode(&path), 0o600, "one that was there before, too");
+        set(&path, 0o640);
+        make(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        make(&dir.path().join("new")).unwrap();
+        assert_eq!(mode(&dir.path().join("new")), 0o600);
+        std::os::unix::fs::symlink("lock", dir.path().join("link")).unwrap();
+        assert!(open(&dir.path().join("link")).is_err() && make(&dir.path().join("link")).is_err());
+    }
+
+    #[test]
+    fn what_is_open_is_named_and_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, good) = (dir.path().join("journal.db"), dir.path().join("held"));
+        fs::write(&old, "").unwrap();
+        fs::write(&good, "").unwrap();
+        set(&old, 0o644);
+        set(&good, 0o600);
+        set(dir.path(), 0o775);
+        assert_eq!(too_open(&[dir.path()]).len(), 1, "a directory that our own group may write is ours");
+        set(dir.path(), 0o777);
+        let said = too_open(&[dir.path()]);
+        assert!(said[0].contains("journal.db is open to others (mode 0644)"), "{said:?}");
+        assert!(said[1].contains("may be written by others (mode 0777)"), "{said:?}");
+        assert_eq!(close_to_others(&[dir.path()]).len(), 2);
+        assert_eq!((mode(&old), mode(dir.path())), (0o600, 0o777));
+        set(dir.path(), 0o755);
+        assert_eq!(close_to_others(&[dir.path()]), [""; 0]);
+    }
+}
