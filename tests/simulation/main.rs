@@ -170,7 +170,8 @@ fn every_engine_that_is_broken_on_purpose_is_noticed() {
         .iter()
         .filter(|(sabotage, promise)| {
             let noticed = |seed: &u64| {
-                let recipe = Recipe { sabotage: Some(*sabotage), ..Recipe::of(*seed) };
+                let mut recipe = Recipe { sabotage: Some(*sabotage), ..Recipe::of(*seed) };
+                recipe.faults.extend(sabotage.shows_with());
                 play(recipe, false).broken.is_some_and(|broken| broken.promise == *promise)
             };
             let first = (0..BROKEN_SEEDS).find(noticed);

@@ -8,7 +8,7 @@ use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{Input, Written};
 use ganeti_hookd::ganeti::event::Phase;
 
-use crate::recipe::HERE;
+use crate::recipe::{Fault, HERE};
 
 /// How an engine is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,15 @@ impl Sabotage {
         (AsksOnceWhoIsMaster, "nothing begins in standby"),
         (NeverRests, "it rests when there is nothing to do"),
     ];
+
+    /// What has to go wrong besides, for it to be seen soon.
+    pub fn shows_with(self) -> &'static [Fault] {
+        match self {
+            ForgetsRunsInANewJournal => &[Fault::Damage, Fault::Crash, Fault::ScriptHangs],
+            AsksNoHistory => &[Fault::Recreate, Fault::Crash, Fault::Overflow],
+            _ => &[],
+        }
+    }
 
     /// What the engine is told instead; `None` when it is told nothing.
     pub fn tells(self, input: Input<'_>, count: u64) -> Option<Input<'_>> {
