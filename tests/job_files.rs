@@ -71,7 +71,7 @@ fn escapes_are_read() {
 #[test]
 fn output_that_was_no_text_is_passed_over() {
     // Python writes bytes that are not UTF-8 as lone surrogates.
-    let text = r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":"error","log":[[1,[1,2],"message","\udcff"]],"result":"\ud800"}]}"#;
+    let text = r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"error","log":[[1,[1,2],"message","\udcff"]],"result":"\ud800"}]}"#;
     assert_eq!(read(text).unwrap().ops[0].status, Status::Error);
 }
 
@@ -84,12 +84,12 @@ fn timestamps_keep_their_microseconds() {
 
 #[test]
 fn what_is_not_a_job_is_refused_with_a_reason() {
-    let op = r#"{"input":{"OP_ID":"X"},"status":"queued"}"#;
+    let op = r#"{"input":{"OP_ID":"OP_X"},"status":"queued"}"#;
     for (text, reason) in [
         (format!(r#"{{"id":1,"id":1,"ops":[{op}]}}"#), "duplicate field `id`"),
         (format!(r#"{{"id":1,"ops":[{op}],"ops":[]}}"#), "duplicate field `ops`"),
         (
-            r#"{"id":1,"ops":[{"input":{"OP_ID":"X","OP_ID":"Y"},"status":"queued"}]}"#.into(),
+            r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X","OP_ID":"OP_Y"},"status":"queued"}]}"#.into(),
             "duplicate field `OP_ID`",
         ),
         (format!(r#"{{"id":1.0,"ops":[{op}]}}"#), "invalid type: floating point `1.0`"),
@@ -102,7 +102,7 @@ fn what_is_not_a_job_is_refused_with_a_reason() {
         (r#"{"id":1,"ops":null}"#.into(), "invalid type: null"),
         (r#"{"id":1,"ops":{}}"#.into(), "invalid type: map"),
         (r#"{"id":1,"ops":[{"input":null,"status":"queued"}]}"#.into(), "invalid type: null"),
-        (r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":null}]}"#.into(), "expected value"),
+        (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":null}]}"#.into(), "expected value"),
         (
             r#"{"id":1,"ops":[{"input":{"OP_ID":"\ud800"},"status":"queued"}]}"#.into(),
             "unexpected end of hex escape",
@@ -122,7 +122,7 @@ fn deep_nesting_is_passed_over_where_it_does_not_matter() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let job = |result: &str, reason: &str| {
         format!(
-            r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"X","reason":{reason}}},"status":"error","result":{result}}}]}}"#
+            r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"OP_X","reason":{reason}}},"status":"error","result":{result}}}]}}"#
         )
     };
     assert!(read(&job(&deep, "null")).is_ok());

@@ -11,6 +11,7 @@ use super::outcome::Outcome;
 use super::status::{Counters, FailedHook};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes;
+use crate::ganeti::text;
 
 /// Failures that `status` shows.
 const FAILURES_KEPT: usize = 10;
@@ -247,20 +248,7 @@ impl Report {
 
 /// A text as one line that says nothing to a terminal, and is not too long.
 fn plain(text: &str) -> String {
-    let is_plain =
-        |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
-    if text.len() <= LINE_MAX && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    let mut line = String::new();
-    for c in text.chars() {
-        if line.len() >= LINE_MAX {
-            line.push_str("...");
-            break;
-        }
-        if is_plain(c) { line.push(c) } else { line.extend(c.escape_default()) }
-    }
-    line
+    text::plain(text, LINE_MAX)
 }
 
 #[cfg(test)]

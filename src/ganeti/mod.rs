@@ -6,3 +6,4 @@ pub mod event;
 pub mod job;
 pub mod opcodes;
 pub mod recording;
+pub mod text;

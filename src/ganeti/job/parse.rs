@@ -6,10 +6,20 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Job, JobId, Opcode, Status, Timestamp};
+use crate::ganeti::text::plain;
 
 /// The last source of the reason trail of a job that luxid found dead
 /// (Ganeti: `Ganeti.Constants.opcodeReasonSrcLuxid` and `Ganeti.JQScheduler`).
 const DEATH_DETECTION: &str = "gnt:daemon:luxid:deathdetection";
+
+/// The longest name of an opcode, in bytes; Ganeti's longest has 34.
+const OP_ID_MAX: usize = 64;
+
+/// No path is longer, in bytes (Linux: `PATH_MAX` less the NUL).
+const PATH_MAX: usize = 4095;
+
+/// Bytes of a bad file's content that an error quotes.
+const QUOTE_MAX: usize = 256;
 
 /// The parameters of one opcode, as in the job file's `input`.
 pub type OpInput = serde_json::Map<String, serde_json::Value>;
@@ -18,8 +28,19 @@ pub type OpInput = serde_json::Map<String, serde_json::Value>;
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
     /// Not JSON, or not of a job's shape.
-    #[error("not a job: {0}")]
+    #[error("not a job: {}", plain(&.0.to_string(), QUOTE_MAX))]
     Json(#[from] serde_json::Error),
+    /// An opcode has a name that is none.
+    #[error(
+        "not a job: the OP_ID of opcode {op} is \"{code}\"; an OP_ID is OP_ and then capital letters, digits and \
+         underscores, {OP_ID_MAX} bytes at most"
+    )]
+    OpId {
+        /// The opcode's place in the job, from 0.
+        op: usize,
+        /// What stands there, cut.
+        code: String,
+    },
     /// The file's name and its content speak of different jobs.
     #[error("the file is named after job {name} but holds job {content}")]
     OtherJob {
@@ -42,11 +63,23 @@ pub fn parse(id: JobId, bytes: &[u8]) -> Result<Job<'_>, ParseError> {
     Ok(Job {
         id,
         received: raw.received_timestamp.unwrap_or_default(),
-        livelock: raw.livelock.map(|Text(path)| path),
+        livelock: raw.livelock.map(|Text(path)| path).filter(|path| is_path(path)),
         process_id: raw.process_id.filter(|pid| *pid > 0),
         started: raw.start_timestamp,
-        ops: raw.ops.into_iter().map(Opcode::from).collect(),
+        ops: raw.ops.into_iter().enumerate().map(opcode).collect::<Result<_, _>>()?,
     })
+}
+
+/// What is no path proves nothing and is not carried along.
+fn is_path(text: &str) -> bool {
+    text.len() <= PATH_MAX && !text.contains('\0')
+}
+
+/// Whether this names an opcode (Ganeti: `opcodes.py`, `OpCode.OP_ID`).
+fn is_op_id(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    text.len() <= OP_ID_MAX
+        && text.strip_prefix("OP_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_part))
 }
 
 /// The parameters of opcode `op` of a job file, in full.
@@ -98,17 +131,20 @@ struct RawInput<'a> {
     reason: Option<&'a RawValue>,
 }
 
-impl<'a> From<RawOpcode<'a>> for Opcode<'a> {
-    fn from(raw: RawOpcode<'a>) -> Self {
-        Self {
-            code: raw.input.op_id.0,
-            status: raw.status,
-            started: raw.start_timestamp,
-            executed: raw.exec_timestamp,
-            ended: raw.end_timestamp,
-            death_detected: raw.input.reason.is_some_and(ends_in_death_detection),
-        }
+/// The opcode at place `op` of a job.
+fn opcode<'a>((op, raw): (usize, RawOpcode<'a>)) -> Result<Opcode<'a>, ParseError> {
+    let Text(code) = raw.input.op_id;
+    if !is_op_id(&code) {
+        return Err(ParseError::OpId { op, code: plain(&code, OP_ID_MAX) });
     }
+    Ok(Opcode {
+        code,
+        status: raw.status,
+        started: raw.start_timestamp,
+        executed: raw.exec_timestamp,
+        ended: raw.end_timestamp,
+        death_detected: raw.input.reason.is_some_and(ends_in_death_detection),
+    })
 }
 
 /// A string that is borrowed wherever it has no escapes.
@@ -144,7 +180,7 @@ mod tests {
     #[test]
     fn a_death_is_only_the_end_of_the_trail() {
         let job = |reason: &str| {
-            format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"X","reason":{reason}}},"status":"error"}}]}}"#)
+            format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"OP_X","reason":{reason}}},"status":"error"}}]}}"#)
         };
         let death = |reason: &str| parse(id(1), job(reason).as_bytes()).unwrap().ops[0].death_detected;
         assert!(death(r#"[["a","b",1],["gnt:daemon:luxid:deathdetection","x",2]]"#));
@@ -165,9 +201,70 @@ mod tests {
     #[test]
     fn logs_and_results_may_hold_anything() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        let job =
-            format!(r#"{{"id":1,"ops":[{{"result":{deep},"input":{{"OP_ID":"X"}},"status":"success"}}]}}"#);
+        let job = format!(
+            r#"{{"id":1,"ops":[{{"result":{deep},"input":{{"OP_ID":"OP_X"}},"status":"success"}}]}}"#
+        );
         assert_eq!(parse(id(1), job.as_bytes()).unwrap().ops.len(), 1);
+    }
+
+    #[test]
+    fn only_names_of_opcodes_are_opcodes() {
+        let job =
+            |code: &str| format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"{code}"}},"status":"queued"}}]}}"#);
+        let longest = format!("OP_{}", "A".repeat(61));
+        for good in ["OP_TEST_DELAY", "OP_X", "OP_QUERY2", &longest] {
+            assert_eq!(parse(id(1), job(good).as_bytes()).unwrap().ops[0].code, good);
+        }
+        let (too_long, huge) = (format!("{longest}A"), format!("OP_{}", "A".repeat(1_000_000)));
+        for bad in [
+            "",
+            "X",
+            "OP_",
+            "op_x",
+            "OP_x",
+            "OP_X-Y",
+            "OP_X.d",
+            "OP_../X",
+            "OP_X\\u0000",
+            "OP_X\\nOP_Y",
+            "OP_\u{dc}",
+            &too_long,
+            &huge,
+        ] {
+            let error = parse(id(1), job(bad).as_bytes()).expect_err(bad).to_string();
+            assert!(
+                error.starts_with("not a job: the OP_ID of opcode 0 is \"") && error.len() < 250,
+                "{error}"
+            );
+            assert!(!error.contains(['\0', '\n']), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_is_no_livelock() {
+        let livelock = |path: &str| {
+            let text = format!(r#"{{"id":1,"ops":[],"livelock":"{path}"}}"#);
+            parse(id(1), text.as_bytes()).unwrap().livelock.map(Cow::into_owned)
+        };
+        assert_eq!(livelock("/run/job_1").as_deref(), Some("/run/job_1"));
+        assert_eq!(livelock(&"x".repeat(PATH_MAX)).map(|path| path.len()), Some(PATH_MAX));
+        assert_eq!(livelock(&"x".repeat(PATH_MAX + 1)), None);
+        assert_eq!(livelock("/run/job_1\\u0000"), None);
+    }
+
+    #[test]
+    fn an_error_quotes_a_line_of_the_file_and_no_more() {
+        let op = |status: &str| {
+            format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"OP_X"}},"status":"{status}"}}]}}"#)
+        };
+        for text in
+            [op(&"x".repeat(1_000_000)), format!(r#"{{"id":"{}","ops":[]}}"#, "\\n".repeat(1_000_000))]
+        {
+            let error = parse(id(1), text.as_bytes()).unwrap_err().to_string();
+            assert!(error.len() < QUOTE_MAX + 50 && !error.contains('\n'), "{} bytes", error.len());
+        }
+        let error = parse(id(1), op("\\u001b[2J").as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("unknown variant `\\u{1b}[2J`"), "{error}");
     }
 
     #[test]
@@ -177,9 +274,9 @@ mod tests {
             ("[]", "invalid length"),
             (r#"{"id":2,"ops":[]}"#, "named after job 1 but holds job 2"),
             (r#"{"id":"1","ops":[]}"#, "invalid type"),
-            (r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":"lost"}]}"#, "unknown variant `lost`"),
+            (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"lost"}]}"#, "unknown variant `lost`"),
             (r#"{"id":1,"ops":[{"input":{},"status":"queued"}]}"#, "missing field `OP_ID`"),
-            (r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":"queued"}]"#, "EOF"),
+            (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"queued"}]"#, "EOF"),
         ] {
             let error = parse(id(1), text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
