@@ -128,8 +128,12 @@ fn deep_nesting_is_passed_over_where_it_does_not_matter() {
     assert!(read(&job(&deep, "null")).is_ok());
     let trail = deep.replacen("[]", r#"["gnt:daemon:luxid:deathdetection"]"#, 1);
     assert!(!read(&job("null", &trail)).unwrap().ops[0].death_detected);
-    // Its parameters are another matter: they are built.
-    assert!(op_input(job("null", &deep).as_bytes(), 0).is_err());
+    // Its parameters are built, as far as that goes.
+    let reading = op_input(job("null", &deep).as_bytes(), 0).unwrap().unwrap();
+    assert_eq!(
+        (&reading.input["OP_ID"], &reading.bad_fields[..]),
+        (&json!("OP_X"), &["reason".to_owned()][..])
+    );
 }
 
 #[test]
@@ -149,9 +153,23 @@ fn ten_thousand_opcodes_are_good_input() {
 fn parameters_are_read_in_full_from_the_opcode_asked_for() {
     let text =
         br#"{"id":1,"ops":[{"input":{"OP_ID":"A"}},{"input":{"OP_ID":"B","nics":[{"ip":null}],"n":20.0}}]}"#;
-    let input = op_input(text, 1).unwrap().unwrap();
-    assert_eq!(Value::from(input), json!({"OP_ID": "B", "nics": [{"ip": null}], "n": 20.0}));
+    let reading = op_input(text, 1).unwrap().unwrap();
+    assert!(reading.bad_fields.is_empty());
+    assert_eq!(Value::from(reading.input), json!({"OP_ID": "B", "nics": [{"ip": null}], "n": 20.0}));
     assert!(op_input(text, 2).unwrap().is_none());
+}
+
+#[test]
+fn a_bad_field_of_an_input_costs_itself() {
+    let text = br#"{"id":1,"ops":[{"input":{"OP_ID":"OP_A","reason":[["gnt:user","caf\udce9",1]],"n":1e400,
+        "osparams":{"a":"\udc80","b":"c"},"instance_name":"web"}}]}"#;
+    let reading = op_input(text, 0).unwrap().unwrap();
+    let input = json!({"OP_ID": "OP_A", "reason": [["gnt:user", "caf\u{fffd}", 1]],
+        "osparams": {"a": "\u{fffd}", "b": "c"}, "instance_name": "web"});
+    assert_eq!(
+        (Value::from(reading.input), reading.bad_fields),
+        (input, ["reason", "n", "osparams"].map(str::to_owned).into())
+    );
 }
 
 /// Every version of every job in the recordings.

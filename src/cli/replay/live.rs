@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::ganeti::job::JobId;
+use crate::ganeti::python_json;
 use crate::ganeti::recording::{Change, Line};
 use crate::world::process::livelock;
 
@@ -77,7 +78,7 @@ impl Live {
     /// A job file that names a process that runs here instead of the recorded one.
     fn localize(&mut self, path: &str, content: &str) -> io::Result<String> {
         let is_job = JobId::from_file_name(path.as_bytes()).is_some();
-        let Some(mut job) = is_job.then(|| serde_json::from_str::<Value>(content).ok()).flatten() else {
+        let Some(mut job) = is_job.then(|| value(content)).flatten() else {
             return Ok(content.to_owned());
         };
         let Some(livelock) = job["livelock"].as_str().and_then(|path| Path::new(path).file_name()) else {
@@ -117,6 +118,11 @@ impl Live {
         self.stand_ins.insert(pid, child);
         Ok(id)
     }
+}
+
+/// A job file as a value; what in it is not UTF-8 is replaced.
+fn value(content: &str) -> Option<Value> {
+    python_json::read(serde_json::from_str(content).ok()?).value
 }
 
 impl Drop for Live {

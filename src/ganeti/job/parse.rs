@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Job, JobId, Opcode, Status, Timestamp};
+use crate::ganeti::python_json;
 use crate::ganeti::text::plain;
 
 /// The last source of the reason trail of a job that luxid found dead
@@ -23,6 +24,18 @@ const QUOTE_MAX: usize = 256;
 
 /// The parameters of one opcode, as in the job file's `input`.
 pub type OpInput = serde_json::Map<String, serde_json::Value>;
+
+/// The most names of bad fields that are kept.
+const BAD_FIELDS_MAX: usize = 8;
+
+/// The parameters of one opcode, as far as they can be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InputReading {
+    /// What can be read.
+    pub input: OpInput,
+    /// The first fields of which that is not all, or nothing: plain text.
+    pub bad_fields: Vec<String>,
+}
 
 /// Why a file is not a job.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +95,11 @@ fn is_op_id(text: &str) -> bool {
         && text.strip_prefix("OP_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_part))
 }
 
-/// The parameters of opcode `op` of a job file, in full.
+/// The parameters of opcode `op` of a job file. A field that cannot be read costs that field.
 ///
 /// # Errors
 /// When the content is not a job; `None` when the job has no such opcode.
-pub fn op_input(bytes: &[u8], op: usize) -> Result<Option<OpInput>, serde_json::Error> {
+pub fn op_input(bytes: &[u8], op: usize) -> Result<Option<InputReading>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Inputs<'a> {
         #[serde(borrow)]
@@ -98,7 +111,22 @@ pub fn op_input(bytes: &[u8], op: usize) -> Result<Option<OpInput>, serde_json::
         input: &'a RawValue,
     }
     let job: Inputs<'_> = serde_json::from_slice(bytes)?;
-    job.ops.get(op).map(|op| serde_json::from_str(op.input.get())).transpose()
+    job.ops.get(op).map(|op| input_of(op.input)).transpose()
+}
+
+fn input_of(raw: &RawValue) -> Result<InputReading, serde_json::Error> {
+    if let Ok(input) = serde_json::from_str(raw.get()) {
+        return Ok(InputReading { input, bad_fields: Vec::new() });
+    }
+    let mut reading = InputReading::default();
+    for (name, raw) in python_json::members(raw)? {
+        let field = python_json::read(raw);
+        if field.is_damaged && reading.bad_fields.len() < BAD_FIELDS_MAX {
+            reading.bad_fields.push(plain(&name, OP_ID_MAX));
+        }
+        reading.input.extend(field.value.map(|value| (name, value)));
+    }
+    Ok(reading)
 }
 
 #[derive(Deserialize)]
@@ -154,9 +182,12 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 /// Whether a reason trail, a list of `[source, reason, time]`, ends in luxid's death
 /// detection. A trail of another shape is no evidence of a death and no error either.
 fn ends_in_death_detection(trail: &RawValue) -> bool {
-    trail.get().contains(DEATH_DETECTION)
-        && serde_json::from_str::<Vec<serde_json::Value>>(trail.get())
-            .is_ok_and(|trail| trail.last().is_some_and(|entry| entry[0] == DEATH_DETECTION))
+    fn items(raw: &RawValue) -> Option<Vec<&RawValue>> {
+        serde_json::from_str(raw.get()).ok()
+    }
+    // What somebody typed into an earlier entry need not be text.
+    let source = || serde_json::from_str(items(items(trail)?.last()?)?.first()?.get()).ok();
+    trail.get().contains(DEATH_DETECTION) && source() == Some(Cow::Borrowed(DEATH_DETECTION))
 }
 
 #[cfg(test)]
@@ -184,10 +215,12 @@ mod tests {
         };
         let death = |reason: &str| parse(id(1), job(reason).as_bytes()).unwrap().ops[0].death_detected;
         assert!(death(r#"[["a","b",1],["gnt:daemon:luxid:deathdetection","x",2]]"#));
+        assert!(death(r#"[["gnt:user","caf\udce9",1e400],["gnt:daemon:luxid:deathdetection","\udc80",2]]"#));
         for other in [
             r#"[["gnt:daemon:luxid:deathdetection","x",2],["a","b",1]]"#,
             r#"[["a","gnt:daemon:luxid:deathdetection",2]]"#,
             r#"["gnt:daemon:luxid:deathdetection"]"#,
+            r#"[["gnt:daemon:luxid:deathdetection","x",2],"\udc80"]"#,
             r#"{"gnt:daemon:luxid:deathdetection":1}"#,
             r#""gnt:daemon:luxid:deathdetection""#,
             "null",
