@@ -16,6 +16,9 @@ use crate::ganeti::text;
 /// Failures that `status` shows.
 const FAILURES_KEPT: usize = 10;
 
+/// Failed scripts of one node that are named.
+const NAMES_SAID: usize = 3;
+
 /// Opcodes that are remembered as unknown; a Ganeti has about a hundred in all.
 const UNKNOWN_MAX: usize = 1000;
 
@@ -209,6 +212,41 @@ impl Report {
         let what = plain(&outcome.in_words());
         let place = if is_here { String::new() } else { format!(" on {node}:") };
         self.say(Level::Warning, &format!("{event}: hook {script}{place} {what}"));
+        self.failed(event, script, node, what);
+    }
+
+    /// A node has run its scripts, or has not: one line in the log for all that failed there.
+    /// `directory` is what it was asked to run; that is no script, and counts only if it failed.
+    pub fn node_ended(
+        &mut self,
+        event: &str,
+        node: &str,
+        directory: &str,
+        request: &Outcome,
+        scripts: &[(String, Outcome)],
+    ) {
+        let failed = |(script, outcome): &(String, Outcome)| {
+            (!outcome.succeeded()).then(|| (script.clone(), plain(&outcome.in_words())))
+        };
+        let mut failures: Vec<(String, String)> = scripts.iter().filter_map(failed).collect();
+        let request = (!request.succeeded()).then(|| (directory.to_owned(), plain(&request.in_words())));
+        let ran = scripts.len() + usize::from(request.is_some());
+        failures.extend(request);
+        self.count(|counters| {
+            counters.runs += ran as u64;
+            counters.runs_failed += failures.len() as u64;
+        });
+        let Some(line) = in_one_line(&failures, ran) else { return };
+        self.say(Level::Warning, &format!("{event}: {node}: {line}"));
+        // A node with many does not push all others out.
+        let first = failures.len().saturating_sub(NAMES_SAID);
+        for (script, what) in failures.drain(first..) {
+            self.failed(event, &script, node, what);
+        }
+    }
+
+    /// Keeps a failure for `status`.
+    fn failed(&mut self, event: &str, script: &str, node: &str, what: String) {
         self.failures.push_back(FailedHook {
             event: event.to_owned(),
             script: plain(script),
@@ -246,6 +284,18 @@ impl Report {
     }
 }
 
+/// What failed of so many hooks, by name and what is said of it, as the end of a line of the log.
+fn in_one_line(failures: &[(String, String)], ran: usize) -> Option<String> {
+    let (last, what) = failures.last()?;
+    if failures.len() == 1 {
+        return Some(format!("hook {last} {what}"));
+    }
+    let names: Vec<&str> = failures.iter().take(NAMES_SAID).map(|(script, _)| script.as_str()).collect();
+    let (count, names) = (failures.len(), names.join(", "));
+    let more = if count > NAMES_SAID { ", ..." } else { "" };
+    Some(format!("{count} of {ran} hooks failed: {names}{more}; the last: {what}"))
+}
+
 /// A text as one line that says nothing to a terminal, and is not too long.
 fn plain(text: &str) -> String {
     text::plain(text, LINE_MAX)
@@ -265,6 +315,31 @@ mod tests {
         let failure = &report.failures()[0];
         assert_eq!((&*failure.script, &*failure.node, &*failure.what), ("x\\ny", "n\\r", "\\u{7}"));
         assert!(plain(&"x".repeat(1_000_000)).len() < 5000);
+    }
+
+    #[test]
+    fn a_node_is_one_line_however_many_of_its_scripts_failed() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        let good = Outcome { code: Some(0), ..Outcome::default() };
+        let script = |n: usize| (format!("{n:03}"), Outcome::not_run("no"));
+        let mut ended = |count, request: &Outcome| {
+            let mut scripts: Vec<_> = (0..count).map(script).collect();
+            scripts.push(("999".to_owned(), good.clone()));
+            report.node_ended("1.0.pre", "node2", "global-pre.d", request, &scripts);
+            let lines = report.take_lines().into_iter().map(|line| match line {
+                Effect::Log(Level::Warning, text) => text,
+                other => panic!("{other:?}"),
+            });
+            (lines.collect::<Vec<_>>(), report.failures().len(), report.counters())
+        };
+        assert_eq!(ended(0, &good).0, [""; 0]);
+        assert_eq!(ended(1, &good).0, ["1.0.pre: node2: hook 000 no"]);
+        let (lines, failures, counters) = ended(900, &Outcome::not_run("and more"));
+        assert_eq!(
+            lines,
+            ["1.0.pre: node2: 901 of 902 hooks failed: 000, 001, 002, ...; the last: and more"]
+        );
+        assert_eq!((failures, counters.runs, counters.runs_failed), (4, 905, 902));
     }
 
     #[test]
