@@ -152,6 +152,7 @@ impl Engine {
             Input::GuardStarted(result) => self.guard_started(now, result),
             Input::GuardEnded => self.guard_ended(now),
             Input::Committed(result) => self.committed(now, result),
+            Input::JournalLog(size) => self.journal_log(size),
             Input::Planned { seq, plan, problem } => self.planned(seq, plan, problem),
             Input::Prepared { seq, scripts, facts } => self.prepared(now, seq, scripts, facts),
             Input::RunEnded { run, seq, outcome } => self.run_ended(now, run, seq, outcome),

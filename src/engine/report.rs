@@ -43,6 +43,8 @@ pub enum Problem {
     HooksDirectory,
     /// The journal.
     Journal,
+    /// The journal's log.
+    JournalLog,
     /// Who is master.
     Master,
     /// The job queue.
@@ -60,6 +62,7 @@ impl Problem {
             Self::Hooks => "hooks",
             Self::HooksDirectory => "hooks directory",
             Self::Journal => "journal",
+            Self::JournalLog => "journal's log",
             Self::Master => "master",
             Self::Queue => "queue",
             Self::Watch => "watch",

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /v1/status` | how things are, JSON |
 //! | `GET /metrics` | the same for Prometheus |
-//! | `GET /v1/events?after=SEQ&limit=N` | the events after number SEQ, JSON Lines |
+//! | `GET /v1/events?after=SEQ&limit=N` | the next events after number SEQ, JSON Lines, about 4 MiB at most; none when there are no more |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
 
 use std::io;
@@ -29,7 +29,7 @@ pub const SOCKET: &str = "hookd.sock";
 const CONNECTIONS_MAX: usize = 32;
 
 /// The longest answer that a client takes, in bytes.
-const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
+const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// How long a peer may take to say what it wants.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
