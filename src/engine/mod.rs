@@ -22,6 +22,7 @@ pub mod change;
 pub mod deliveries;
 pub mod effect;
 pub mod environment;
+pub mod flood;
 pub mod holds;
 pub mod input;
 pub mod jobs;
@@ -135,6 +136,7 @@ impl Engine {
 
     /// Takes what happened; says what is to be done, in order.
     pub fn take(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
+        self.report.it_is(now.steady);
         match input {
             Input::Hint(id) => self.agenda.hint(id),
             Input::Overflow => self.overflow(),
@@ -189,10 +191,11 @@ impl Engine {
         let always = [self.ledger.next_deadline(), self.life.next_deadline(), self.holds.next_deadline()];
         let looks = [self.agenda.next_deadline(), self.place.next_deadline(), self.holds.next_guard()];
         let runs = [self.deliveries.next_deadline()];
+        let lines = [self.report.next_deadline()];
         let (stops, stalls) = (self.life.is_stopping(), self.ledger.is_stalled());
         let looks = looks.into_iter().filter(|_| !stops);
         let runs = runs.into_iter().filter(|_| !stops && !stalls);
-        always.into_iter().chain(looks).chain(runs).flatten().min()
+        always.into_iter().chain(lines).chain(looks).chain(runs).flatten().min()
     }
 
     /// The daemon may end.

@@ -2,11 +2,16 @@
 //! lines of its log.
 //!
 //! All text that comes from elsewhere goes through here, and leaves as plain text of one
-//! line: a name or an output cannot forge a line of the log or speak to a terminal.
+//! line: a name or an output cannot forge a line of the log or speak to a terminal. A warning
+//! that comes a thousand times a second is said a few times and then with a count ([`Flood`]); of
+//! one kind are the lines that one place of the source says.
 
+use core::panic::Location;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::effect::{Effect, Level};
+use super::flood::Flood;
 use super::outcome::Outcome;
 use super::status::{Counters, FailedHook};
 use crate::ganeti::job::{JobId, Timestamp};
@@ -84,6 +89,10 @@ pub struct Report {
     /// Open jobs whose files are gone, as far as that has been said.
     vanished: BTreeSet<JobId>,
     lines: Vec<Effect>,
+    /// What time it is, by the steady clock.
+    now: Duration,
+    /// How warnings and errors are coming, by the place that says them.
+    floods: BTreeMap<Location<'static>, (Level, Flood)>,
 }
 
 impl Report {
@@ -99,6 +108,30 @@ impl Report {
             unknown: BTreeSet::new(),
             vanished: BTreeSet::new(),
             lines: Vec::new(),
+            now: Duration::ZERO,
+            floods: BTreeMap::new(),
+        }
+    }
+
+    /// What time it is, by the steady clock.
+    pub fn it_is(&mut self, steady: Duration) {
+        self.now = steady;
+        let lines = &mut self.lines;
+        self.floods.retain(|_, (level, flood)| {
+            lines.extend(flood.passes(steady).map(|line| Effect::Log(*level, line)));
+            !flood.is_over()
+        });
+    }
+
+    /// When there is something to say even though nothing happens.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.floods.values().filter_map(|(_, flood)| flood.deadline()).min()
+    }
+
+    /// Nothing may come any more: what was only counted is said.
+    pub fn say_the_rest(&mut self) {
+        for (level, flood) in self.floods.values_mut() {
+            self.lines.extend(flood.end(self.now).map(|line| Effect::Log(*level, line)));
         }
     }
 
@@ -107,9 +140,15 @@ impl Report {
         what(&mut self.counters);
     }
 
-    /// A line for the log.
+    /// A line for the log. Of warnings and errors there may be too many of a kind.
+    #[track_caller]
     pub fn say(&mut self, level: Level, text: &str) {
-        self.lines.push(Effect::Log(level, plain(text)));
+        let text = plain(text);
+        if level > Level::Warning {
+            return self.lines.push(Effect::Log(level, text));
+        }
+        let (_, flood) = self.floods.entry(*Location::caller()).or_insert((level, Flood::new()));
+        self.lines.extend(flood.comes(self.now, text).into_iter().map(|line| Effect::Log(level, line)));
     }
 
     /// The lines that have not been taken.
@@ -124,6 +163,7 @@ impl Report {
     }
 
     /// The same, and the log has it when there was no problem of this kind.
+    #[track_caller]
     pub fn problem_once(&mut self, problem: Problem, what: &str, and: &str) {
         if !self.problems.contains_key(&problem) {
             self.say(Level::Error, &format!("{what}; {and}"));
@@ -318,6 +358,33 @@ mod tests {
         let failure = &report.failures()[0];
         assert_eq!((&*failure.script, &*failure.node, &*failure.what), ("x\\ny", "n\\r", "\\u{7}"));
         assert!(plain(&"x".repeat(1_000_000)).len() < 5000);
+    }
+
+    #[test]
+    fn a_kind_of_line_that_comes_too_often_is_counted_and_others_are_not() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        for number in 1..1000 {
+            report.bad_file(number.try_into().unwrap(), "no good");
+            report.say(Level::Info, "an event");
+        }
+        report.problem_once(Problem::Journal, "no room", "trying again");
+        let count = |lines: &[Effect], level| {
+            lines.iter().filter(|line| matches!(line, Effect::Log(other, _) if *other == level)).count()
+        };
+        let lines = report.take_lines();
+        assert_eq!((count(&lines, Level::Error), count(&lines, Level::Info)), (21, 999));
+        assert_eq!(report.next_deadline(), Some(Duration::from_secs(10)));
+        report.it_is(Duration::from_secs(10));
+        let lines = report.take_lines();
+        let [Effect::Log(Level::Error, line)] = &lines[..] else { panic!("{lines:?}") };
+        assert!(
+            line.contains("job-999: no good") && line.ends_with("(the last of 979 lines like it)"),
+            "{line}"
+        );
+        assert_eq!(report.next_deadline(), None);
+        report.it_is(Duration::from_secs(20));
+        assert!(report.floods.is_empty());
+        assert_eq!(report.counters().bad_files, 999);
     }
 
     #[test]

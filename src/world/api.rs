@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::engine::status::Status;
+use crate::world::flood::Flow;
 use crate::world::http::{Request, exchange, read_request, write_response};
 use crate::world::shortage::explain;
 
@@ -95,7 +96,8 @@ fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // A shortage of descriptors passes; do not spin until it has.
-                log::warn!("cannot accept a connection to the API: {}", explain(&error));
+                static FLOW: Flow = Flow::new();
+                FLOW.warn(format_args!("cannot accept a connection to the API: {}", explain(&error)));
                 thread::sleep(Duration::from_millis(200));
                 continue;
             }
@@ -104,18 +106,24 @@ fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
             let _ = write_response(&stream, 503, "text/plain", b"too many connections\n");
             continue;
         }
-        connections.fetch_add(1, Ordering::Relaxed);
-        let (backend, count) = (Arc::clone(backend), Arc::clone(&connections));
-        let serving = thread::Builder::new().name("api-request".to_owned()).spawn(move || {
-            if let Err(error) = answer(&*backend, &stream) {
-                log::debug!("API: {error}");
-            }
-            count.fetch_sub(1, Ordering::Relaxed);
-        });
-        if let Err(error) = serving {
-            log::warn!("a connection to the API cannot be served: {}", explain(&error));
-            connections.fetch_sub(1, Ordering::Relaxed);
+        serve_one(stream, Arc::clone(backend), Arc::clone(&connections));
+    }
+}
+
+/// Serves a connection on a thread of its own.
+fn serve_one(stream: UnixStream, backend: Arc<dyn Backend>, connections: Arc<AtomicUsize>) {
+    connections.fetch_add(1, Ordering::Relaxed);
+    let count = Arc::clone(&connections);
+    let serving = thread::Builder::new().name("api-request".to_owned()).spawn(move || {
+        if let Err(error) = answer(&*backend, &stream) {
+            log::debug!("API: {error}");
         }
+        count.fetch_sub(1, Ordering::Relaxed);
+    });
+    if let Err(error) = serving {
+        static FLOW: Flow = Flow::new();
+        FLOW.warn(format_args!("a connection to the API cannot be served: {}", explain(&error)));
+        connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::ganeti::job::{self, InputReading, JobId, OpInput};
 use crate::ganeti::opcodes::View;
 use crate::ganeti::text::plain;
 use crate::world::cluster::{Configuration, Found, Source};
+use crate::world::flood::Flow;
 use crate::world::journal::History;
 use crate::world::noded;
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
@@ -36,6 +37,9 @@ const SAID_MAX: usize = 1000;
 
 /// Bytes of a list of names in a warning.
 const NAMES_MAX: usize = 1024;
+
+static WARNINGS: Flow = Flow::new();
+static DEFECTS: Flow = Flow::new();
 
 /// The way to the planner's thread.
 #[derive(Debug)]
@@ -133,10 +137,11 @@ impl Desk {
                 self.plan(&event, given)
             }));
             let (plan, problem) = planned.unwrap_or_else(|panic| {
-                log::error!("{}: {}; it gets no specialised variables", event.key, defect(&*panic));
+                let (key, what) = (event.key, defect(&*panic));
+                DEFECTS.error(format_args!("{key}: {what}; it gets no specialised variables"));
                 (Plan::default(), None)
             });
-            self.warnings.drain(..).for_each(|warning| log::warn!("{warning}"));
+            self.warnings.drain(..).for_each(|warning| WARNINGS.warn(warning));
             if owner.send(Message::Planned { seq, plan, problem }).is_err() {
                 return;
             }

@@ -20,6 +20,7 @@ use crate::engine::environment::Environment;
 use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
+use crate::world::flood::Flow;
 use crate::world::hook::run::{Limits, Starter, run};
 use crate::world::noded::answer::Told;
 use crate::world::noded::{NodeDaemons, Request};
@@ -71,7 +72,8 @@ impl Work {
         let ended = catch_unwind(AssertUnwindSafe(|| task.run(stop)));
         let (outcome, scripts) = ended.unwrap_or_else(|panic| {
             let what = defect(&*panic);
-            log::error!("{task}: {what}");
+            static FLOW: Flow = Flow::new();
+            FLOW.error(format_args!("{task}: {what}"));
             (Outcome::not_run(what), Vec::new())
         });
         if outcome.postponed {
