@@ -71,7 +71,7 @@ fn escapes_are_read() {
 #[test]
 fn output_that_was_no_text_is_passed_over() {
     // Python writes bytes that are not UTF-8 as lone surrogates.
-    let text = r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":"error","log":[[1,[1,2],"message","\udcff"]],"result":"\ud800"}]}"#;
+    let text = r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"error","log":[[1,[1,2],"message","\udcff"]],"result":"\ud800"}]}"#;
     assert_eq!(read(text).unwrap().ops[0].status, Status::Error);
 }
 
@@ -84,12 +84,12 @@ fn timestamps_keep_their_microseconds() {
 
 #[test]
 fn what_is_not_a_job_is_refused_with_a_reason() {
-    let op = r#"{"input":{"OP_ID":"X"},"status":"queued"}"#;
+    let op = r#"{"input":{"OP_ID":"OP_X"},"status":"queued"}"#;
     for (text, reason) in [
         (format!(r#"{{"id":1,"id":1,"ops":[{op}]}}"#), "duplicate field `id`"),
         (format!(r#"{{"id":1,"ops":[{op}],"ops":[]}}"#), "duplicate field `ops`"),
         (
-            r#"{"id":1,"ops":[{"input":{"OP_ID":"X","OP_ID":"Y"},"status":"queued"}]}"#.into(),
+            r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X","OP_ID":"OP_Y"},"status":"queued"}]}"#.into(),
             "duplicate field `OP_ID`",
         ),
         (format!(r#"{{"id":1.0,"ops":[{op}]}}"#), "invalid type: floating point `1.0`"),
@@ -102,7 +102,7 @@ fn what_is_not_a_job_is_refused_with_a_reason() {
         (r#"{"id":1,"ops":null}"#.into(), "invalid type: null"),
         (r#"{"id":1,"ops":{}}"#.into(), "invalid type: map"),
         (r#"{"id":1,"ops":[{"input":null,"status":"queued"}]}"#.into(), "invalid type: null"),
-        (r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":null}]}"#.into(), "expected value"),
+        (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":null}]}"#.into(), "expected value"),
         (
             r#"{"id":1,"ops":[{"input":{"OP_ID":"\ud800"},"status":"queued"}]}"#.into(),
             "unexpected end of hex escape",
@@ -122,14 +122,18 @@ fn deep_nesting_is_passed_over_where_it_does_not_matter() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let job = |result: &str, reason: &str| {
         format!(
-            r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"X","reason":{reason}}},"status":"error","result":{result}}}]}}"#
+            r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"OP_X","reason":{reason}}},"status":"error","result":{result}}}]}}"#
         )
     };
     assert!(read(&job(&deep, "null")).is_ok());
     let trail = deep.replacen("[]", r#"["gnt:daemon:luxid:deathdetection"]"#, 1);
     assert!(!read(&job("null", &trail)).unwrap().ops[0].death_detected);
-    // Its parameters are another matter: they are built.
-    assert!(op_input(job("null", &deep).as_bytes(), 0).is_err());
+    // Its parameters are built, as far as that goes.
+    let reading = op_input(job("null", &deep).as_bytes(), 0).unwrap().unwrap();
+    assert_eq!(
+        (&reading.input["OP_ID"], &reading.bad_fields[..]),
+        (&json!("OP_X"), &["reason".to_owned()][..])
+    );
 }
 
 #[test]
@@ -149,9 +153,23 @@ fn ten_thousand_opcodes_are_good_input() {
 fn parameters_are_read_in_full_from_the_opcode_asked_for() {
     let text =
         br#"{"id":1,"ops":[{"input":{"OP_ID":"A"}},{"input":{"OP_ID":"B","nics":[{"ip":null}],"n":20.0}}]}"#;
-    let input = op_input(text, 1).unwrap().unwrap();
-    assert_eq!(Value::from(input), json!({"OP_ID": "B", "nics": [{"ip": null}], "n": 20.0}));
+    let reading = op_input(text, 1).unwrap().unwrap();
+    assert!(reading.bad_fields.is_empty());
+    assert_eq!(Value::from(reading.input), json!({"OP_ID": "B", "nics": [{"ip": null}], "n": 20.0}));
     assert!(op_input(text, 2).unwrap().is_none());
+}
+
+#[test]
+fn a_bad_field_of_an_input_costs_itself() {
+    let text = br#"{"id":1,"ops":[{"input":{"OP_ID":"OP_A","reason":[["gnt:user","caf\udce9",1]],"n":1e400,
+        "osparams":{"a":"\udc80","b":"c"},"instance_name":"web"}}]}"#;
+    let reading = op_input(text, 0).unwrap().unwrap();
+    let input = json!({"OP_ID": "OP_A", "reason": [["gnt:user", "caf\u{fffd}", 1]],
+        "osparams": {"a": "\u{fffd}", "b": "c"}, "instance_name": "web"});
+    assert_eq!(
+        (Value::from(reading.input), reading.bad_fields),
+        (input, ["reason", "n", "osparams"].map(str::to_owned).into())
+    );
 }
 
 /// Every version of every job in the recordings.

@@ -174,7 +174,7 @@ fn executed(recording: &Path) -> Vec<Executed> {
         let job = parse(id, content.as_bytes()).unwrap();
         for (n, op) in job.ops.iter().enumerate().filter(|(_, op)| !op.death_detected) {
             let Some(from) = op.executed else { continue };
-            let input = Value::from(op_input(content.as_bytes(), n).unwrap().unwrap()).to_string();
+            let input = Value::from(op_input(content.as_bytes(), n).unwrap().unwrap().input).to_string();
             let (n, code) = (u32::try_from(n).unwrap(), op.code.to_string());
             let known = Executed { job: id, op: n, code, input, from, to: op.ended };
             found.insert((id, job.received, n), known);
@@ -191,6 +191,31 @@ fn is_told(run: &NativeRun, op: &Executed, events: &[Event]) -> bool {
             && event.op_code == op.code
             && (run.phase == Phase::Pre || event.status == Some(PostStatus::Succeeded))
     })
+}
+
+/// `fixtures/situations/surrogate.jsonl`: job 1 has a plain reason, jobs 2 and 12 one that was
+/// not UTF-8; the process of job 12 died.
+#[test]
+fn a_reason_that_is_not_utf8_costs_no_other_variable() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/situations/surrogate.jsonl");
+    let (mut replay, mut warnings) = (Replay::default(), Vec::new());
+    let mut seen = BTreeMap::new();
+    for line in json_lines::<Line>(&file) {
+        for (_, event) in replay.line(&line).unwrap() {
+            let view = replay.view(&event);
+            warnings.extend(replay.take_warnings());
+            seen.insert(event.key.to_string(), (event.status, view));
+        }
+    }
+    for phase in ["pre", "post"] {
+        let (plain, not_utf8) = (&seen[&format!("1.0.{phase}")].1, &seen[&format!("2.0.{phase}")].1);
+        assert!(plain.variables.len() >= 20 && !plain.nodes.is_empty(), "{plain:?}");
+        assert_eq!(plain, not_utf8, "{phase}");
+    }
+    assert_eq!(seen["12.0.post"].0, Some(PostStatus::Disappeared));
+    let about = |job: &str| warnings.iter().filter(|warning| warning.starts_with(job)).count();
+    assert_eq!((about("1.0."), about("2.0."), about("12.0.")), (0, 1, 1), "{warnings:?}");
+    assert!(warnings[0].contains("input holds in reason is not all UTF-8"), "{warnings:?}");
 }
 
 #[test]

@@ -5,15 +5,18 @@ use std::io::{self, Write};
 use super::{Failure, failed};
 use crate::daemon::{node_name, threads::planner};
 use crate::engine::environment;
-use crate::engine::report::is_plain;
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Paths, Settings};
 use crate::engine::transitions::{self, Progress};
 use crate::ganeti::event::{Event, EventKey, Phase};
 use crate::ganeti::job::{self, JobId, Liveness};
 use crate::ganeti::opcodes::{self, View};
+use crate::ganeti::text::{is_plain, plain};
 use crate::world::cluster::Cluster;
 use crate::world::journal::{Filter, History, HistoryEvent};
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
+
+/// Bytes of a warning that are shown.
+const WARNING_MAX: usize = 1024;
 
 /// Show the environment that a hook would get
 ///
@@ -42,6 +45,15 @@ pub struct Args {
     null: bool,
 }
 
+/// The view that the event would have now; what there is to say about it is said.
+fn view_now(paths: &Paths, event: &Event) -> View {
+    let (view, warnings) = planner::view_now(paths, event);
+    for warning in warnings {
+        eprintln!("ganeti-hookd: {}", plain(&warning, WARNING_MAX));
+    }
+    view
+}
+
 impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
         let (recorded, view) = match self.recorded(settings)? {
@@ -62,7 +74,7 @@ impl Args {
         let view = match view {
             Some(view) => view,
             None if opcodes::hook_path(&event.op_code).is_none() => View::default(),
-            None => planner::view_now(&settings.paths, &event),
+            None => view_now(&settings.paths, &event),
         };
         let mut cluster = Cluster::new(&settings.paths.data_dir);
         // Where there is none any more, the cluster was destroyed; this node was its master.

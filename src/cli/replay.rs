@@ -18,6 +18,7 @@ use crate::engine::settings::{DEFAULT_PATH, Nodes, Settings};
 use crate::ganeti::event::{Event, EventRecord, Phase};
 use crate::ganeti::opcodes::View;
 use crate::ganeti::recording::{Line, parse_line};
+use crate::ganeti::text::plain;
 use crate::world::hook::run::{Limits, Starter, run};
 use crate::world::hook::scripts::{Hooks, Script};
 use live::Live;
@@ -60,6 +61,9 @@ fn speed(text: &str) -> Result<f64, String> {
 
 /// The file of a recording's folder that holds the recording.
 const EVENTS_FILE: &str = "events.jsonl";
+
+/// Bytes of a warning that are shown.
+const WARNING_MAX: usize = 1024;
 
 /// An event as it is printed.
 #[derive(Serialize)]
@@ -214,6 +218,9 @@ impl Player {
                 runs: self.run_hooks(&event, &common)?,
             };
             let text = serde_json::to_string(&printed).map_err(failed)?;
+            for warning in self.replay.take_warnings() {
+                progress.say(&format!("ganeti-hookd: {}", plain(&warning, WARNING_MAX)));
+            }
             progress.clear();
             writeln!(io::stdout().lock(), "{text}")?;
         }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use crate::ganeti::text::plain;
+
 /// How a table is printed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Layout {
@@ -28,9 +30,9 @@ impl<'a> Table<'a> {
         Self { layout, rows: if layout.no_headers { vec![] } else { vec![titles] } }
     }
 
-    /// Adds a row.
+    /// Adds a row; what would say something to a terminal is escaped.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| plain(cell, usize::MAX)).collect());
     }
 
     /// Prints what has been added since the last time.

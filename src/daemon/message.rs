@@ -93,6 +93,8 @@ pub enum Message {
         /// What an operator must see to.
         problem: Option<String>,
     },
+    /// So many bytes wait in the journal's log; said when they are many, and when no longer.
+    JournalLog(u64),
     /// Somebody asks something.
     Asked(Question),
     /// Read the configuration again.

@@ -135,6 +135,7 @@ impl Daemon {
             }
             Message::Postponed { run, seq, error } => self.give(Input::Postponed { run, seq, error }),
             Message::Planned { seq, plan, problem } => self.give(Input::Planned { seq, plan, problem }),
+            Message::JournalLog(size) => self.give(Input::JournalLog(size)),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
             Message::Stop => self.stop(),

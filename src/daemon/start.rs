@@ -53,9 +53,10 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     }
     failpoints::point("start.locked");
     let held_file = release_leftovers(&paths.run_dir)?;
-    let (journal, remembered) = Books::open(&paths.state_dir, settings.master.failover_window)?;
-    failpoints::point("start.loaded");
     let (sender, inbox) = unbounded();
+    let window = settings.master.failover_window;
+    let (journal, remembered) = Books::open(&paths.state_dir, window, sender.clone())?;
+    failpoints::point("start.loaded");
     handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
     let _api = serve_api(paths, sender.clone())?;
     watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;

@@ -117,6 +117,8 @@ pub enum Input<'a> {
 
     /// Whether the journal holds what it was given last.
     Committed(Result<Written, CommitError>),
+    /// So many bytes wait in the journal's log to be moved to where they belong.
+    JournalLog(u64),
 
     /// What the scripts of an event are given, and where they run.
     Planned {

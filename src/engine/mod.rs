@@ -22,6 +22,7 @@ pub mod change;
 pub mod deliveries;
 pub mod effect;
 pub mod environment;
+pub mod flood;
 pub mod holds;
 pub mod input;
 pub mod jobs;
@@ -135,6 +136,7 @@ impl Engine {
 
     /// Takes what happened; says what is to be done, in order.
     pub fn take(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
+        self.report.it_is(now.steady);
         match input {
             Input::Hint(id) => self.agenda.hint(id),
             Input::Overflow => self.overflow(),
@@ -156,6 +158,7 @@ impl Engine {
             Input::GuardStarted(result) => self.guard_started(now, result),
             Input::GuardEnded => self.guard_ended(now),
             Input::Committed(result) => self.committed(now, result),
+            Input::JournalLog(size) => self.journal_log(size),
             Input::Planned { seq, plan, problem } => self.planned(seq, plan, problem),
             Input::Prepared { seq, scripts, facts } => self.prepared(now, seq, scripts, facts),
             Input::RunEnded { run, seq, outcome } => self.run_ended(now, run, seq, outcome),
@@ -198,10 +201,11 @@ impl Engine {
         ];
         let looks = looks.into_iter().chain([self.holds.next_detach()]);
         let runs = [self.deliveries.next_deadline()];
+        let lines = [self.report.next_deadline()];
         let (stops, stalls) = (self.life.is_stopping(), self.ledger.is_stalled());
         let looks = looks.filter(|_| !stops);
         let runs = runs.into_iter().filter(|_| !stops && !stalls);
-        always.into_iter().chain(looks).chain(runs).flatten().min()
+        always.into_iter().chain(lines).chain(looks).chain(runs).flatten().min()
     }
 
     /// The daemon may end.

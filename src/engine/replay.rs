@@ -1,6 +1,6 @@
 //! Playing a recording through the tracker, as the daemon would have seen it live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::environment::ClusterFacts;
@@ -9,7 +9,7 @@ use crate::engine::transitions::{self, Progress};
 use crate::engine::views::{self, Views};
 use crate::ganeti::config::{ClusterConfig, NO_MASTER};
 use crate::ganeti::event::Event;
-use crate::ganeti::job::{self, JobId, Liveness, ParseError, Timestamp};
+use crate::ganeti::job::{self, InputReading, JobId, Liveness, OpInput, ParseError, Timestamp};
 use crate::ganeti::opcodes::View;
 use crate::ganeti::recording::{Change, Line};
 
@@ -27,13 +27,25 @@ pub struct Replay {
     config: (String, Option<Arc<ClusterConfig>>),
     views: Views,
     seq: i64,
+    /// What could not be read, and has not been taken.
+    warnings: Vec<String>,
+    /// Opcodes of which that was said.
+    warned: BTreeSet<(JobId, u32)>,
 }
 
 impl Default for Replay {
     fn default() -> Self {
         let cluster = ClusterFacts { data_dir: DATA_DIR.to_owned(), ..ClusterFacts::default() };
-        let (tracker, files, views) = (Tracker::default(), BTreeMap::new(), Views::default());
-        Self { tracker, files, cluster, config: Default::default(), views, seq: 0 }
+        Self {
+            tracker: Tracker::default(),
+            files: BTreeMap::new(),
+            cluster,
+            config: Default::default(),
+            views: Views::default(),
+            seq: 0,
+            warnings: Vec::new(),
+            warned: BTreeSet::new(),
+        }
     }
 }
 
@@ -77,8 +89,7 @@ impl Replay {
     /// What the event's scripts get beside the variables that all get, and where they run,
     /// the master first. To be asked of each event once, in order, before the next line.
     pub fn view(&mut self, event: &Event) -> View {
-        let file = self.files.get(&event.key.job);
-        let input = file.and_then(|file| job::op_input(file.as_bytes(), event.key.op as usize).ok()?);
+        let input = self.input(event);
         let config = self.config();
         let mut view = self.views.view(event, input, config, || None);
         views::limit(&mut view);
@@ -88,11 +99,29 @@ impl Replay {
         view
     }
 
+    /// What could not be read since the last time.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// The opcode's input in the last version of its job's file, as far as it can be read.
+    fn input(&mut self, event: &Event) -> Option<OpInput> {
+        let file = self.files.get(&event.key.job)?;
+        let InputReading { input, bad_fields } =
+            job::op_input(file.as_bytes(), event.key.op as usize).ok()??;
+        if !bad_fields.is_empty() && self.warned.insert((event.key.job, event.key.op)) {
+            self.warnings.push(views::about_bad_fields(event.key, &bad_fields));
+        }
+        Some(input)
+    }
+
     /// The last recorded configuration; a damaged one is none.
     fn config(&mut self) -> Option<Arc<ClusterConfig>> {
         let (text, config) = &mut self.config;
         if !text.is_empty() {
-            *config = ClusterConfig::parse(std::mem::take(text).as_bytes()).ok().map(Arc::new);
+            let parsed = ClusterConfig::parse(std::mem::take(text).as_bytes());
+            self.warnings.extend(parsed.as_ref().err().map(ToString::to_string));
+            *config = parsed.ok().map(Arc::new);
         }
         config.clone()
     }

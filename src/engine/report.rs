@@ -2,18 +2,27 @@
 //! lines of its log.
 //!
 //! All text that comes from elsewhere goes through here, and leaves as plain text of one
-//! line: a name or an output cannot forge a line of the log or speak to a terminal.
+//! line: a name or an output cannot forge a line of the log or speak to a terminal. A warning
+//! that comes a thousand times a second is said a few times and then with a count ([`Flood`]); of
+//! one kind are the lines that one place of the source says.
 
+use core::panic::Location;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::effect::{Effect, Level};
+use super::flood::Flood;
 use super::outcome::Outcome;
 use super::status::{Counters, FailedHook};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes;
+use crate::ganeti::text;
 
 /// Failures that `status` shows.
 const FAILURES_KEPT: usize = 10;
+
+/// Failed scripts of one node that are named.
+const NAMES_SAID: usize = 3;
 
 /// Opcodes that are remembered as unknown; a Ganeti has about a hundred in all.
 const UNKNOWN_MAX: usize = 1000;
@@ -39,6 +48,8 @@ pub enum Problem {
     HooksDirectory,
     /// The journal.
     Journal,
+    /// The journal's log.
+    JournalLog,
     /// Who is master.
     Master,
     /// The job queue.
@@ -56,6 +67,7 @@ impl Problem {
             Self::Hooks => "hooks",
             Self::HooksDirectory => "hooks directory",
             Self::Journal => "journal",
+            Self::JournalLog => "journal's log",
             Self::Master => "master",
             Self::Queue => "queue",
             Self::Watch => "watch",
@@ -77,6 +89,10 @@ pub struct Report {
     /// Open jobs whose files are gone, as far as that has been said.
     vanished: BTreeSet<JobId>,
     lines: Vec<Effect>,
+    /// What time it is, by the steady clock.
+    now: Duration,
+    /// How warnings and errors are coming, by the place that says them.
+    floods: BTreeMap<Location<'static>, (Level, Flood)>,
 }
 
 impl Report {
@@ -92,6 +108,30 @@ impl Report {
             unknown: BTreeSet::new(),
             vanished: BTreeSet::new(),
             lines: Vec::new(),
+            now: Duration::ZERO,
+            floods: BTreeMap::new(),
+        }
+    }
+
+    /// What time it is, by the steady clock.
+    pub fn it_is(&mut self, steady: Duration) {
+        self.now = steady;
+        let lines = &mut self.lines;
+        self.floods.retain(|_, (level, flood)| {
+            lines.extend(flood.passes(steady).map(|line| Effect::Log(*level, line)));
+            !flood.is_over()
+        });
+    }
+
+    /// When there is something to say even though nothing happens.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.floods.values().filter_map(|(_, flood)| flood.deadline()).min()
+    }
+
+    /// Nothing may come any more: what was only counted is said.
+    pub fn say_the_rest(&mut self) {
+        for (level, flood) in self.floods.values_mut() {
+            self.lines.extend(flood.end(self.now).map(|line| Effect::Log(*level, line)));
         }
     }
 
@@ -100,9 +140,15 @@ impl Report {
         what(&mut self.counters);
     }
 
-    /// A line for the log.
+    /// A line for the log. Of warnings and errors there may be too many of a kind.
+    #[track_caller]
     pub fn say(&mut self, level: Level, text: &str) {
-        self.lines.push(Effect::Log(level, plain(text)));
+        let text = plain(text);
+        if level > Level::Warning {
+            return self.lines.push(Effect::Log(level, text));
+        }
+        let (_, flood) = self.floods.entry(*Location::caller()).or_insert((level, Flood::new()));
+        self.lines.extend(flood.comes(self.now, text).into_iter().map(|line| Effect::Log(level, line)));
     }
 
     /// The lines that have not been taken.
@@ -117,6 +163,7 @@ impl Report {
     }
 
     /// The same, and the log has it when there was no problem of this kind.
+    #[track_caller]
     pub fn problem_once(&mut self, problem: Problem, what: &str, and: &str) {
         if !self.problems.contains_key(&problem) {
             self.say(Level::Error, &format!("{what}; {and}"));
@@ -223,6 +270,41 @@ impl Report {
         let what = plain(&outcome.in_words());
         let place = if is_here { String::new() } else { format!(" on {node}:") };
         self.say(Level::Warning, &format!("{event}: hook {script}{place} {what}"));
+        self.failed(event, script, node, what);
+    }
+
+    /// A node has run its scripts, or has not: one line in the log for all that failed there.
+    /// `directory` is what it was asked to run; that is no script, and counts only if it failed.
+    pub fn node_ended(
+        &mut self,
+        event: &str,
+        node: &str,
+        directory: &str,
+        request: &Outcome,
+        scripts: &[(String, Outcome)],
+    ) {
+        let failed = |(script, outcome): &(String, Outcome)| {
+            (!outcome.succeeded()).then(|| (script.clone(), plain(&outcome.in_words())))
+        };
+        let mut failures: Vec<(String, String)> = scripts.iter().filter_map(failed).collect();
+        let request = (!request.succeeded()).then(|| (directory.to_owned(), plain(&request.in_words())));
+        let ran = scripts.len() + usize::from(request.is_some());
+        failures.extend(request);
+        self.count(|counters| {
+            counters.runs += ran as u64;
+            counters.runs_failed += failures.len() as u64;
+        });
+        let Some(line) = in_one_line(&failures, ran) else { return };
+        self.say(Level::Warning, &format!("{event}: {node}: {line}"));
+        // A node with many does not push all others out.
+        let first = failures.len().saturating_sub(NAMES_SAID);
+        for (script, what) in failures.drain(first..) {
+            self.failed(event, &script, node, what);
+        }
+    }
+
+    /// Keeps a failure for `status`.
+    fn failed(&mut self, event: &str, script: &str, node: &str, what: String) {
         self.failures.push_back(FailedHook {
             event: event.to_owned(),
             script: plain(script),
@@ -260,25 +342,21 @@ impl Report {
     }
 }
 
-/// Whether a character is one of a line's text: it says nothing to a terminal.
-pub fn is_plain(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
+/// What failed of so many hooks, by name and what is said of it, as the end of a line of the log.
+fn in_one_line(failures: &[(String, String)], ran: usize) -> Option<String> {
+    let (last, what) = failures.last()?;
+    if failures.len() == 1 {
+        return Some(format!("hook {last} {what}"));
+    }
+    let names: Vec<&str> = failures.iter().take(NAMES_SAID).map(|(script, _)| script.as_str()).collect();
+    let (count, names) = (failures.len(), names.join(", "));
+    let more = if count > NAMES_SAID { ", ..." } else { "" };
+    Some(format!("{count} of {ran} hooks failed: {names}{more}; the last: {what}"))
 }
 
 /// A text as one line that says nothing to a terminal, and is not too long.
 fn plain(text: &str) -> String {
-    if text.len() <= LINE_MAX && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    let mut line = String::new();
-    for c in text.chars() {
-        if line.len() >= LINE_MAX {
-            line.push_str("...");
-            break;
-        }
-        if is_plain(c) { line.push(c) } else { line.extend(c.escape_default()) }
-    }
-    line
+    text::plain(text, LINE_MAX)
 }
 
 #[cfg(test)]
@@ -295,6 +373,58 @@ mod tests {
         let failure = &report.failures()[0];
         assert_eq!((&*failure.script, &*failure.node, &*failure.what), ("x\\ny", "n\\r", "\\u{7}"));
         assert!(plain(&"x".repeat(1_000_000)).len() < 5000);
+    }
+
+    #[test]
+    fn a_kind_of_line_that_comes_too_often_is_counted_and_others_are_not() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        for number in 1..1000 {
+            report.bad_file(number.try_into().unwrap(), "no good");
+            report.say(Level::Info, "an event");
+        }
+        report.problem_once(Problem::Journal, "no room", "trying again");
+        let count = |lines: &[Effect], level| {
+            lines.iter().filter(|line| matches!(line, Effect::Log(other, _) if *other == level)).count()
+        };
+        let lines = report.take_lines();
+        assert_eq!((count(&lines, Level::Error), count(&lines, Level::Info)), (21, 999));
+        assert_eq!(report.next_deadline(), Some(Duration::from_secs(10)));
+        report.it_is(Duration::from_secs(10));
+        let lines = report.take_lines();
+        let [Effect::Log(Level::Error, line)] = &lines[..] else { panic!("{lines:?}") };
+        assert!(
+            line.contains("job-999: no good") && line.ends_with("(the last of 979 lines like it)"),
+            "{line}"
+        );
+        assert_eq!(report.next_deadline(), None);
+        report.it_is(Duration::from_secs(20));
+        assert!(report.floods.is_empty());
+        assert_eq!(report.counters().bad_files, 999);
+    }
+
+    #[test]
+    fn a_node_is_one_line_however_many_of_its_scripts_failed() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        let good = Outcome { code: Some(0), ..Outcome::default() };
+        let script = |n: usize| (format!("{n:03}"), Outcome::not_run("no"));
+        let mut ended = |count, request: &Outcome| {
+            let mut scripts: Vec<_> = (0..count).map(script).collect();
+            scripts.push(("999".to_owned(), good.clone()));
+            report.node_ended("1.0.pre", "node2", "global-pre.d", request, &scripts);
+            let lines = report.take_lines().into_iter().map(|line| match line {
+                Effect::Log(Level::Warning, text) => text,
+                other => panic!("{other:?}"),
+            });
+            (lines.collect::<Vec<_>>(), report.failures().len(), report.counters())
+        };
+        assert_eq!(ended(0, &good).0, [""; 0]);
+        assert_eq!(ended(1, &good).0, ["1.0.pre: node2: hook 000 no"]);
+        let (lines, failures, counters) = ended(900, &Outcome::not_run("and more"));
+        assert_eq!(
+            lines,
+            ["1.0.pre: node2: 901 of 902 hooks failed: 000, 001, 002, ...; the last: and more"]
+        );
+        assert_eq!((failures, counters.runs, counters.runs_failed), (4, 905, 902));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::environment;
 use crate::ganeti::config::ClusterConfig;
-use crate::ganeti::event::{Event, Phase, PostStatus};
+use crate::ganeti::event::{Event, EventKey, Phase, PostStatus};
 use crate::ganeti::job::{JobId, OpInput, Timestamp};
 use crate::ganeti::opcodes::{self, Scene, View};
 
@@ -139,6 +139,15 @@ fn has_own_post(event: &Event, input: &OpInput) -> bool {
     event.status == Some(PostStatus::Succeeded) && !dry_run
 }
 
+/// What is said of an opcode whose input cannot be read as a whole.
+pub fn about_bad_fields(event: EventKey, fields: &[String]) -> String {
+    format!(
+        "{event}: what the opcode's input holds in {} is not all UTF-8, or is beyond what can be read: \
+         that much of it is replaced or left out for its hooks",
+        fields.join(", ")
+    )
+}
+
 /// Leaves out what no program could be started with; returns the names of what was.
 pub fn limit(view: &mut View) -> Vec<String> {
     let mut dropped: Vec<String> = view
@@ -171,7 +180,6 @@ fn is_variable(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ganeti::event::EventKey;
 
     fn event(op_code: &str, phase: Phase, status: Option<PostStatus>) -> Event {
         Event {

@@ -5,5 +5,7 @@ pub mod config;
 pub mod event;
 pub mod job;
 pub mod opcodes;
+pub mod python_json;
 pub mod recording;
 pub mod secrets;
+pub mod text;

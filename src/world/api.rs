@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /v1/status` | how things are, JSON |
 //! | `GET /metrics` | the same for Prometheus |
-//! | `GET /v1/events?after=SEQ&limit=N` | the events after number SEQ, JSON Lines |
+//! | `GET /v1/events?after=SEQ&limit=N` | the next events after number SEQ, JSON Lines, about 4 MiB at most; none when there are no more |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
 
 use std::io;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::engine::status::Status;
+use crate::world::flood::Flow;
 use crate::world::http::{Request, exchange, read_request, write_response};
 use crate::world::shortage::explain;
 
@@ -29,7 +30,7 @@ pub const SOCKET: &str = "hookd.sock";
 const CONNECTIONS_MAX: usize = 32;
 
 /// The longest answer that a client takes, in bytes.
-const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
+const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// How long a peer may take to say what it wants.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,7 +96,8 @@ fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // A shortage of descriptors passes; do not spin until it has.
-                log::warn!("cannot accept a connection to the API: {}", explain(&error));
+                static FLOW: Flow = Flow::new();
+                FLOW.warn(format_args!("cannot accept a connection to the API: {}", explain(&error)));
                 thread::sleep(Duration::from_millis(200));
                 continue;
             }
@@ -104,18 +106,24 @@ fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
             let _ = write_response(&stream, 503, "text/plain", b"too many connections\n");
             continue;
         }
-        connections.fetch_add(1, Ordering::Relaxed);
-        let (backend, count) = (Arc::clone(backend), Arc::clone(&connections));
-        let serving = thread::Builder::new().name("api-request".to_owned()).spawn(move || {
-            if let Err(error) = answer(&*backend, &stream) {
-                log::debug!("API: {error}");
-            }
-            count.fetch_sub(1, Ordering::Relaxed);
-        });
-        if let Err(error) = serving {
-            log::warn!("a connection to the API cannot be served: {}", explain(&error));
-            connections.fetch_sub(1, Ordering::Relaxed);
+        serve_one(stream, Arc::clone(backend), Arc::clone(&connections));
+    }
+}
+
+/// Serves a connection on a thread of its own.
+fn serve_one(stream: UnixStream, backend: Arc<dyn Backend>, connections: Arc<AtomicUsize>) {
+    connections.fetch_add(1, Ordering::Relaxed);
+    let count = Arc::clone(&connections);
+    let serving = thread::Builder::new().name("api-request".to_owned()).spawn(move || {
+        if let Err(error) = answer(&*backend, &stream) {
+            log::debug!("API: {error}");
         }
+        count.fetch_sub(1, Ordering::Relaxed);
+    });
+    if let Err(error) = serving {
+        static FLOW: Flow = Flow::new();
+        FLOW.warn(format_args!("a connection to the API cannot be served: {}", explain(&error)));
+        connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@
 //! measured is measured with `Instant`, which knows nothing of either.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -22,6 +23,11 @@ pub fn boot_time() -> Timestamp {
     static EARLIEST: AtomicI64 = AtomicI64::new(i64::MAX);
     let by_the_clock = now().as_micros().saturating_sub(micros(ClockId::Boottime));
     Timestamp::from_micros(EARLIEST.fetch_min(by_the_clock, Ordering::Relaxed).min(by_the_clock))
+}
+
+/// Time that nobody sets; since when is nobody's business.
+pub fn steady() -> Duration {
+    Duration::from_micros(u64::try_from(micros(ClockId::Monotonic)).unwrap_or(0))
 }
 
 fn micros(clock: ClockId) -> i64 {

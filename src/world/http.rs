@@ -44,6 +44,10 @@ fn invalid(what: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }
 
+fn too_long(limit: usize) -> io::Error {
+    invalid(format!("the HTTP answer is longer than {limit} bytes"))
+}
+
 /// Reads up to and including the empty line that ends a head.
 fn read_head(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
@@ -128,11 +132,14 @@ fn read_response(stream: impl Read, limit: usize) -> io::Result<Response> {
         .transpose()
         .map_err(invalid)?;
     if length.is_some_and(|length| length > limit) {
-        return Err(invalid(format!("the HTTP answer is longer than {limit} bytes")));
+        return Err(too_long(limit));
     }
     let mut body = Vec::new();
-    let wanted = length.unwrap_or(limit);
-    stream.take(wanted as u64).read_to_end(&mut body)?;
+    let wanted = length.map_or((limit as u64).saturating_add(1), |length| length as u64);
+    stream.take(wanted).read_to_end(&mut body)?;
+    if body.len() > limit {
+        return Err(too_long(limit));
+    }
     if length.is_some_and(|length| body.len() < length) {
         return Err(invalid("the HTTP answer ended early"));
     }
@@ -162,5 +169,7 @@ mod tests {
         assert_eq!(answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap().body, b"hi");
         assert!(answer("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi").is_err());
         assert!(answer("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world").is_err());
+        assert_eq!(answer("HTTP/1.1 200 OK\r\n\r\n0123456789").unwrap().body.len(), 10);
+        assert!(answer("HTTP/1.1 200 OK\r\n\r\nhello world").is_err(), "nor is one that is cut off by us");
     }
 }

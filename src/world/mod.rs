@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cluster;
 pub mod deadline;
 pub mod failpoints;
+pub mod flood;
 pub mod hook;
 pub mod http;
 pub mod journal;

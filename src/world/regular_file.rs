@@ -3,9 +3,10 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Why a file cannot be used.
@@ -64,8 +65,16 @@ pub fn read_into(path: &Path, limit: u64, buffer: &mut Vec<u8>) -> Result<Option
 /// # Errors
 /// When it is something else, or cannot be opened.
 pub fn open(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
+    open_at(CWD, path)
+}
+
+/// The same below a directory, for a path that is not absolute.
+///
+/// # Errors
+/// When it is something else, or cannot be opened.
+pub fn open_at(dir: BorrowedFd<'_>, path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+    let file = match rustix::fs::openat(dir, path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(Errno::LOOP) => return Err(ReadError::Link),
@@ -77,6 +86,18 @@ pub fn open(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
         return Err(ReadError::NotRegular);
     }
     Ok(Some((file, metadata)))
+}
+
+/// Opens a directory, to open what is in it; `None` when it is not there.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_dir(path: &Path) -> Result<Option<OwnedFd>, ReadError> {
+    match rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(ReadError::Io(errno.into())),
+    }
 }
 
 #[cfg(test)]

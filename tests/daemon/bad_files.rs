@@ -20,7 +20,7 @@ fn altered(tree: &Tree, id: i64, from: &str, to: &str) {
     put(tree, id, text.replace(from, to));
 }
 
-const BAD_FILES: [BadFile; 15] = [
+const BAD_FILES: [BadFile; 16] = [
     (|tree, id| put(tree, id, ""), "EOF while parsing"),
     (|tree, id| put(tree, id, &Job::ended(id).text()[..300]), "EOF while parsing"),
     (|tree, id| put(tree, id, "\0\0\0\0"), "expected value"),
@@ -34,6 +34,7 @@ const BAD_FILES: [BadFile; 15] = [
         "invalid value: integer `-1`",
     ),
     (|tree, id| altered(tree, id, "\"process_id\": null", "\"process_id\": \"1\""), "invalid type: string"),
+    (|tree, id| altered(tree, id, "OP_TEST_DELAY", "OP_TEST\\u0000DELAY"), "the OP_ID of opcode 0 is"),
     (
         |tree, id| {
             let mut text = Job::ended(id).text().into_bytes();

@@ -18,6 +18,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use ganeti_hookd::world::noded::PORT;
+
 use crate::harness::{CLUSTER, Job, NODE, OTHER_NODE, PATIENCE, Tree};
 
 const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/certificates");
@@ -61,11 +63,17 @@ impl NodeDaemon {
     /// Runs one script well at each request; where `silent_at_first`, it never answers
     /// the first one.
     fn start(silent_at_first: bool) -> Self {
-        Self::start_at(ganeti_hookd::world::noded::PORT, silent_at_first)
+        Self::start_at(PORT, silent_at_first)
     }
 
     /// The same at another port.
     fn start_at(port: u16, silent_at_first: bool) -> Self {
+        let answer = r#"[true, [["global-pre.d/20-there", 2, "well\\ndone"]]]"#;
+        Self::saying(answer.to_owned(), port, silent_at_first)
+    }
+
+    /// The same with another answer.
+    fn saying(answer: String, port: u16, silent_at_first: bool) -> Self {
         let address = address();
         let listener = TcpListener::bind((address.as_str(), port)).unwrap();
         let (sender, asked) = channel();
@@ -82,8 +90,9 @@ impl NodeDaemon {
                     unanswered.push(stream);
                     continue;
                 }
-                let body = r#"[true, [["global-pre.d/20-there", 2, "well\\ndone"]]]"#;
-                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+                // Who finds it too long goes away.
+                let _ = stream.write_all((head + &answer).as_bytes());
             }
         });
         Self { address, asked }
@@ -206,6 +215,40 @@ fn a_node_that_is_not_there_is_a_recorded_failure() {
     assert!(failed["error"].as_str().unwrap().contains("cannot be reached"), "{failed}");
     let status = daemon.status();
     assert_eq!(status["last_failures"][0]["node"], OTHER_NODE, "{status}");
+}
+
+#[test]
+fn whatever_a_node_says_costs_a_line_and_a_few_records() {
+    let script = |n: usize| format!(r#"["global-pre.d/{n:04}", 1, "{}"]"#, "x".repeat(1000));
+    let mut entries: Vec<String> = (0..1500).map(script).collect();
+    entries.push(r#"["global-pre.d/\u001b[2J\nERROR forged", 1, ""]"#.to_owned());
+    let node = NodeDaemon::saying(format!("[true, [{}]]", entries.join(",")), PORT, false);
+    let tree = cluster(&node.address);
+    let daemon = tree.start();
+    tree.put(startup(7).waits(0).runs(0));
+    daemon.wait_done(&["7.0.pre"]);
+    assert_eq!(runs(&tree.event("7.0.pre")).len(), 1 + 1 + 1000);
+    let log = daemon.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(OTHER_NODE)).collect();
+    assert!(
+        lines.len() == 1 && lines[0].contains("1001 of 1001 hooks failed: 0000, 0001, 0002, ..."),
+        "{lines:?}"
+    );
+    let said = tree.cli(&["events", "-o", "runs"]);
+    assert!(!log.contains('\u{1b}') && !said.out.contains('\u{1b}') && !log.contains("\nERROR"), "{log}");
+}
+
+#[test]
+fn an_answer_without_end_is_a_failure_and_delays_no_other_job() {
+    let huge = format!(r#"[true, [["global-pre.d/20-there", 2, "{}"]]]"#, "x".repeat(65 * 1024 * 1024));
+    let node = NodeDaemon::saying(huge, PORT, false);
+    let tree = cluster(&node.address);
+    let daemon = tree.start();
+    tree.put(startup(7).waits(0).runs(0));
+    daemon.wait_done(&["7.0.pre"]);
+    let pre = tree.event("7.0.pre");
+    let failed = pre["runs"].as_array().unwrap().iter().find(|run| run["script"] == "global-pre.d").unwrap();
+    assert!(failed["error"].as_str().unwrap().contains("longer than 4194304 bytes"), "{failed}");
 }
 
 #[test]

@@ -116,3 +116,22 @@ fn a_job_that_vanished_long_ago_is_forgotten() {
     desk.put(delay(2, 0));
     assert!(desk.written.contains(&Change::Forget(id(1))));
 }
+
+#[test]
+fn a_log_that_cannot_be_cleared_is_a_problem_until_it_is() {
+    const MIB: u64 = 1024 * 1024;
+    let mut desk = Desk::new();
+    let problems = |desk: &Desk| desk.engine.status(desk.now).problems;
+    for size in [17, 63] {
+        desk.give(Input::JournalLog(size * MIB));
+        assert_eq!(problems(&desk), [""; 0]);
+    }
+    for size in [64, 65] {
+        desk.give(Input::JournalLog(size * MIB));
+        let expected = format!("journal's log: the log has {size} MiB and grows: ");
+        assert!(problems(&desk)[0].starts_with(&expected), "{:?}", problems(&desk));
+    }
+    assert_eq!(desk.log.iter().filter(|line| line.contains("the log has")).count(), 1, "{:?}", desk.log);
+    desk.give(Input::JournalLog(0));
+    assert_eq!(problems(&desk), [""; 0]);
+}

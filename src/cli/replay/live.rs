@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 
 use crate::ganeti::job::JobId;
+use crate::ganeti::python_json;
 use crate::ganeti::recording::{Change, Line};
 use crate::world::process::livelock;
 use stand_in::StandIn;
@@ -94,7 +95,7 @@ impl Live {
     /// recorded one.
     fn localize(&mut self, path: &str, content: &str) -> io::Result<(String, Option<u32>)> {
         let is_job = JobId::from_file_name(path.as_bytes()).is_some();
-        let Some(mut job) = is_job.then(|| serde_json::from_str::<Value>(content).ok()).flatten() else {
+        let Some(mut job) = is_job.then(|| value(content)).flatten() else {
             return Ok((content.to_owned(), None));
         };
         let Some(livelock) = job["livelock"].as_str().and_then(|path| Path::new(path).file_name()) else {
@@ -124,4 +125,9 @@ impl Live {
         self.stand_ins.insert(pid, process);
         Ok(id)
     }
+}
+
+/// A job file as a value; what in it is not UTF-8 is replaced.
+fn value(content: &str) -> Option<Value> {
+    python_json::read(serde_json::from_str(content).ok()?).value
 }

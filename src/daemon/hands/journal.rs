@@ -5,12 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
+use crate::daemon::message::Message;
 use crate::engine::change::{Change, Remembered};
 use crate::engine::input::{CommitError, Written};
 use crate::engine::transitions::Progress;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock::now;
-use crate::world::journal::{self, Journal, JournalError};
+use crate::world::journal::{self, Journal, JournalError, LogTeller};
 
 /// What is done with the journal.
 #[derive(Debug)]
@@ -19,22 +22,28 @@ pub struct Books {
     state_dir: PathBuf,
     /// The journal is damaged, and how: nothing more is written to it.
     damage: Option<String>,
+    /// Is told how large the journal's log is.
+    inbox: Sender<Message>,
 }
 
 impl Books {
     /// Opens the journal and reads it; of what another node was to deliver in the last
-    /// moments, `failover_window`, as well. A damaged one is set aside: it is better to start
+    /// moments, `failover_window`, as well; `inbox` is told of a log that has become large. A damaged one is set aside: it is better to start
     /// as on first start than not at all.
     ///
     /// # Errors
     /// When there is none to be had.
-    pub fn open(state_dir: &Path, failover_window: Duration) -> Result<(Self, Remembered), JournalError> {
+    pub fn open(
+        state_dir: &Path,
+        failover_window: Duration,
+        inbox: Sender<Message>,
+    ) -> Result<(Self, Remembered), JournalError> {
         if let Some(aside) = journal::put_in_place(state_dir, now()) {
             log::warn!("the journal that was written anew is in place; the damaged one is {aside}");
         }
         let window = i64::try_from(failover_window.as_micros()).unwrap_or(i64::MAX);
         let standby_since = Timestamp::from_micros(now().as_micros().saturating_sub(window));
-        let error = match open(state_dir, standby_since, 1) {
+        let error = match open(state_dir, standby_since, 1, &inbox) {
             Err(error) if error.is_unusable() => error,
             result => return result,
         };
@@ -44,7 +53,7 @@ impl Books {
              what happened since it last ran is not delivered"
         );
         // Which numbers it had given out nobody knows; there were not as many as seconds.
-        open(state_dir, standby_since, now().as_micros() / 1_000_000)
+        open(state_dir, standby_since, now().as_micros() / 1_000_000, &inbox)
     }
 
     /// How far the history tells a job; `None` when it knows nothing of it.
@@ -98,8 +107,9 @@ impl Books {
             return Err(JournalError::Io { path: state_dir.clone(), error });
         };
         let mut new = Journal::open(state_dir)?;
-        new.checkpoint_aside(state_dir);
+        new.checkpoint_aside(state_dir, teller(&self.inbox));
         self.journal = new;
+        let _ = self.inbox.send(Message::JournalLog(0));
         Ok(aside)
     }
 }
@@ -109,14 +119,22 @@ fn open(
     state_dir: &Path,
     standby_since: Timestamp,
     first_seq: i64,
+    inbox: &Sender<Message>,
 ) -> Result<(Books, Remembered), JournalError> {
     let mut journal = Journal::open(state_dir)?;
     if first_seq > 1 {
         journal.give_out_none_below(first_seq)?;
     }
     let remembered = journal.load(standby_since)?;
-    journal.checkpoint_aside(state_dir);
-    Ok((Books { journal, state_dir: state_dir.to_owned(), damage: None }, remembered))
+    journal.checkpoint_aside(state_dir, teller(inbox));
+    let books = Books { journal, state_dir: state_dir.to_owned(), damage: None, inbox: inbox.clone() };
+    Ok((books, remembered))
+}
+
+/// Tells the daemon how large the journal's log is.
+fn teller(inbox: &Sender<Message>) -> LogTeller {
+    let inbox = inbox.clone();
+    Box::new(move |size| drop(inbox.send(Message::JournalLog(size))))
 }
 
 #[cfg(test)]
@@ -141,7 +159,7 @@ mod tests {
     }
 
     fn opened(dir: &Path) -> (Books, Remembered) {
-        Books::open(dir, Duration::from_secs(30)).unwrap()
+        Books::open(dir, Duration::from_secs(30), crossbeam_channel::unbounded().0).unwrap()
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::engine::input::Version;
 use crate::engine::settings::Paths;
 use crate::ganeti::job::{self, JobId};
 use crate::world::cluster::{MASTER_NODE, ONLINE_NODES};
+use crate::world::flood::Flow;
 use crate::world::queue::mounts::Place;
 use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
 use crate::world::queue::watch::{Hint, Watch, watch};
@@ -98,7 +99,8 @@ impl Queue {
     /// The last job number that was given out, if that is known.
     pub fn serial(&self) -> Option<i64> {
         scanner::serial(&self.queue_dir).unwrap_or_else(|error| {
-            log::warn!("{error}");
+            static FLOW: Flow = Flow::new();
+            FLOW.warn(error);
             None
         })
     }

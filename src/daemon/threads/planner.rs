@@ -5,7 +5,7 @@
 //! that a job stands still for, else in the order they are asked for, so that a post finds
 //! what its pre left.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,16 +20,27 @@ use crate::daemon::message::Message;
 use crate::engine::effect::PlanRequest;
 use crate::engine::plan::{Plan, Target};
 use crate::engine::settings::Paths;
-use crate::engine::views::{Views, limit};
+use crate::engine::views::{self, Views, limit};
 use crate::ganeti::config::ClusterConfig;
 use crate::ganeti::event::Event;
-use crate::ganeti::job::{self, OpInput};
+use crate::ganeti::job::{self, InputReading, JobId, OpInput};
 use crate::ganeti::opcodes::View;
+use crate::ganeti::text::plain;
 use crate::world::cluster::{Configuration, Found, Source};
+use crate::world::flood::Flow;
 use crate::world::journal::History;
 use crate::world::noded;
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 use crate::world::services;
+
+/// Opcodes of which is remembered what was said of their input.
+const SAID_MAX: usize = 1000;
+
+/// Bytes of a list of names in a warning.
+const NAMES_MAX: usize = 1024;
+
+static WARNINGS: Flow = Flow::new();
+static DEFECTS: Flow = Flow::new();
 
 /// The way to the planner's thread.
 #[derive(Debug)]
@@ -95,6 +106,10 @@ struct Desk {
     found: Found,
     /// How often it was read.
     readings: u64,
+    /// What an operator should know of the event that was planned last.
+    warnings: Vec<String>,
+    /// What was said of the inputs of opcodes, so that it is said once.
+    said: BTreeMap<(JobId, u32), String>,
 }
 
 impl Desk {
@@ -106,6 +121,8 @@ impl Desk {
             views: Views::default(),
             found: Found { config: None, source: Source::Nowhere, problem: None },
             readings: 0,
+            warnings: Vec::new(),
+            said: BTreeMap::new(),
         }
     }
 
@@ -121,9 +138,11 @@ impl Desk {
                 self.plan(&event, given)
             }));
             let (plan, problem) = planned.unwrap_or_else(|panic| {
-                log::error!("{}: {}; it gets no specialised variables", event.key, defect(&*panic));
+                let (key, what) = (event.key, defect(&*panic));
+                DEFECTS.error(format_args!("{key}: {what}; it gets no specialised variables"));
                 (Plan::default(), None)
             });
+            self.warnings.drain(..).for_each(|warning| WARNINGS.warn(warning));
             if owner.send(Message::Planned { seq, plan, problem }).is_err() {
                 return;
             }
@@ -151,14 +170,14 @@ impl Desk {
 
     fn view(&mut self, event: &Event, config: Option<Arc<ClusterConfig>>) -> View {
         let input = self.input(event);
-        let state_dir = &self.state_dir;
+        let (state_dir, warnings) = (&self.state_dir, &mut self.warnings);
         let pre_view = || match History::open(state_dir).and_then(|history| match history {
             Some(history) => history.pre_plan(event),
             None => Ok(None),
         }) {
             Ok(view) => view,
             Err(error) => {
-                log::warn!("{}: {error}; it lacks what its pre was given", event.key);
+                warnings.push(format!("{}: {error}; it lacks what its pre was given", event.key));
                 None
             }
         };
@@ -166,11 +185,9 @@ impl Desk {
         let dropped = limit(&mut view);
         if !dropped.is_empty() {
             let dropped = dropped.join(", ");
-            log::warn!(
-                "{}: too large for an environment, or with a NUL, left out: {}",
-                event.key,
-                dropped.escape_debug()
-            );
+            let dropped = plain(&dropped, NAMES_MAX);
+            let what = "too large for an environment, or with a NUL, left out";
+            self.warnings.push(format!("{}: {what}: {dropped}", event.key));
         }
         view
     }
@@ -182,12 +199,35 @@ impl Desk {
             let bytes =
                 if archived { self.reader.archived(id) } else { self.reader.queued(id, JOB_SIZE_LIMIT) };
             match bytes {
-                Ok(Some(bytes)) => return input_in(bytes, event),
+                Ok(Some(bytes)) => {
+                    let reading = input_in(bytes, event);
+                    return self.taken(event, reading);
+                }
                 Ok(None) => {}
-                Err(error) => log::warn!("{}: the job's file {error}", event.key),
+                Err(error) => self.warnings.push(format!("{}: the job's file {error}", event.key)),
             }
         }
         None
+    }
+
+    /// What can be read of an input; what cannot is said once.
+    fn taken(&mut self, event: &Event, reading: Result<InputReading, String>) -> Option<OpInput> {
+        let (input, warning) = match reading {
+            Ok(InputReading { input, bad_fields }) if bad_fields.is_empty() => return Some(input),
+            Ok(InputReading { input, bad_fields }) => {
+                (Some(input), views::about_bad_fields(event.key, &bad_fields))
+            }
+            Err(why) => (None, format!("{}: the opcode's input is not known: {why}", event.key)),
+        };
+        let about = warning.split_once(' ').map_or_else(String::new, |(_, about)| about.to_owned());
+        let opcode = (event.key.job, event.key.op);
+        if self.said.insert(opcode, about.clone()) != Some(about) {
+            self.warnings.push(warning);
+        }
+        if self.said.len() > SAID_MAX {
+            self.said.pop_first();
+        }
+        input
     }
 }
 
@@ -197,20 +237,23 @@ fn targets(view: &View, config: Option<&ClusterConfig>) -> Vec<Target> {
     view.nodes.iter().map(|node| Target { node: node.clone(), address: address(node) }).collect()
 }
 
-/// The view of an event as it would be planned now; what its pre was given is taken from
-/// the history.
-pub fn view_now(paths: &Paths, event: &Event) -> View {
+/// The view of an event as it would be planned now, and what there is to say about it; what its
+/// pre was given is taken from the history.
+pub fn view_now(paths: &Paths, event: &Event) -> (View, Vec<String>) {
     let mut desk = Desk::new(paths);
     desk.read_after(0);
-    desk.plan(event, None).0.view
+    let (plan, problem) = desk.plan(event, None);
+    (plan.view, problem.into_iter().chain(desk.warnings).collect())
 }
 
-/// The event's opcode's input in a job file; none if it is another job of that number.
-fn input_in(bytes: &[u8], event: &Event) -> Option<OpInput> {
-    let job = job::parse(event.key.job, bytes).ok()?;
-    let of_this = job.received == event.received;
-    let input = of_this.then(|| job::op_input(bytes, event.key.op as usize).ok().flatten());
-    input.flatten()
+/// The event's opcode's input in a job file, or why there is none.
+fn input_in(bytes: &[u8], event: &Event) -> Result<InputReading, String> {
+    let job = job::parse(event.key.job, bytes).map_err(|error| error.to_string())?;
+    if job.received != event.received {
+        return Err("the file of that number is another job's now".to_owned());
+    }
+    let input = job::op_input(bytes, event.key.op as usize).map_err(|error| error.to_string())?;
+    input.ok_or_else(|| "the job's file has no such opcode".to_owned())
 }
 
 /// The port of all node daemons.

@@ -13,6 +13,7 @@ use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::engine::input::Stamp;
 use crate::ganeti::job::JobId;
+use crate::world::flood::Flow;
 use crate::world::queue::scan;
 use crate::world::regular_file::ReadError;
 use crate::world::shortage::explain;
@@ -80,7 +81,8 @@ pub fn serial(queue_dir: &Path) -> Result<Option<i64>, String> {
         Ok(serial) => Ok(serial),
         Err(ReadError::Io(error)) => Err(format!("the queue's serial file: {}", explain(&error))),
         Err(error) => {
-            log::warn!("the queue's serial file {error}");
+            static FLOW: Flow = Flow::new();
+            FLOW.warn(format_args!("the queue's serial file {error}"));
             Ok(None)
         }
     }

@@ -20,7 +20,9 @@ use crate::engine::environment::Environment;
 use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
+use crate::world::flood::Flow;
 use crate::world::hook::run::{Limits, Starter, run};
+use crate::world::noded::answer::Told;
 use crate::world::noded::{NodeDaemons, Request};
 use crate::world::process::priority;
 use crate::world::shortage::explain;
@@ -70,7 +72,8 @@ impl Work {
         let ended = catch_unwind(AssertUnwindSafe(|| task.run(stop)));
         let (outcome, scripts) = ended.unwrap_or_else(|panic| {
             let what = defect(&*panic);
-            log::error!("{task}: {what}");
+            static FLOW: Flow = Flow::new();
+            FLOW.error(format_args!("{task}: {what}"));
             (Outcome::not_run(what), Vec::new())
         });
         if outcome.postponed {
@@ -115,7 +118,13 @@ fn ask(daemons: &NodeDaemons, request: &Request, stop: BorrowedFd<'_>) -> (Outco
     let result = if is_stopped(Some(stop)) { None } else { Some(daemons.run_hooks(request, Some(stop))) };
     let seconds = start.elapsed().as_secs_f64();
     match result {
-        Some(Ok(scripts)) => (Outcome { code: Some(0), seconds, ..Outcome::default() }, scripts),
+        Some(Ok(Told { scripts, complaint: None })) => {
+            (Outcome { code: Some(0), seconds, ..Outcome::default() }, scripts)
+        }
+        Some(Ok(Told { scripts, complaint: Some(what) })) => {
+            let what = format!("{}: {what}", request.address);
+            (Outcome { seconds, ..Outcome::not_run(what) }, scripts)
+        }
         Some(Err(error)) if !is_stopped(Some(stop)) => {
             let postponed = error.is_shortage();
             (Outcome { seconds, postponed, ..Outcome::not_run(error.to_string()) }, Vec::new())

@@ -11,6 +11,9 @@ use crate::engine::ledger::Ledger;
 use crate::engine::outcome::Outcome;
 use crate::engine::report::Problem;
 
+/// From so many bytes on an operator must see to the journal's log.
+const LOG_LARGE: u64 = 64 * 1024 * 1024;
+
 impl Engine {
     /// The journal has answered.
     pub(in crate::engine) fn committed(&mut self, now: Now, result: Result<Written, CommitError>) {
@@ -66,6 +69,19 @@ impl Engine {
         self.effects.extend(self.holds.let_all_go());
         self.took_back(begun);
         self.report.problem(Problem::Journal, error);
+    }
+
+    /// How large the journal's log is: a reader who stands still keeps it from being cleared.
+    pub(in crate::engine) fn journal_log(&mut self, size: u64) {
+        if size < LOG_LARGE {
+            return self.report.solved(Problem::JournalLog);
+        }
+        let what = format!(
+            "the log has {} MiB and grows: a program that reads journal.db keeps it from being cleared; \
+             find it with `fuser` and end it",
+            size / (1024 * 1024)
+        );
+        self.report.problem_once(Problem::JournalLog, &what, "trying again every second, nothing is lost");
     }
 
     /// All that a later start must know.

@@ -57,18 +57,15 @@ impl Engine {
         scripts: Vec<(String, Outcome)>,
     ) {
         let Some(request) = self.ended(run, seq, &outcome) else { return };
+        let event = self.key_of(seq);
+        self.report.node_ended(&event, &request.node, &request.script, &outcome, &scripts);
         for (script, outcome) in scripts {
             let id = self.ledger.next_run();
             let run = RunStart { id, script, ..request.clone() };
             self.ledger.record(Change::RunStart(run.clone()));
-            self.end_run(now, &run, outcome);
+            self.record_end(now, &run, outcome);
         }
-        if outcome.succeeded() {
-            // It is no script: those have been counted.
-            self.record_end(now, &request, outcome);
-        } else {
-            self.end_run(now, &request, outcome);
-        }
+        self.record_end(now, &request, outcome);
         self.go_on(now, seq);
     }
 
@@ -87,10 +84,15 @@ impl Engine {
     }
 
     pub(in crate::engine) fn end_run(&mut self, now: Now, run: &RunStart, outcome: Outcome) {
-        let event = self.deliveries.get(run.seq).map(|d| d.event.key.to_string()).unwrap_or_default();
+        let event = self.key_of(run.seq);
         let is_here = run.node == self.place.node();
         self.report.run_ended(&event, &run.script, &run.node, is_here, &outcome);
         self.record_end(now, run, outcome);
+    }
+
+    /// An event's key, for the log.
+    fn key_of(&self, seq: i64) -> String {
+        self.deliveries.get(seq).map(|d| d.event.key.to_string()).unwrap_or_default()
     }
 
     fn record_end(&mut self, now: Now, run: &RunStart, outcome: Outcome) {

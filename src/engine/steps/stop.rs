@@ -8,6 +8,7 @@ impl Engine {
     /// Begins to stop: nothing new is started, scripts that run may end.
     pub(in crate::engine) fn stop(&mut self, now: Now) {
         if self.life.stop(now.steady) {
+            self.report.say_the_rest();
             self.report.say(Level::Info, "stopping");
             self.effects.extend(self.holds.let_all_go());
             // Scripts that wait for the journal will not begin any more; the next start runs

@@ -8,6 +8,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use crate::ganeti::python_json::{self, Lossy};
+
 /// Objects by UUID or name.
 pub(crate) type Table<T> = HashMap<String, T>;
 
@@ -38,6 +40,17 @@ where
     input.deserialize_any(ListVisitor(PhantomData))
 }
 
+/// An entry; what in it is not Unicode is replaced.
+fn entry<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
+    let strictly = serde_json::from_str(raw.get()).ok();
+    strictly.or_else(|| {
+        let reading = python_json::read(raw);
+        // Once more as text: entries of entries are read from there.
+        let text = reading.is_damaged.then(|| serde_json::to_string(&reading.value?).ok())??;
+        serde_json::from_str(&text).ok()
+    })
+}
+
 struct TableVisitor<T>(PhantomData<T>);
 
 impl<'de, T: DeserializeOwned> Visitor<'de> for TableVisitor<T> {
@@ -49,10 +62,8 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for TableVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut items = Table::new();
-        while let Some((key, item)) = map.next_entry::<String, &'de RawValue>()? {
-            if let Ok(item) = serde_json::from_str(item.get()) {
-                items.insert(key, item);
-            }
+        while let Some((Lossy(key), item)) = map.next_entry::<Lossy, &'de RawValue>()? {
+            items.extend(entry(item).map(|item| (key, item)));
         }
         Ok(items)
     }
@@ -74,7 +85,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for ListVisitor<T> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element::<&'de RawValue>()? {
-            items.extend(serde_json::from_str(item.get()).ok());
+            items.extend(entry::<T>(item));
         }
         Ok(items)
     }

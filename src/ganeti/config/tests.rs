@@ -75,3 +75,15 @@ fn depth_does_not_overflow_the_stack() {
     let config = parse(&format!(r#","instances":{{"i":{}}}"#, deep("[", "]")));
     assert!(config.root.instances.is_empty());
 }
+
+#[test]
+fn what_is_not_utf8_costs_itself() {
+    let config = parse(
+        r#","instances":{"i":{"name":"web","primary_node":"n1","os":"caf\udce9","tags":["a","\udc80"],
+            "hvparams":{"kernel_args":"\udc80","acpi":true}}},"networks":{"\udc80":{"name":"lan"}}"#,
+    );
+    let (_, web) = config.instance("web").unwrap();
+    assert_eq!((web.primary_node.as_str(), web.os.as_deref()), ("n1", Some("caf\u{fffd}")));
+    assert_eq!((&web.hvparams["acpi"], web.tags.len()), (&serde_json::Value::Bool(true), 2));
+    assert!(config.network("lan").is_some());
+}

@@ -8,7 +8,7 @@ mod name;
 mod parse;
 
 pub use name::{ARCHIVE_DIR, JobId, SERIAL_FILE};
-pub use parse::{OpInput, ParseError, op_input, parse};
+pub use parse::{InputReading, OpInput, ParseError, op_input, parse};
 
 use std::borrow::Cow;
 use std::fmt;

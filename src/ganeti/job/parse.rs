@@ -6,20 +6,54 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Job, JobId, Opcode, Status, Timestamp};
+use crate::ganeti::python_json;
+use crate::ganeti::text::plain;
 
 /// The last source of the reason trail of a job that luxid found dead
 /// (Ganeti: `Ganeti.Constants.opcodeReasonSrcLuxid` and `Ganeti.JQScheduler`).
 const DEATH_DETECTION: &str = "gnt:daemon:luxid:deathdetection";
 
+/// The longest name of an opcode, in bytes; Ganeti's longest has 34.
+const OP_ID_MAX: usize = 64;
+
+/// No path is longer, in bytes (Linux: `PATH_MAX` less the NUL).
+const PATH_MAX: usize = 4095;
+
+/// Bytes of a bad file's content that an error quotes.
+const QUOTE_MAX: usize = 256;
+
 /// The parameters of one opcode, as in the job file's `input`.
 pub type OpInput = serde_json::Map<String, serde_json::Value>;
+
+/// The most names of bad fields that are kept.
+const BAD_FIELDS_MAX: usize = 8;
+
+/// The parameters of one opcode, as far as they can be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InputReading {
+    /// What can be read.
+    pub input: OpInput,
+    /// The first fields of which that is not all, or nothing: plain text.
+    pub bad_fields: Vec<String>,
+}
 
 /// Why a file is not a job.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
     /// Not JSON, or not of a job's shape.
-    #[error("not a job: {0}")]
+    #[error("not a job: {}", plain(&.0.to_string(), QUOTE_MAX))]
     Json(#[from] serde_json::Error),
+    /// An opcode has a name that is none.
+    #[error(
+        "not a job: the OP_ID of opcode {op} is \"{code}\"; an OP_ID is OP_ and then capital letters, digits and \
+         underscores, {OP_ID_MAX} bytes at most"
+    )]
+    OpId {
+        /// The opcode's place in the job, from 0.
+        op: usize,
+        /// What stands there, cut.
+        code: String,
+    },
     /// The file's name and its content speak of different jobs.
     #[error("the file is named after job {name} but holds job {content}")]
     OtherJob {
@@ -42,18 +76,30 @@ pub fn parse(id: JobId, bytes: &[u8]) -> Result<Job<'_>, ParseError> {
     Ok(Job {
         id,
         received: raw.received_timestamp.unwrap_or_default(),
-        livelock: raw.livelock.map(|Text(path)| path),
+        livelock: raw.livelock.map(|Text(path)| path).filter(|path| is_path(path)),
         process_id: raw.process_id.filter(|pid| *pid > 0),
         started: raw.start_timestamp,
-        ops: raw.ops.into_iter().map(Opcode::from).collect(),
+        ops: raw.ops.into_iter().enumerate().map(opcode).collect::<Result<_, _>>()?,
     })
 }
 
-/// The parameters of opcode `op` of a job file, in full.
+/// What is no path proves nothing and is not carried along.
+fn is_path(text: &str) -> bool {
+    text.len() <= PATH_MAX && !text.contains('\0')
+}
+
+/// Whether this names an opcode (Ganeti: `opcodes.py`, `OpCode.OP_ID`).
+fn is_op_id(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    text.len() <= OP_ID_MAX
+        && text.strip_prefix("OP_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_part))
+}
+
+/// The parameters of opcode `op` of a job file. A field that cannot be read costs that field.
 ///
 /// # Errors
 /// When the content is not a job; `None` when the job has no such opcode.
-pub fn op_input(bytes: &[u8], op: usize) -> Result<Option<OpInput>, serde_json::Error> {
+pub fn op_input(bytes: &[u8], op: usize) -> Result<Option<InputReading>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Inputs<'a> {
         #[serde(borrow)]
@@ -65,7 +111,22 @@ pub fn op_input(bytes: &[u8], op: usize) -> Result<Option<OpInput>, serde_json::
         input: &'a RawValue,
     }
     let job: Inputs<'_> = serde_json::from_slice(bytes)?;
-    job.ops.get(op).map(|op| serde_json::from_str(op.input.get())).transpose()
+    job.ops.get(op).map(|op| input_of(op.input)).transpose()
+}
+
+fn input_of(raw: &RawValue) -> Result<InputReading, serde_json::Error> {
+    if let Ok(input) = serde_json::from_str(raw.get()) {
+        return Ok(InputReading { input, bad_fields: Vec::new() });
+    }
+    let mut reading = InputReading::default();
+    for (name, raw) in python_json::members(raw)? {
+        let field = python_json::read(raw);
+        if field.is_damaged && reading.bad_fields.len() < BAD_FIELDS_MAX {
+            reading.bad_fields.push(plain(&name, OP_ID_MAX));
+        }
+        reading.input.extend(field.value.map(|value| (name, value)));
+    }
+    Ok(reading)
 }
 
 #[derive(Deserialize)]
@@ -98,17 +159,20 @@ struct RawInput<'a> {
     reason: Option<&'a RawValue>,
 }
 
-impl<'a> From<RawOpcode<'a>> for Opcode<'a> {
-    fn from(raw: RawOpcode<'a>) -> Self {
-        Self {
-            code: raw.input.op_id.0,
-            status: raw.status,
-            started: raw.start_timestamp,
-            executed: raw.exec_timestamp,
-            ended: raw.end_timestamp,
-            death_detected: raw.input.reason.is_some_and(ends_in_death_detection),
-        }
+/// The opcode at place `op` of a job.
+fn opcode<'a>((op, raw): (usize, RawOpcode<'a>)) -> Result<Opcode<'a>, ParseError> {
+    let Text(code) = raw.input.op_id;
+    if !is_op_id(&code) {
+        return Err(ParseError::OpId { op, code: plain(&code, OP_ID_MAX) });
     }
+    Ok(Opcode {
+        code,
+        status: raw.status,
+        started: raw.start_timestamp,
+        executed: raw.exec_timestamp,
+        ended: raw.end_timestamp,
+        death_detected: raw.input.reason.is_some_and(ends_in_death_detection),
+    })
 }
 
 /// A string that is borrowed wherever it has no escapes.
@@ -118,9 +182,12 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 /// Whether a reason trail, a list of `[source, reason, time]`, ends in luxid's death
 /// detection. A trail of another shape is no evidence of a death and no error either.
 fn ends_in_death_detection(trail: &RawValue) -> bool {
-    trail.get().contains(DEATH_DETECTION)
-        && serde_json::from_str::<Vec<serde_json::Value>>(trail.get())
-            .is_ok_and(|trail| trail.last().is_some_and(|entry| entry[0] == DEATH_DETECTION))
+    fn items(raw: &RawValue) -> Option<Vec<&RawValue>> {
+        serde_json::from_str(raw.get()).ok()
+    }
+    // What somebody typed into an earlier entry need not be text.
+    let source = || serde_json::from_str(items(items(trail)?.last()?)?.first()?.get()).ok();
+    trail.get().contains(DEATH_DETECTION) && source() == Some(Cow::Borrowed(DEATH_DETECTION))
 }
 
 #[cfg(test)]
@@ -144,14 +211,16 @@ mod tests {
     #[test]
     fn a_death_is_only_the_end_of_the_trail() {
         let job = |reason: &str| {
-            format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"X","reason":{reason}}},"status":"error"}}]}}"#)
+            format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"OP_X","reason":{reason}}},"status":"error"}}]}}"#)
         };
         let death = |reason: &str| parse(id(1), job(reason).as_bytes()).unwrap().ops[0].death_detected;
         assert!(death(r#"[["a","b",1],["gnt:daemon:luxid:deathdetection","x",2]]"#));
+        assert!(death(r#"[["gnt:user","caf\udce9",1e400],["gnt:daemon:luxid:deathdetection","\udc80",2]]"#));
         for other in [
             r#"[["gnt:daemon:luxid:deathdetection","x",2],["a","b",1]]"#,
             r#"[["a","gnt:daemon:luxid:deathdetection",2]]"#,
             r#"["gnt:daemon:luxid:deathdetection"]"#,
+            r#"[["gnt:daemon:luxid:deathdetection","x",2],"\udc80"]"#,
             r#"{"gnt:daemon:luxid:deathdetection":1}"#,
             r#""gnt:daemon:luxid:deathdetection""#,
             "null",
@@ -165,9 +234,70 @@ mod tests {
     #[test]
     fn logs_and_results_may_hold_anything() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        let job =
-            format!(r#"{{"id":1,"ops":[{{"result":{deep},"input":{{"OP_ID":"X"}},"status":"success"}}]}}"#);
+        let job = format!(
+            r#"{{"id":1,"ops":[{{"result":{deep},"input":{{"OP_ID":"OP_X"}},"status":"success"}}]}}"#
+        );
         assert_eq!(parse(id(1), job.as_bytes()).unwrap().ops.len(), 1);
+    }
+
+    #[test]
+    fn only_names_of_opcodes_are_opcodes() {
+        let job =
+            |code: &str| format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"{code}"}},"status":"queued"}}]}}"#);
+        let longest = format!("OP_{}", "A".repeat(61));
+        for good in ["OP_TEST_DELAY", "OP_X", "OP_QUERY2", &longest] {
+            assert_eq!(parse(id(1), job(good).as_bytes()).unwrap().ops[0].code, good);
+        }
+        let (too_long, huge) = (format!("{longest}A"), format!("OP_{}", "A".repeat(1_000_000)));
+        for bad in [
+            "",
+            "X",
+            "OP_",
+            "op_x",
+            "OP_x",
+            "OP_X-Y",
+            "OP_X.d",
+            "OP_../X",
+            "OP_X\\u0000",
+            "OP_X\\nOP_Y",
+            "OP_\u{dc}",
+            &too_long,
+            &huge,
+        ] {
+            let error = parse(id(1), job(bad).as_bytes()).expect_err(bad).to_string();
+            assert!(
+                error.starts_with("not a job: the OP_ID of opcode 0 is \"") && error.len() < 250,
+                "{error}"
+            );
+            assert!(!error.contains(['\0', '\n']), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_is_no_livelock() {
+        let livelock = |path: &str| {
+            let text = format!(r#"{{"id":1,"ops":[],"livelock":"{path}"}}"#);
+            parse(id(1), text.as_bytes()).unwrap().livelock.map(Cow::into_owned)
+        };
+        assert_eq!(livelock("/run/job_1").as_deref(), Some("/run/job_1"));
+        assert_eq!(livelock(&"x".repeat(PATH_MAX)).map(|path| path.len()), Some(PATH_MAX));
+        assert_eq!(livelock(&"x".repeat(PATH_MAX + 1)), None);
+        assert_eq!(livelock("/run/job_1\\u0000"), None);
+    }
+
+    #[test]
+    fn an_error_quotes_a_line_of_the_file_and_no_more() {
+        let op = |status: &str| {
+            format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"OP_X"}},"status":"{status}"}}]}}"#)
+        };
+        for text in
+            [op(&"x".repeat(1_000_000)), format!(r#"{{"id":"{}","ops":[]}}"#, "\\n".repeat(1_000_000))]
+        {
+            let error = parse(id(1), text.as_bytes()).unwrap_err().to_string();
+            assert!(error.len() < QUOTE_MAX + 50 && !error.contains('\n'), "{} bytes", error.len());
+        }
+        let error = parse(id(1), op("\\u001b[2J").as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("unknown variant `\\u{1b}[2J`"), "{error}");
     }
 
     #[test]
@@ -177,9 +307,9 @@ mod tests {
             ("[]", "invalid length"),
             (r#"{"id":2,"ops":[]}"#, "named after job 1 but holds job 2"),
             (r#"{"id":"1","ops":[]}"#, "invalid type"),
-            (r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":"lost"}]}"#, "unknown variant `lost`"),
+            (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"lost"}]}"#, "unknown variant `lost`"),
             (r#"{"id":1,"ops":[{"input":{},"status":"queued"}]}"#, "missing field `OP_ID`"),
-            (r#"{"id":1,"ops":[{"input":{"OP_ID":"X"},"status":"queued"}]"#, "EOF"),
+            (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"queued"}]"#, "EOF"),
         ] {
             let error = parse(id(1), text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");

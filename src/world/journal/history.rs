@@ -1,4 +1,7 @@
 //! Reading the history beside the daemon that writes it.
+//!
+//! Promises: a reader who is slow, or has stopped, keeps nothing open, so that the journal's log
+//! can be cleared: what is handed out is a batch that was read to its end.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +14,13 @@ use super::{FILE, JournalError};
 use crate::ganeti::event::{Event, EventKey, EventRecord};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes::View;
+use crate::ganeti::text::cut;
+
+/// The most events of a batch.
+const BATCH_EVENTS: u32 = 256;
+
+/// Bytes of text from which on a batch is complete.
+const BATCH_SIZE: usize = 1024 * 1024;
 
 /// The history, open for reading.
 #[derive(Debug)]
@@ -94,6 +104,22 @@ impl RunRecord {
     pub fn has_failed(&self) -> bool {
         self.ended && (self.code != Some(0) || self.error.is_some())
     }
+
+    /// How much text it holds, in bytes, about.
+    fn size(&self) -> usize {
+        let texts = [Some(&self.node), Some(&self.script), self.output.as_ref(), self.error.as_ref()];
+        texts.into_iter().flatten().map(String::len).sum()
+    }
+
+    /// Keeps so many bytes of output; returns how many that are.
+    fn shorten(&mut self, room: usize) -> usize {
+        let Some(output) = &mut self.output else { return 0 };
+        let cut_off = i64::try_from(cut(output, room)).unwrap_or(i64::MAX);
+        if cut_off > 0 {
+            self.dropped = Some(self.dropped.unwrap_or(0).saturating_add(cut_off));
+        }
+        output.len()
+    }
 }
 
 /// Which events to read.
@@ -109,6 +135,16 @@ pub struct Filter {
     pub failed: bool,
     /// At most this many.
     pub limit: Option<u32>,
+    /// Of each at most so many bytes of output; of what is left out is told how much it is.
+    pub output: Option<usize>,
+}
+
+/// Some events that have been read.
+#[derive(Debug, Default)]
+struct Batch {
+    events: Vec<HistoryEvent>,
+    /// There were no more when it was read.
+    is_last: bool,
 }
 
 impl History {
@@ -136,16 +172,30 @@ impl History {
             .map_err(|error| JournalError::Sqlite { path, error })
     }
 
-    /// Hands the events of `filter` to `each`, oldest first, until that says `false`.
+    /// Hands the events of `filter` to `each`, oldest first, until that says `false`. Nothing is
+    /// being read meanwhile: it may take its time.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn events(
         &self,
         filter: &Filter,
-        each: impl FnMut(HistoryEvent) -> bool,
+        mut each: impl FnMut(HistoryEvent) -> bool,
     ) -> Result<(), JournalError> {
-        self.try_events(filter, each).map_err(|error| self.wrap(error))
+        let mut rest = filter.clone();
+        loop {
+            let batch = self.batch(&rest).map_err(|error| self.wrap(error))?;
+            for event in batch.events {
+                rest.after = event.seq;
+                rest.limit = rest.limit.map(|limit| limit.saturating_sub(1));
+                if !each(event) {
+                    return Ok(());
+                }
+            }
+            if batch.is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// What an event's scripts were given; `None` when nothing but what all get.
@@ -169,51 +219,34 @@ impl History {
         JournalError::Sqlite { path: self.path.clone(), error }
     }
 
-    fn try_events(
-        &self,
-        filter: &Filter,
-        mut each: impl FnMut(HistoryEvent) -> bool,
-    ) -> rusqlite::Result<()> {
-        let (mut sql, mut values) =
-            (format!("SELECT {EVENT_COLUMNS}, state FROM events WHERE seq > ?"), vec![filter.after]);
-        let mut only = |condition: &str, value: i64| {
-            sql += condition;
-            values.push(value);
-        };
-        if let Some(job) = filter.job.or(filter.key.map(|key| key.job)) {
-            only(" AND job = ?", job.get());
-        }
-        if let Some(key) = filter.key {
-            only(" AND op = ?", key.op.into());
-            sql += &format!(" AND phase = '{}'", key.phase);
-        }
-        if filter.failed {
-            sql += " AND EXISTS (SELECT 1 FROM runs WHERE runs.seq = events.seq AND ended IS NOT NULL
-                       AND (code IS NULL OR code <> 0 OR error IS NOT NULL))";
-        }
-        sql += " ORDER BY seq";
-        if let Some(limit) = filter.limit {
-            sql += &format!(" LIMIT {limit}");
-        }
-        let mut statement = self.db.prepare(&sql)?;
+    /// The first events of `filter`.
+    fn batch(&self, filter: &Filter) -> rusqlite::Result<Batch> {
+        let most = filter.limit.map_or(BATCH_EVENTS, |limit| limit.min(BATCH_EVENTS));
+        let (sql, values) = question(filter, most);
+        let mut statement = self.db.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
+        let (mut batch, mut size) = (Batch::default(), 0);
         while let Some(row) = rows.next()? {
             let (seq, event) = event(row)?;
-            let found = HistoryEvent { seq, event, state: row.get("state")?, runs: self.runs(seq)? };
-            if !each(found) {
-                break;
+            let runs = self.runs(seq, filter.output.unwrap_or(usize::MAX))?;
+            size += runs.iter().map(RunRecord::size).sum::<usize>();
+            batch.events.push(HistoryEvent { seq, event, state: row.get("state")?, runs });
+            if size >= BATCH_SIZE {
+                return Ok(batch);
             }
         }
-        Ok(())
+        batch.is_last = batch.events.len() < BATCH_EVENTS as usize;
+        Ok(batch)
     }
 
-    fn runs(&self, seq: i64) -> rusqlite::Result<Vec<RunRecord>> {
+    /// The runs of an event, with so many bytes of output.
+    fn runs(&self, seq: i64, mut room: usize) -> rusqlite::Result<Vec<RunRecord>> {
         let sql = "SELECT node, script, attempt, started, ended IS NOT NULL, code, signal, seconds, output, dropped,
                           error FROM runs WHERE seq = ?1 ORDER BY id";
         self.db
             .prepare_cached(sql)?
             .query_map([seq], |row| {
-                Ok(RunRecord {
+                let mut run = RunRecord {
                     node: row.get(0)?,
                     script: row.get(1)?,
                     attempt: row.get(2)?,
@@ -225,8 +258,33 @@ impl History {
                     output: row.get(8)?,
                     dropped: row.get(9)?,
                     error: row.get(10)?,
-                })
+                };
+                room -= run.shorten(room);
+                Ok(run)
             })?
             .collect()
     }
+}
+
+/// What is asked for at most so many events of `filter`, and the values in it.
+fn question(filter: &Filter, most: u32) -> (String, Vec<i64>) {
+    let (mut sql, mut values) =
+        (format!("SELECT {EVENT_COLUMNS}, state FROM events WHERE seq > ?"), vec![filter.after]);
+    let mut only = |condition: &str, value: i64| {
+        sql += condition;
+        values.push(value);
+    };
+    if let Some(job) = filter.job.or(filter.key.map(|key| key.job)) {
+        only(" AND job = ?", job.get());
+    }
+    if let Some(key) = filter.key {
+        only(" AND op = ?", key.op.into());
+        sql += &format!(" AND phase = '{}'", key.phase);
+    }
+    if filter.failed {
+        sql += " AND EXISTS (SELECT 1 FROM runs WHERE runs.seq = events.seq AND ended IS NOT NULL
+                   AND (code IS NULL OR code <> 0 OR error IS NOT NULL))";
+    }
+    sql += &format!(" ORDER BY seq LIMIT {most}");
+    (sql, values)
 }

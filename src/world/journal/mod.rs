@@ -14,6 +14,7 @@ mod schema;
 mod write;
 
 pub use aside::{put_in_place, set_aside};
+pub use checkpoints::LogTeller;
 pub use history::{Filter, History, HistoryEvent, RunRecord};
 
 use std::path::{Path, PathBuf};
@@ -182,7 +183,7 @@ impl Journal {
         })?;
         failpoints::point("journal.after-commit");
         if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.committed(changes.len());
+            checkpoints.committed(changes);
         }
         Ok(written)
     }

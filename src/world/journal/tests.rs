@@ -139,3 +139,36 @@ fn what_another_node_was_to_deliver_is_loaded_as_far_back_as_is_asked() {
     assert_eq!((loaded.next_seq, loaded.highest_job), (4, 3));
     assert_eq!(loaded.history_since, Some(Timestamp::from_micros(10)));
 }
+
+#[test]
+fn a_reader_who_takes_its_time_keeps_nothing_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let many: Vec<Change> = (1..=600).map(|seq| Change::Event(seq, event(seq), EventState::Done)).collect();
+    journal.commit(&many).unwrap();
+    let history = History::open(dir.path()).unwrap().unwrap();
+    let mut seen = Vec::new();
+    let look = |found: HistoryEvent| {
+        seen.push(found.seq);
+        journal.commit(&[Change::Late(found.seq)]).unwrap();
+        if found.seq % 100 == 0 {
+            // Waits for every reader, and for none of them long.
+            let clear = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+            let busy = journal.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], clear).unwrap();
+            assert_eq!(busy, 0, "somebody reads at event {}", found.seq);
+        }
+        found.seq < 599
+    };
+    history.events(&Filter { after: 3, ..Filter::default() }, look).unwrap();
+    assert_eq!(seen, (4..=599).collect::<Vec<_>>());
+    let count = |limit| {
+        let mut count = 0;
+        let each = |_| {
+            count += 1;
+            true
+        };
+        history.events(&Filter { limit: Some(limit), ..Filter::default() }, each).unwrap();
+        count
+    };
+    assert_eq!([0, 1, 255, 256, 257, 512, 600, 1000].map(count), [0, 1, 255, 256, 257, 512, 600, 600]);
+}

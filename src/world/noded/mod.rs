@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use answer::{QUOTE_MAX, Told};
 use rustls::{AlertDescription, ClientConnection, Stream};
 
 use crate::engine::environment::Environment;
-use crate::engine::outcome::Outcome;
 use crate::ganeti::event::Phase;
+use crate::ganeti::text::plain;
 use crate::world::deadline::Timed;
 use crate::world::http;
 use crate::world::shortage::is_shortage;
@@ -36,8 +37,8 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the answer to a question that needs no script may take.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The largest answer, in bytes.
-const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+/// The largest answer, in bytes: the outputs of a node's scripts for one event, escaped.
+const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Why a node daemon did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -112,16 +113,12 @@ impl NodeDaemons {
         Self { data_dir: data_dir.to_owned() }
     }
 
-    /// Has a node run its global hooks, and returns how each ended. Should `stop` become
+    /// Has a node run its global hooks, and returns what it tells of them. Should `stop` become
     /// readable, the node goes on and nobody listens.
     ///
     /// # Errors
     /// When it is not known that they ran.
-    pub fn run_hooks(
-        &self,
-        request: &Request,
-        stop: Option<BorrowedFd<'_>>,
-    ) -> Result<Vec<(String, Outcome)>, NodedError> {
+    pub fn run_hooks(&self, request: &Request, stop: Option<BorrowedFd<'_>>) -> Result<Told, NodedError> {
         let Request { address, phase, env, timeout, output } = request;
         let body = serde_json::json!(["global", phase.as_str(), env]).to_string();
         let answer = self.call(*address, "/hooks_runner", &body, *timeout, stop)?;
@@ -137,7 +134,7 @@ impl NodeDaemons {
     pub fn version(&self, address: SocketAddr) -> Result<String, NodedError> {
         let answer = self.call(address, "/version", "[]", QUESTION_PATIENCE, None)?;
         let result = answer::result(&answer).map_err(|what| NodedError::Answer(address, what))?;
-        Ok(result.get().to_owned())
+        Ok(plain(result.get(), QUOTE_MAX))
     }
 
     /// Calls a function of a node daemon and returns its answer.
@@ -168,7 +165,8 @@ impl NodeDaemons {
             200 => Ok(answer.body),
             status => {
                 let body = String::from_utf8_lossy(&answer.body);
-                Err(NodedError::Answer(address, format!("HTTP status {status}: {body}")))
+                let what = format!("HTTP status {status}: {}", plain(&body, QUOTE_MAX));
+                Err(NodedError::Answer(address, what))
             }
         }
     }

@@ -83,7 +83,7 @@ fn daemons() -> NodeDaemons {
 fn hooks_run_on_a_good_node() {
     for versions in VERSIONS {
         let (address, questions) = Server { versions, ..GOOD }.start();
-        let scripts = daemons().run_hooks(&request(address), None).unwrap();
+        let scripts = daemons().run_hooks(&request(address), None).unwrap().scripts;
         let asked = questions.recv().unwrap();
         assert!(asked.starts_with("POST /hooks_runner HTTP/1.1\r\n"), "{asked}");
         assert!(asked.ends_with(r#"["global","post",{"GANETI_JOB_ID":"7"}]"#), "{asked}");
@@ -116,7 +116,7 @@ fn before_ganeti_2_11_the_clusters_certificate_is_our_own() {
     let dir = tempfile::tempdir().unwrap();
     fs::copy(Path::new(CERTIFICATES).join(tls::SERVER), dir.path().join(tls::SERVER)).unwrap();
     let (address, _questions) = Server { candidate: tls::SERVER, ..GOOD }.start();
-    assert_eq!(NodeDaemons::new(dir.path()).run_hooks(&request(address), None).unwrap().len(), 2);
+    assert_eq!(NodeDaemons::new(dir.path()).run_hooks(&request(address), None).unwrap().scripts.len(), 2);
     fs::write(dir.path().join(tls::CLIENT), "nothing").unwrap();
     let error = NodeDaemons::new(dir.path()).run_hooks(&request(address), None).unwrap_err();
     assert!(error.to_string().contains("client.pem holds no private key"), "{error}");
@@ -169,4 +169,13 @@ fn other_answers_are_told() {
     let (address, questions) = Server { answer: Some("[true, 38]"), ..GOOD }.start();
     assert_eq!(daemons().version(address).unwrap(), "38");
     assert!(questions.recv().unwrap().starts_with("POST /version HTTP/1.1\r\n"));
+}
+
+#[test]
+fn more_than_an_answer_may_be_is_none() {
+    let huge = format!(r#"[true, [["global-post.d/10-log", 2, "{}"]]]"#, "x".repeat(ANSWER_LIMIT));
+    let (address, _questions) = Server { answer: Some(huge.leak()), ..GOOD }.start();
+    let request = Request { timeout: Duration::from_secs(20), ..request(address) };
+    let error = daemons().run_hooks(&request, None).unwrap_err().to_string();
+    assert!(error.contains("the HTTP answer is longer than 4194304 bytes"), "{error}");
 }

@@ -207,6 +207,8 @@ impl World {
         if !good {
             self.story.reach(Fault::BadReload.name());
             self.tell_later(0, Input::Named(HERE.to_owned()));
+            self.tell_later(0, Input::JournalLog(100 << 20));
+            self.tell_later(1000, Input::JournalLog(0));
             return self.tell_later(0, Input::Reloaded(Err("hooks.pre: must be one of".to_owned())));
         }
         self.story.reach(Fault::Reload.name());

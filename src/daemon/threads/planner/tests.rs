@@ -156,6 +156,39 @@ fn another_job_of_the_number_gives_nothing() {
 }
 
 #[test]
+fn a_bad_field_costs_itself_and_is_said_once() {
+    let cluster = Cluster::new();
+    cluster.write_config(1, INSTANCE);
+    let input = INPUT.replace("hunter2", r"hunter2\udc80");
+    cluster.write_job("job-7", 5, &input);
+    let mut desk = Desk::new(&paths(cluster.dir.path()));
+    desk.read_after(0);
+    for phase in [Phase::Pre, Phase::Post] {
+        let (plan, _) = desk.plan(&event(phase), None);
+        assert_eq!(plan.view.variables["GANETI_INSTANCE_PRIMARY"], "node2");
+        assert!(plan.view.nodes.contains(&"node1".to_owned()));
+    }
+    assert_eq!(desk.warnings.len(), 1, "{:?}", desk.warnings);
+    let warning = &desk.warnings[0];
+    assert!(
+        warning.starts_with("7.0.pre: ") && warning.contains("holds in osparams_private is not"),
+        "{warning}"
+    );
+    assert!(!warning.contains("hunter2"), "{warning}");
+}
+
+#[test]
+fn an_input_that_cannot_be_had_is_not_passed_over_in_silence() {
+    let cluster = Cluster::new();
+    cluster.write_config(1, INSTANCE);
+    for (received, input, why) in [(4, INPUT, "another job's now"), (5, "7", "invalid type")] {
+        cluster.write_job("job-7", received, input);
+        let (_, warnings) = view_now(&paths(cluster.dir.path()), &event(Phase::Pre));
+        assert!(warnings.len() == 1 && warnings[0].contains(why), "{warnings:?}");
+    }
+}
+
+#[test]
 fn without_a_configuration_there_is_a_problem_and_a_plan() {
     let cluster = Cluster::new();
     cluster.write_job("job-7", 5, INPUT);
