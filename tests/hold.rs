@@ -6,12 +6,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]
+#[expect(dead_code, reason = "other tests use the rest of it")]
 mod harness;
 
 mod hold {
+    mod armed;
     mod best_effort;
     mod death;
+    mod exact;
     mod interplay;
     mod limits;
     mod story;

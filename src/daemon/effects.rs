@@ -61,10 +61,12 @@ impl Daemon {
             Effect::Find { token, process } => {
                 Input::Found { token, presence: processes.find(token, process) }
             }
-            Effect::Stop { token, job, limit } => {
-                Input::Stopped { token, job, result: processes.stop(token, job, limit) }
+            Effect::Stop { token, job, limit, by_signal } => {
+                Input::Stopped { token, job, result: processes.stop(token, job, limit, by_signal) }
             }
-            Effect::Arm { token, job } => Input::Armed { token, result: processes.arm(token, job) },
+            Effect::Arm { token, job } => {
+                Input::Armed { token, result: processes.arm(token, job, || queue.is_as_read(job)) }
+            }
             Effect::Start(ScriptRun { run, seq, while_stopped: Some(token), .. })
             | Effect::Ask(NodeRun { run, seq, while_stopped: Some(token), .. })
                 if !processes.stands(token) =>

@@ -226,13 +226,21 @@ impl Holds {
         self.guard = if at_once { Guard::None } else { Guard::After(steady + retry::GUARD) };
     }
 
-    /// Tells a job's process to stop before an opcode.
-    pub fn stop(&mut self, key: EventKey, token: Token, steady: Duration, limit: Duration) -> Effect {
+    /// Tells a job's process to stop before an opcode, unless `by_signal` only if the kernel has
+    /// stopped it.
+    pub fn stop(
+        &mut self,
+        key: EventKey,
+        token: Token,
+        steady: Duration,
+        limit: Duration,
+        by_signal: bool,
+    ) -> Effect {
         let until = steady + limit;
         let hold = Hold { key, token, since: steady, until, landing: None, has_begun: false };
         self.held.insert(key.job, hold);
         self.armed.remove(&key.job);
-        Effect::Stop { token, job: key.job, limit }
+        Effect::Stop { token, job: key.job, limit, by_signal }
     }
 
     /// The process stands still. It may do so from now on, for less long where it may be in a
@@ -359,7 +367,7 @@ mod tests {
 
     fn held(landing: Landing) -> Holds {
         let mut holds = Holds::default();
-        let _ = holds.stop(key(), TOKEN, SECOND, SECOND * 60);
+        let _ = holds.stop(key(), TOKEN, SECOND, SECOND * 60, true);
         let _ = holds.stands(TOKEN, SECOND, landing);
         holds
     }
@@ -389,7 +397,7 @@ mod tests {
         let both = [Effect::Disarm { token: TOKEN, job }, Effect::Arm { token: other, job }];
         assert_eq!(holds.arm(job, other), both);
         let _ = holds.arm(job, TOKEN);
-        let _ = holds.stop(key(), TOKEN, SECOND, SECOND);
+        let _ = holds.stop(key(), TOKEN, SECOND, SECOND, true);
         assert!(!holds.is_armed(job) && holds.arm(job, TOKEN).is_empty());
         let _ = holds.let_go(job);
         let _ = holds.arm(job, TOKEN);
@@ -411,7 +419,7 @@ mod tests {
     #[test]
     fn in_time_is_who_stands_still_where_it_published_its_opcode() {
         let mut holds = Holds::default();
-        let _ = holds.stop(key(), TOKEN, SECOND, SECOND);
+        let _ = holds.stop(key(), TOKEN, SECOND, SECOND, true);
         assert!(!holds.is_in_time(key()), "it was only told to");
         assert!(!held(Landing::Late).is_in_time(key()));
         let mut holds = held(Landing::Early);

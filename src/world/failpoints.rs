@@ -5,7 +5,7 @@
 //! turn on (`Cargo.toml`, `dev-dependencies`); in every other build the functions here
 //! do nothing and are gone. What is to happen stands in the file that the variable
 //! `GANETI_HOOKD_FAULTS` names, one thing a line: `die POINT N` (at the N-th visit),
-//! `fail POINT`, `clock SECONDS`.
+//! `fail POINT`, `pause POINT MILLISECONDS`, `clock SECONDS`.
 
 use std::io;
 
@@ -58,6 +58,12 @@ mod points {
     /// here as by SIGKILL.
     pub fn point(name: &str) {
         static VISITS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+        if let Some(millis) = line("pause", Some(name)).and_then(|words| words.get(2)?.parse().ok()) {
+            if let Some(file) = file() {
+                let _ = std::fs::write(file.with_extension("paused"), name);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(millis));
+        }
         let Some(words) = line("die", Some(name)) else { return };
         let mut visits = VISITS.lock().unwrap_or_else(PoisonError::into_inner);
         let visit = visits.entry(name.to_owned()).or_default();

@@ -12,6 +12,7 @@ use crate::harness::{Job, NODE, OTHER_NODE, Tree};
 /// Every fault point in the sources, and the visit at which the daemon dies there.
 const POINTS: &[(&str, u32)] = &[
     ("exit.noticed", 1),
+    ("hold.judged", 1),
     ("hold.before-arm", 1),
     ("hold.armed", 1),
     ("hold.taken-over", 1),

@@ -166,9 +166,16 @@ impl Tree {
         self.publishers.borrow_mut().insert(job, process.publisher());
     }
 
+    /// What the daemon is to do at its fault points, a line each.
+    pub fn faults(&self, lines: &str) {
+        let _ = fs::remove_file(self.path("faults.died"));
+        fs::write(self.path("faults.new"), lines).unwrap();
+        fs::rename(self.path("faults.new"), self.path("faults")).unwrap();
+    }
+
     /// From the next start on the daemon cannot have the kernel stop processes.
     pub fn refuse_kernel_stop(&self) {
-        fs::write(self.path("faults"), "fail kernel.stop\n").unwrap();
+        self.faults("fail kernel.stop\n");
     }
 
     /// Installs a hook: a shell script in which DIR and LOG stand for the tree and the

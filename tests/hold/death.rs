@@ -28,12 +28,12 @@ fn is_gone(pid: Pid) -> bool {
     stat.map_or(true, |stat| stat.contains(") Z "))
 }
 
-fn wait_gone(pid: Pid) {
+pub fn wait_gone(pid: Pid) {
     wait_for(|| is_gone(pid).then_some(()), || format!("the end of {pid:?}"));
 }
 
 /// Waits until the guard is gone. Returns how long the process stood still at a time.
-fn stood_still_until_gone(guard: Pid, process: &JobProcess) -> Duration {
+pub fn stood_still_until_gone(guard: Pid, process: &JobProcess) -> Duration {
     let (mut since, mut longest) = (None, Duration::ZERO);
     let mut look = || {
         if process.state() == 'T' {

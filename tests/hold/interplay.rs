@@ -7,17 +7,17 @@ use super::{armed, counters, held, master, open_gate, wait_begun, waiting};
 use crate::harness::{Job, OTHER_NODE, Tree};
 
 /// Another writer of the journal, which keeps everybody else from writing.
-struct JournalLock(rusqlite::Connection);
+pub struct JournalLock(rusqlite::Connection);
 
 impl JournalLock {
-    fn new(tree: &Tree) -> Self {
+    pub fn new(tree: &Tree) -> Self {
         let db = rusqlite::Connection::open(tree.path("state/journal.db")).unwrap();
         db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
         db.execute_batch("BEGIN IMMEDIATE").unwrap();
         Self(db)
     }
 
-    fn release(self) {
+    pub fn release(self) {
         self.0.execute_batch("ROLLBACK").unwrap();
     }
 }

@@ -111,7 +111,7 @@ pub fn described(effect: &Effect) -> String {
             format!("read job {id}{}", if *archive { " or its archive" } else { "" })
         }
         Effect::Find { token, process } => format!("find process {} as {}", process.pid, token.0),
-        Effect::Stop { token, job, limit } => format!("STOP {} of job {job} for {limit:?}", token.0),
+        Effect::Stop { token, job, limit, .. } => format!("STOP {} of job {job} for {limit:?}", token.0),
         Effect::Arm { token, job } => format!("arm {} of job {job}", token.0),
         Effect::Disarm { token, job } => format!("disarm {} of job {job}", token.0),
         Effect::Shorten { token, job, limit } => format!("shorten {} of job {job} to {limit:?}", token.0),

@@ -105,6 +105,11 @@ impl Queue {
         })
     }
 
+    /// Whether the job's file is the one that was read last.
+    pub fn is_as_read(&self, id: JobId) -> bool {
+        self.reader.is_as_read(id)
+    }
+
     /// Tells what there is of a job: its file in the queue if that has at most `limit` bytes,
     /// else, with `archive`, the one in the archive.
     pub fn read<R>(

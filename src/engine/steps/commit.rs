@@ -45,6 +45,7 @@ impl Engine {
         self.effects.extend(outgoing.effects);
         if outgoing.was_stalled {
             self.resume(now);
+            self.look_at_those_that_run();
         }
         // Jobs may stand still until their hooks have run; who only listens comes after them.
         for change in outgoing.written.iter() {

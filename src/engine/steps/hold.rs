@@ -71,17 +71,17 @@ impl Engine {
         }
     }
 
-    /// Jobs may be held that could not before: those that run are looked at again, so that they
-    /// are armed before they publish anything.
-    fn arm_those_that_run(&mut self) {
+    /// Jobs may be held that could not before, or may not any more: those that run are looked at
+    /// again, so that they are armed before they publish anything.
+    pub(in crate::engine) fn look_at_those_that_run(&mut self) {
         let running: Vec<JobId> = self.jobs.processes.jobs().collect();
         running.into_iter().for_each(|id| self.agenda.hint(id));
     }
 
     /// There is a pre hook, or none.
     pub(in crate::engine) fn pre_hooks_are(&mut self, there: bool) {
-        if there && !self.holds.has_scripts() {
-            self.arm_those_that_run();
+        if there != self.holds.has_scripts() {
+            self.look_at_those_that_run();
         }
         self.holds.scripts_are(there);
     }
@@ -89,7 +89,7 @@ impl Engine {
     /// The configuration is another: who is held, and before what, may be, too.
     pub(in crate::engine) fn hold_anew(&mut self) {
         self.effects.extend(self.holds.disarm_all());
-        self.arm_those_that_run();
+        self.look_at_those_that_run();
     }
 
     /// Whether the kernel stops processes in the rename.
@@ -99,7 +99,7 @@ impl Engine {
                 let text = format!("jobs are held exactly: the kernel stops them in the rename ({means})");
                 self.report.say(Level::Info, &text);
                 self.holds.exactness_is(Exactness::Exact(means));
-                self.arm_those_that_run();
+                self.look_at_those_that_run();
             }
             Err(why) => {
                 let text = format!("jobs are held as well as can be, not exactly: {why}");
@@ -153,7 +153,8 @@ impl Engine {
         // Should somebody have let it go on behind our back.
         self.effects.extend(self.holds.let_go(id));
         let limit = self.settings.hooks.hold_limit;
-        self.effects.push(self.holds.stop(event.key, token, now.steady, limit));
+        let is_young = age <= AGE_LIMIT;
+        self.effects.push(self.holds.stop(event.key, token, now.steady, limit, is_young));
         Ok(())
     }
 
@@ -216,7 +217,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.report.solved(Problem::Guard);
-                self.arm_those_that_run();
+                self.look_at_those_that_run();
             }
             Err(error) => {
                 let what = format!("it cannot be started: {error}; no job is held, pre hooks run late");

@@ -19,6 +19,9 @@ use crate::ganeti::job::ProcessRef;
 /// How long a stop may take to show. A process that sleeps or runs stops at once.
 const STOP_PATIENCE: Duration = Duration::from_millis(10);
 
+/// For how long, and how often after that, one that is to stop is looked at.
+const SPIN: Duration = Duration::from_micros(500);
+
 /// A process that proved to be the job's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -79,17 +82,19 @@ pub fn go_on(pidfd: BorrowedFd<'_>) -> rustix::io::Result<()> {
 
 /// Finds out where a process that has just been told to stop was.
 pub fn landing(pid: u32) -> Landing {
-    await_stop(pid);
+    await_stop(pid, STOP_PATIENCE);
     if standing_in_rename(pid) { Landing::Early } else { Landing::Late }
 }
 
-/// Waits until the process stands still, for a moment. Returns whether it does.
-pub fn await_stop(pid: u32) -> bool {
-    let deadline = Instant::now() + STOP_PATIENCE;
+/// Waits until the process stands still, for so long at most. Returns whether it does.
+pub fn await_stop(pid: u32, patience: Duration) -> bool {
+    let begin = Instant::now();
     loop {
         match stat::read(pid) {
             Ok(Some(stat)) if stat.state == b'T' => return true,
-            Ok(Some(_)) if Instant::now() < deadline => std::thread::yield_now(),
+            Ok(Some(_)) if begin.elapsed() < SPIN.min(patience) => std::thread::yield_now(),
+            // It waits for a processor.
+            Ok(Some(_)) if begin.elapsed() < patience => std::thread::sleep(SPIN),
             _ => return false,
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::input::Stamp;
 use crate::ganeti::job::JobId;
 use crate::world::regular_file::{ReadError, read_into};
-use crate::world::unchanged::stamp;
+use crate::world::unchanged::{Identity, stamp};
 
 /// The largest job file that is read, in bytes.
 pub const JOB_SIZE_LIMIT: u64 = 256 * 1024 * 1024;
@@ -28,12 +28,14 @@ pub struct FileVersion<'a> {
 pub struct JobReader {
     queue_dir: PathBuf,
     buffer: Vec<u8>,
+    /// What was read last of the queue.
+    last: Option<(JobId, Identity)>,
 }
 
 impl JobReader {
     /// A reader of the jobs of this queue.
     pub fn new(queue_dir: &Path) -> Self {
-        Self { queue_dir: queue_dir.to_owned(), buffer: Vec::new() }
+        Self { queue_dir: queue_dir.to_owned(), buffer: Vec::new(), last: None }
     }
 
     /// The content of the file of a job in the queue, of at most `limit` bytes; `None` when
@@ -50,8 +52,18 @@ impl JobReader {
     /// # Errors
     /// As [`JobReader::queued`].
     pub fn version(&mut self, id: JobId, limit: u64) -> Result<Option<FileVersion<'_>>, ReadError> {
+        self.last = None;
         let metadata = self.read(&self.queue_dir.join(id.file_name()), limit)?;
+        self.last = metadata.as_ref().map(|metadata| (id, Identity::of(metadata)));
         Ok(metadata.map(|metadata| FileVersion { bytes: &self.buffer, stamp: stamp(&metadata) }))
+    }
+
+    /// Whether the file of a job in the queue is the one that was read last, not a later version.
+    /// Each version is a file of its own beside the one before it, so that also those of the same
+    /// moment differ.
+    pub fn is_as_read(&self, id: JobId) -> bool {
+        let metadata = self.queue_dir.join(id.file_name()).symlink_metadata();
+        metadata.is_ok_and(|metadata| self.last == Some((id, Identity::of(&metadata))))
     }
 
     /// The content of the file of a job in the archive; `None` when it is not there.

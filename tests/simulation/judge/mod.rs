@@ -267,7 +267,7 @@ impl Judge {
                 Ok(())
             }
             Effect::Find { token, process } => self.finds(world, *token, process),
-            Effect::Stop { token, job, limit } => self.stops(world, *token, *job, *limit),
+            Effect::Stop { token, job, limit, .. } => self.stops(world, *token, *job, *limit),
             Effect::Arm { token, job } => self.arms(world, *token, *job),
             Effect::Continue { token, .. } => self.lets_go(world, *token),
             Effect::Ready => {

@@ -169,7 +169,7 @@ impl World {
     }
 
     /// `Effect::Stop`.
-    pub fn stop(&mut self, token: Token, limit: u64) -> Result<Landing, String> {
+    pub fn stop(&mut self, token: Token, limit: u64, by_signal: bool) -> Result<Landing, String> {
         if !self.kernel.guard {
             return Err("there is no guard".to_owned());
         }
@@ -180,6 +180,9 @@ impl World {
                 self.hold_at(at, token, limit, Landing::Exact);
                 return Ok(Landing::Exact);
             }
+        }
+        if !by_signal {
+            return Err("the kernel has not stopped it".to_owned());
         }
         if self.fails(Fault::StopFails, 3) {
             return Err("it cannot be stopped: Operation not permitted".to_owned());

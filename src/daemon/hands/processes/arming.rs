@@ -1,0 +1,155 @@
+//! Having the kernel stop processes in the rename that publishes the next version of their job,
+//! and taking over those that it has stopped.
+//!
+//! What is judged is a version that was read; a process may have published another since. So a
+//! process that the kernel has stopped goes on only when what it published has been read, and is
+//! exactly where it published its opcode only if it was armed before it published anything after
+//! the version that was read. Both are told by the file: whether it is still the one that was read.
+
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Processes, State, Watched, set_free};
+use crate::engine::effect::Token;
+use crate::engine::input::Landing;
+use crate::ganeti::job::JobId;
+use crate::world::failpoints;
+use crate::world::process::guard::Guard;
+use crate::world::process::held_file::HeldFile;
+use crate::world::process::hold::{self, Verified};
+use crate::world::process::kernel_stop::{Arming, KernelStop};
+
+/// How long the kernel may take between two steps of its own.
+const KERNEL_PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long one that was sent the signal may take to stand still, when many want the processor.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Processes {
+    /// Arms a process, if it proves to be the job's; one that the kernel has stopped goes on, if
+    /// what it published has been read. `is_as_read` tells whether the job's file is the one that
+    /// was read last.
+    ///
+    /// # Errors
+    /// Why it is not armed.
+    pub fn arm(&mut self, token: Token, job: JobId, is_as_read: impl Fn() -> bool) -> Result<(), String> {
+        self.know(token, job)?;
+        let watched = self.watched.get_mut(&token).ok_or(UNKNOWN)?;
+        let kernel = self.kernel.as_mut().ok_or("the kernel does not stop processes")?;
+        let pid = watched.process.pid;
+        failpoints::point("hold.judged");
+        let before = is_stopped_by(kernel, pid);
+        if before == Arming::Stopped && !is_as_read() {
+            // What it has published was told of, and is read next.
+            return Ok(());
+        }
+        if before != Arming::Armed {
+            failpoints::point("hold.before-arm");
+            if let Err(reason) = kernel.arm(pid) {
+                disarm(watched, Some(kernel));
+                set_free(watched, self.guard.as_ref(), &mut self.file, job);
+                return Err(reason.to_string());
+            }
+            failpoints::point("hold.armed");
+        }
+        watched.state = State::Armed { is_sure: is_as_read() };
+        if before == Arming::Stopped {
+            // If it has yet to stand still: SIGCONT takes back a SIGSTOP that is on its way.
+            let _ = hold::go_on(watched.pidfd.as_fd());
+        }
+        Ok(())
+    }
+
+    /// Guard and file know of the process from now on, if it proves to be the job's.
+    fn know(&mut self, token: Token, job: JobId) -> Result<(), String> {
+        let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted).ok_or(UNKNOWN)?;
+        match watched.state {
+            State::Armed { .. } => return Ok(()),
+            State::Stopped | State::StoppedByKernel => return Err("it stands still".to_owned()),
+            State::Free => {}
+        }
+        if self.kernel.is_none() {
+            return Err("the kernel does not stop processes".to_owned());
+        }
+        let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
+        let guard = self.guard.as_ref().ok_or("there is no guard")?;
+        guard
+            .arm(job.get(), verified.pid, watched.pidfd.as_fd())
+            .map_err(|error| format!("the guard does not answer: {error}"))?;
+        self.file.arm(verified).map_err(|error| {
+            let _ = guard.let_go(job.get());
+            format!("the file of held processes: {error}")
+        })?;
+        (watched.verified, watched.state) = (Some(verified), State::Armed { is_sure: false });
+        Ok(())
+    }
+
+    /// Has the kernel stop a process no more; one that it has stopped goes on.
+    pub fn disarm(&mut self, token: Token, job: JobId) {
+        let armed = self.watched.get_mut(&token);
+        let Some(watched) = armed.filter(|watched| matches!(watched.state, State::Armed { .. })) else {
+            return;
+        };
+        disarm(watched, self.kernel.as_mut());
+        set_free(watched, self.guard.as_ref(), &mut self.file, job);
+        self.drop_unless_needed(token);
+    }
+}
+
+/// Why nothing can be done to a process.
+pub(super) const UNKNOWN: &str = "its process is not known to be alive";
+
+/// What has become of an arming, once the kernel is not just about to send the signal.
+fn is_stopped_by(kernel: &KernelStop, pid: u32) -> Arming {
+    let deadline = Instant::now() + KERNEL_PATIENCE;
+    loop {
+        match kernel.state(pid) {
+            Ok(Arming::Stopping) if Instant::now() < deadline => thread::yield_now(),
+            Ok(arming) => return arming,
+            Err(_) => return Arming::Not,
+        }
+    }
+}
+
+/// Takes over a process that the kernel has stopped: from now on it is held. Returns where it
+/// stands; `None` when the kernel has not stopped it, or somebody else has let it go on.
+pub(super) fn take_over(
+    watched: &mut Watched,
+    kernel: &KernelStop,
+    guard: &Guard,
+    file: &mut HeldFile,
+    job: JobId,
+    limit: Duration,
+) -> Option<Landing> {
+    let (State::Armed { is_sure }, Some(Verified { pid, .. })) = (watched.state, watched.verified) else {
+        return None;
+    };
+    if is_stopped_by(kernel, pid) != Arming::Stopped {
+        return None;
+    }
+    hold::await_stop(pid, STOP_PATIENCE);
+    let is_known = kernel.stands(pid)
+        && guard.hold(job.get(), pid, watched.pidfd.as_fd(), limit).is_ok()
+        && watched.verified.is_some_and(|verified| file.hold(verified).is_ok());
+    if !is_known {
+        return None;
+    }
+    watched.state = State::StoppedByKernel;
+    failpoints::point("hold.taken-over");
+    Some(if is_sure { Landing::Exact } else { Landing::Late })
+}
+
+/// The kernel stops the process no more; if it has, it goes on. Returns whether it had.
+pub(super) fn disarm(watched: &Watched, kernel: Option<&mut KernelStop>) -> bool {
+    let Some(kernel) = kernel else { return false };
+    let pid = watched.process.pid;
+    let _ = is_stopped_by(kernel, pid);
+    match kernel.disarm(pid) {
+        Ok(Arming::Not | Arming::Armed | Arming::Missed) => return false,
+        Ok(Arming::Stopping | Arming::Stopped) => _ = hold::await_stop(pid, KERNEL_PATIENCE),
+        Err(reason) => log::error!("process {pid} cannot be disarmed: {reason}"),
+    }
+    let _ = hold::go_on(watched.pidfd.as_fd());
+    true
+}

@@ -1,0 +1,57 @@
+//! The means by which the kernel stops processes: loaded once, attached while somebody may have to
+//! be armed.
+
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::thread;
+
+use super::Processes;
+use crate::daemon::defect;
+use crate::daemon::message::Message;
+use crate::world::failpoints;
+use crate::world::process::kernel_stop::KernelStop;
+use crate::world::shortage::explain;
+
+impl Processes {
+    /// Has a thread find out whether the kernel can stop processes; that takes a while.
+    pub fn load_kernel_stop(&self) {
+        let (inbox, queue_dir) = (self.inbox.clone(), self.queue_dir.clone());
+        let load = move || {
+            let loaded = catch_unwind(|| load(&queue_dir));
+            let loaded = loaded.map_err(|panic| defect(&*panic)).and_then(|loaded| loaded);
+            let _ = inbox.send(Message::KernelStop(loaded.map(Box::new)));
+        };
+        if let Err(error) = thread::Builder::new().name("kernel-stop".to_owned()).spawn(load) {
+            let _ = self.inbox.send(Message::KernelStop(Err(explain(&error))));
+        }
+    }
+
+    /// The kernel can stop processes; by which means.
+    pub fn use_kernel_stop(&mut self, kernel: KernelStop) -> String {
+        let means = kernel.attachment().to_string();
+        self.kernel = Some(kernel);
+        means
+    }
+
+    /// Has ready what arming takes: a process may have to be armed soon.
+    pub fn attach(&mut self) {
+        if let Some(Err(reason)) = self.kernel.as_mut().map(KernelStop::attach) {
+            log::warn!("what stops processes in the kernel cannot be attached: {reason}");
+        }
+    }
+
+    /// Takes away what arming takes, while nobody is armed. The kernel takes its time for that.
+    pub fn detach(&mut self) {
+        if let Some(unused) = self.kernel.as_mut().and_then(KernelStop::take_unused) {
+            let detach = thread::Builder::new().name("detach".to_owned()).spawn(move || drop(unused));
+            if let Err(error) = detach {
+                log::debug!("detached at once: {}", explain(&error));
+            }
+        }
+    }
+}
+
+fn load(queue_dir: &Path) -> Result<KernelStop, String> {
+    failpoints::refused("kernel.stop").map_err(|error| error.to_string())?;
+    KernelStop::new(queue_dir).map_err(|reason| reason.to_string())
+}

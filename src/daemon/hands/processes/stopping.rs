@@ -1,0 +1,127 @@
+//! Stopping processes by a signal, and letting go on whoever stands still.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::arming::{UNKNOWN, disarm, take_over};
+use super::{Processes, State, Watched, forget, set_free};
+use crate::engine::effect::Token;
+use crate::engine::input::Landing;
+use crate::ganeti::job::JobId;
+use crate::world::failpoints;
+use crate::world::process::guard::Guard;
+use crate::world::process::held_file::HeldFile;
+use crate::world::process::hold::{self, Verified};
+use crate::world::process::kernel_stop::{KernelStop, standing_in_rename};
+
+impl Processes {
+    /// Takes a process over from the kernel for `limit` at most, or else, `by_signal`, stops it, if
+    /// it proves to be the job's and was not stopped before. Tells where it was.
+    ///
+    /// # Errors
+    /// Why it was not stopped.
+    pub fn stop(
+        &mut self,
+        token: Token,
+        job: JobId,
+        limit: Duration,
+        by_signal: bool,
+    ) -> Result<Landing, String> {
+        let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted).ok_or(UNKNOWN)?;
+        let guard = self.guard.as_ref().ok_or("there is no guard")?;
+        if let (State::Armed { .. }, Some(kernel)) = (watched.state, self.kernel.as_mut()) {
+            if let Some(landing) = take_over(watched, kernel, guard, &mut self.file, job, limit) {
+                return Ok(landing);
+            }
+            let was_stopped = disarm(watched, Some(kernel));
+            set_free(watched, Some(guard), &mut self.file, job);
+            if was_stopped {
+                return Err("somebody else has let it go on".to_owned());
+            }
+        }
+        if !by_signal {
+            return Err("its opcode began a while ago".to_owned());
+        }
+        let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
+        stop(watched, verified, guard, &mut self.file, job, limit)?;
+        (watched.verified, watched.state) = (Some(verified), State::Stopped);
+        Ok(hold::landing(verified.pid))
+    }
+
+    /// Whether a process that was stopped still stands where it published its opcode.
+    pub fn stands(&self, token: Token) -> bool {
+        let Some(watched) = self.watched.get(&token) else { return false };
+        let pid = watched.process.pid;
+        match (watched.state, &self.kernel) {
+            (State::StoppedByKernel, Some(kernel)) => kernel.stands(pid),
+            (State::Stopped, _) => standing_in_rename(pid),
+            _ => false,
+        }
+    }
+
+    /// A process that stands still may do so until `limit` from now only.
+    pub fn shorten(&self, token: Token, job: JobId, limit: Duration) {
+        let stands = |watched: &&Watched| matches!(watched.state, State::Stopped | State::StoppedByKernel);
+        if let (Some(watched), Some(guard)) = (self.watched.get(&token).filter(stands), &self.guard) {
+            // A guard that is gone has let everything go already.
+            let _ = guard.hold(job.get(), watched.process.pid, watched.pidfd.as_fd(), limit);
+        }
+    }
+
+    /// Lets a process that stands still for us go on.
+    pub fn go_on(&mut self, token: Token, job: JobId) {
+        let Some(watched) = self.watched.get_mut(&token) else { return };
+        match watched.state {
+            State::StoppedByKernel => forget_stop(watched, self.kernel.as_mut()),
+            State::Stopped => {}
+            State::Free | State::Armed { .. } => return,
+        }
+        failpoints::point("hold.before-go-on");
+        let result = hold::go_on(watched.pidfd.as_fd());
+        failpoints::point("hold.gone-on");
+        match result {
+            Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file, job),
+            // The guard still has it, and will let it go when its time is up.
+            Err(errno) => {
+                log::error!("job {job} cannot be let go: {errno}; the guard will try");
+                watched.state = State::Free;
+            }
+        }
+        self.drop_unless_needed(token);
+    }
+}
+
+/// The kernel forgets where it stopped a process that goes on now.
+fn forget_stop(watched: &Watched, kernel: Option<&mut KernelStop>) {
+    if let Some(Err(reason)) = kernel.map(|kernel| kernel.disarm(watched.process.pid)) {
+        log::error!("process {}: {reason}", watched.process.pid);
+    }
+}
+
+/// Stops a process: the guard and the file know of it first.
+fn stop(
+    watched: &Watched,
+    verified: Verified,
+    guard: &Guard,
+    file: &mut HeldFile,
+    job: JobId,
+    limit: Duration,
+) -> Result<(), String> {
+    let pidfd = watched.pidfd.as_fd();
+    failpoints::point("hold.before-guard");
+    guard
+        .hold(job.get(), verified.pid, pidfd, limit)
+        .map_err(|error| format!("the guard does not answer: {error}"))?;
+    failpoints::point("hold.guard-knows");
+    file.hold(verified).map_err(|error| {
+        let _ = guard.let_go(job.get());
+        format!("the file of held processes: {error}")
+    })?;
+    failpoints::point("hold.file-knows");
+    hold::stop(pidfd).map_err(|errno| {
+        forget(verified, Some(guard), file, job);
+        format!("it cannot be stopped: {errno}")
+    })?;
+    failpoints::point("hold.stopped");
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Who may begin an opcode with pre hooks is armed, and nobody else.
+
+use ganeti_hookd::engine::effect::Effect;
+use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::ganeti::job::{JobId, Status};
+
+use crate::desk::{Desk, Life, delay, id, job};
+
+/// A master whose kernel stops processes, with a job that waits.
+fn desk() -> Desk {
+    let mut desk = Desk::before_start(Settings::default(), Default::default());
+    desk.kernel_stops = Ok("fentry".to_owned());
+    desk.settle();
+    desk.alive.insert(50);
+    desk.put(delay(1, 0).by(50).waits(0, 0));
+    desk
+}
+
+fn armed(desk: &Desk) -> Vec<JobId> {
+    desk.engine.status(desk.now).armed.iter().map(|armed| armed.job).collect()
+}
+
+#[test]
+fn a_job_that_waits_is_armed_until_it_has_begun() {
+    let mut desk = desk();
+    assert_eq!(armed(&desk), [id(1)]);
+    desk.put(delay(1, 0).by(50).runs(0, 0));
+    assert!(desk.stands(50) && armed(&desk).is_empty());
+    let counters = desk.engine.status(desk.now).counters;
+    assert_eq!((counters.holds, counters.holds_exact), (1, 1));
+    desk.end("1.0.pre");
+    desk.put(delay(1, 0).by(50).runs(0, 0).ends(0, Status::Success, 1));
+    assert!(!desk.stands(50) && armed(&desk).is_empty(), "there is no next opcode");
+}
+
+#[test]
+fn between_two_opcodes_a_job_is_armed_again() {
+    let mut desk = desk();
+    let codes = ["OP_TEST_DELAY", "OP_TAGS_SET"];
+    desk.alive.insert(60);
+    desk.put(job(2, &codes, 0).by(60).runs(0, 0));
+    desk.end("2.0.pre");
+    assert_eq!(armed(&desk), [id(1)]);
+    desk.put(job(2, &codes, 0).by(60).runs(0, 0).ends(0, Status::Success, 1));
+    assert_eq!(armed(&desk), [id(1), id(2)]);
+}
+
+#[test]
+fn what_is_not_looked_at_promptly_is_not_armed() {
+    let mut desk = desk();
+    desk.give(Input::Overflow);
+    assert!(armed(&desk).is_empty());
+    desk.settle();
+    assert_eq!(armed(&desk), [id(1)], "it has been compared");
+    desk.give(Input::WatchLost);
+    assert!(armed(&desk).is_empty());
+    desk.settle();
+    assert_eq!(armed(&desk), [id(1)], "it is watched again");
+    desk.disk_is_full = true;
+    desk.put(delay(2, 0));
+    assert!(armed(&desk).is_empty());
+    desk.disk_is_full = false;
+    desk.wait(5.0);
+    assert_eq!(armed(&desk), [id(1)], "the journal can be written again");
+}
+
+#[test]
+fn without_a_guard_nobody_is_armed() {
+    let mut desk = desk();
+    desk.give(Input::GuardEnded);
+    assert!(armed(&desk).is_empty());
+    desk.settle();
+    assert_eq!(armed(&desk), [id(1)], "there is another");
+}
+
+#[test]
+fn without_pre_hooks_nobody_is_armed_until_there_are_some() {
+    let mut desk = desk();
+    desk.scripts.clear();
+    desk.put(delay(2, 0));
+    assert!(armed(&desk).is_empty());
+    desk.scripts.push("10-a");
+    desk.put(delay(3, 0));
+    assert_eq!(armed(&desk), [id(1)]);
+}
+
+#[test]
+fn what_arming_takes_is_there_only_while_somebody_may_be_armed() {
+    let mut desk = desk();
+    let count = |desk: &Desk, effect: &Effect| desk.done.iter().filter(|done| *done == effect).count();
+    assert!(desk.engine.status(desk.now).hold_attached);
+    assert_eq!(count(&desk, &Effect::Detach), 0);
+    desk.dies(50);
+    desk.wait(1.0);
+    assert!(desk.engine.status(desk.now).hold_attached, "for the next");
+    desk.wait(2.0);
+    assert!(!desk.engine.status(desk.now).hold_attached);
+    assert_eq!(count(&desk, &Effect::Detach), 1);
+    assert!(
+        desk.engine
+            .next_deadline()
+            .is_none_or(|time| time > desk.now.steady + std::time::Duration::from_secs(1))
+    );
+}
