@@ -236,6 +236,11 @@ impl Jobs {
         self.begun
     }
 
+    /// The history up to now is lost.
+    pub fn history_is_lost(&mut self, now: Timestamp) {
+        self.history_since = Some(now);
+    }
+
     /// The queue has been listed for the first time ever. All but the last numbers are
     /// accounted for; those are when they have been looked at.
     pub fn begin(&mut self, serial: Option<i64>) {
@@ -323,10 +328,10 @@ impl Jobs {
             return Start::At(Progress::default());
         }
         let begun = self.begun.unwrap_or(self.pass.since);
-        if self.is_first_ever() && self.is_backlog(job.id) {
+        let is_first_look = self.is_first_ever() && self.is_backlog(job.id);
+        if is_first_look && !self.pass.is_resumed {
             // Whatever its times say: it has not changed since before the watch stood.
-            let unchanged =
-                cause == Cause::Scanned && !self.pass.is_resumed && !self.pass.is_before_the_queue;
+            let unchanged = cause == Cause::Scanned && !self.pass.is_before_the_queue;
             let known = if unchanged { transitions::adopt(job) } else { transitions::as_of(job, begun) };
             return Start::At(known);
         }
@@ -346,7 +351,8 @@ impl Jobs {
     fn untold(&self, job: &Job<'_>, kind: Kind, begun: Timestamp) -> Progress {
         // Times alone prove nothing, since the clock may have been set back: a number in the
         // queue that is new to us is a new job, whenever it says that it ended.
-        let may_be_old = kind == Kind::Archived || self.numbers.contains(job.id);
+        let is_of_first_look = self.is_first_ever() && self.is_backlog(job.id);
+        let may_be_old = kind == Kind::Archived || self.numbers.contains(job.id) || is_of_first_look;
         if may_be_old && job.received <= begun { transitions::as_of(job, begun) } else { Progress::default() }
     }
 

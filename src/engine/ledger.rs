@@ -131,6 +131,11 @@ impl Ledger {
         !std::mem::replace(&mut self.is_writing_anew, true)
     }
 
+    /// Whether the journal is being written anew.
+    pub fn is_writing_anew(&self) -> bool {
+        self.is_writing_anew
+    }
+
     /// Whether what happened at this time waited for a journal that could not be written.
     pub fn had_stalled(&self, time: Timestamp) -> bool {
         Some(time) <= self.stall_over

@@ -30,6 +30,9 @@ impl Engine {
     }
 
     fn is_written(&mut self, now: Now, written: Written) {
+        if self.ledger.is_writing_anew() {
+            self.jobs.history_is_lost(now.time);
+        }
         let outgoing = self.ledger.committed(now.time);
         if outgoing.written.iter().any(|change| matches!(change, Change::Prune(..))) {
             self.pruning.forgot(written.more_to_prune);
@@ -41,6 +44,8 @@ impl Engine {
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
+            // What was left alone meanwhile has its turn.
+            self.round.goes_on();
         }
         self.effects.extend(outgoing.effects);
         if outgoing.was_stalled {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::Engine;
 use crate::engine::change::{Change, EventState};
 use crate::engine::deliveries::Stage;
-use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun};
+use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use crate::engine::environment::{self, ClusterFacts};
 use crate::engine::input::{NoScripts, Now, Script};
 use crate::engine::outcome::Outcome;
@@ -13,7 +13,7 @@ use crate::engine::plan::{Plan, Target};
 use crate::engine::report::Problem;
 use crate::engine::settings::{Nodes, PreMode};
 use crate::engine::slots::Slots;
-use crate::ganeti::event::Phase;
+use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::opcodes;
 
 /// Events that are begun before hints and messages have their turn: an event without scripts
@@ -166,7 +166,7 @@ impl Engine {
             let env = environment::for_run(&delivery.common, true, attempt);
             let hooks = &self.settings.hooks;
             let (timeout, output) = (hooks.timeout, hooks.output_limit);
-            let while_stopped = self.holds.in_time(delivery.event.key);
+            let while_stopped = self.standing(&delivery.event);
             let script =
                 ScriptRun { run: run.id, seq, script: script.path, env, timeout, output, while_stopped };
             return self.start(run, Effect::Start(script));
@@ -186,7 +186,7 @@ impl Engine {
     fn send_to_node(&mut self, now: Now, seq: i64, Target { node, address }: Target) {
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let phase = delivery.event.key.phase;
-        let while_stopped = self.holds.in_time(delivery.event.key);
+        let while_stopped = self.standing(&delivery.event);
         let directory = environment::directory(phase).to_owned();
         let Some(attempt) = delivery.next_attempt(&node, &directory) else { return };
         let env = environment::for_run(&delivery.common, false, attempt);
@@ -201,11 +201,19 @@ impl Engine {
         self.start(run, Effect::Ask(request));
     }
 
+    /// The process that stands still for this very pre: not for that of an older job of the same
+    /// number.
+    fn standing(&self, event: &Event) -> Option<Token> {
+        let known = self.jobs.tracker().get(event.key.job)?;
+        self.holds.in_time(event.key).filter(|_| known.received == event.received)
+    }
+
     /// A pre is late for the scripts to come when its job does not stand still for it.
     pub(in crate::engine) fn judge_lateness(&mut self, seq: i64) {
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let key = delivery.event.key;
-        let in_time = key.phase == Phase::Post || !self.holds_jobs() || self.holds.is_in_time(key);
+        let stands = self.standing(&delivery.event).is_some();
+        let in_time = key.phase == Phase::Post || !self.holds_jobs() || stands;
         self.holds.begins(key);
         if !in_time {
             self.has_passed(seq);

@@ -66,6 +66,11 @@ pub struct Round {
 }
 
 impl Round {
+    /// There may be more to do.
+    pub fn goes_on(&mut self) {
+        self.is_busy = true;
+    }
+
     /// Has asked who is master, for what is to begin in this round.
     pub fn ask(&mut self, effects: &mut Vec<Effect>) {
         self.has_asked = true;
