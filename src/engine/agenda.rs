@@ -106,6 +106,8 @@ pub struct Agenda {
     /// There was a serial, and there is none; when it is looked for again, and how often.
     serial_at: Option<Duration>,
     serial_tries: u32,
+    /// The last that was asked for was not there.
+    lacks_serial: bool,
 }
 
 impl Agenda {
@@ -165,9 +167,10 @@ impl Agenda {
         self.again.iter().copied()
     }
 
-    /// The last job number, which was known before, cannot be read.
-    pub fn serial_is_missing(&mut self, steady: Duration) {
-        if self.serial_tries < SERIAL_TRIES {
+    /// The last job number cannot be read. If it was known before it is looked for again.
+    pub fn serial_is_missing(&mut self, steady: Duration, was_known: bool) {
+        self.lacks_serial = true;
+        if was_known && self.serial_tries < SERIAL_TRIES {
             self.serial_tries += 1;
             self.serial_at = Some(steady + retry::LOOK);
         }
@@ -175,8 +178,8 @@ impl Agenda {
 
     /// The last job number is known. Returns whether it was missing before.
     pub fn serial_is_known(&mut self) -> bool {
-        self.serial_at = None;
-        std::mem::take(&mut self.serial_tries) > 0
+        (self.serial_at, self.serial_tries) = (None, 0);
+        std::mem::take(&mut self.lacks_serial)
     }
 
     /// Whether the last job number is to be read now.

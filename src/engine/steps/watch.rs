@@ -85,10 +85,8 @@ impl Engine {
     /// Job numbers up to this one have been given out.
     pub(in crate::engine) fn serial(&mut self, now: Now, serial: Option<i64>) {
         let Some(serial) = serial else {
-            if self.jobs.numbers().highest() > 0 {
-                self.agenda.serial_is_missing(now.steady);
-            }
-            return;
+            let was_known = self.jobs.numbers().highest() > 0;
+            return self.agenda.serial_is_missing(now.steady, was_known);
         };
         let lacked = self.agenda.serial_is_known();
         let (changes, again) = self.jobs.serial(serial);
