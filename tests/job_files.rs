@@ -164,7 +164,7 @@ fn a_bad_field_of_an_input_costs_itself() {
     let text = br#"{"id":1,"ops":[{"input":{"OP_ID":"OP_A","reason":[["gnt:user","caf\udce9",1]],"n":1e400,
         "osparams":{"a":"\udc80","b":"c"},"instance_name":"web"}}]}"#;
     let reading = op_input(text, 0).unwrap().unwrap();
-    let input = json!({"OP_ID": "OP_A", "reason": [["gnt:user", "caf\u{fffd}", 1]],
+    let input = json!({"OP_ID": "OP_A", "reason": [["gnt:user", "caf\u{fffd}", 1]], "n": "inf",
         "osparams": {"a": "\u{fffd}", "b": "c"}, "instance_name": "web"});
     assert_eq!(
         (Value::from(reading.input), reading.bad_fields),

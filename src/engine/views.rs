@@ -143,7 +143,7 @@ fn has_own_post(event: &Event, input: &OpInput) -> bool {
 pub fn about_bad_fields(event: EventKey, fields: &[String]) -> String {
     format!(
         "{event}: what the opcode's input holds in {} is not all UTF-8, or is beyond what can be read: \
-         that much of it is replaced or left out for its hooks",
+         that much of it is replaced or left out",
         fields.join(", ")
     )
 }

@@ -2,8 +2,9 @@
 //!
 //! Arguments that were not UTF-8 are strings with lone surrogates (Python: PEP 383), numbers may
 //! be beyond what a float holds, and lists nest as deep as somebody typed them. [`read`] lets
-//! each of those cost itself: what is not UTF-8 is replaced, as it is in the output of hooks;
-//! what cannot be said at all is left out of its object, and is null in its list.
+//! each of those cost itself: what is not UTF-8 is replaced, as it is in the output of hooks; such
+//! a number is a text, as Python prints it; what is too deep is left out of its object, and is
+//! null in its list.
 
 use std::fmt;
 
@@ -55,8 +56,16 @@ fn piecewise(raw: &RawValue, depth: usize) -> Option<Value> {
             Some(Value::Array(items.into_iter().map(item).collect()))
         }
         b'"' => serde_json::from_str(text).ok().map(|Lossy(text)| Value::String(text)),
+        b'-' | b'0'..=b'9' => Some(Value::String(number(text))),
         _ => None,
     }
+}
+
+/// A number that no float holds, as Python prints it: its integers have no bounds.
+fn number(text: &str) -> String {
+    let is_integer = text.bytes().all(|b| b == b'-' || b.is_ascii_digit());
+    let infinity = if text.starts_with('-') { "-inf" } else { "inf" };
+    if is_integer { text } else { infinity }.to_owned()
 }
 
 fn either(raw: &RawValue, depth: usize) -> Option<Value> {
@@ -165,9 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_said_costs_itself() {
-        assert_eq!(reading("1e400"), damaged(None));
-        assert_eq!(reading(r#"{"a": 1e400, "b": [-1e400, 2]}"#), damaged(json!({"b": [null, 2]})));
+    fn numbers_without_bounds_are_texts() {
+        assert_eq!(reading("1e400"), damaged(json!("inf")));
+        assert_eq!(
+            reading(r#"{"a": 1.5E+400, "b": [-1e400, 2]}"#),
+            damaged(json!({"a": "inf", "b": ["-inf", 2]}))
+        );
+        let digits = format!("-{}", "7".repeat(400));
+        assert_eq!(reading(&digits), damaged(json!(digits)));
     }
 
     #[test]

@@ -145,6 +145,28 @@ fn events_follows_and_prints_each_event_when_its_hooks_have_ended() {
 }
 
 #[test]
+fn a_follower_who_does_not_read_keeps_nothing_open() {
+    let tree = Tree::new();
+    tree.hook("post", "10-loud", "head -c 8000 /dev/zero | tr '\\0' x");
+    let daemon = tree.start();
+    (1..=20).for_each(|id| tree.put(&Job::ended(id)));
+    let posts: Vec<String> = (1..=20).map(|id| format!("{id}.0.post")).collect();
+    daemon.wait_done(&posts.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut follow =
+        tree.program().args(["events", "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let pipe = follow.stdout.take().unwrap();
+    let fills = || (rustix::io::ioctl_fionread(&pipe).unwrap() > 24 * 1024).then_some(());
+    wait_for(fills, || "a pipe that fills".to_owned());
+    let journal = rusqlite::Connection::open(tree.path("state").join("journal.db")).unwrap();
+    journal.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    // Waits for whoever reads, for a while.
+    let busy = journal.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    assert_eq!(busy, Ok(0));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+#[test]
 fn env_shows_what_a_hook_got_or_would_get() {
     let tree = Tree::new();
     tree.hook("post", "10-keep", r"tr '\0' '\n' </proc/$$/environ >DIR/environ");
