@@ -23,6 +23,7 @@ use crate::world::queue::read::JOB_SIZE_LIMIT;
 use crate::world::queue::scan;
 use crate::world::queue::watch::{Hint, watch};
 use crate::world::regular_file;
+use crate::world::signals::handle;
 
 /// Record the live queue, to replay it elsewhere
 ///
@@ -108,7 +109,7 @@ fn is_recorded(name: &OsStr) -> bool {
 }
 
 fn stop_on_signals(inbox: Sender<Message>) -> Result<(), Failure> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = handle(&[SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for _ in signals.forever() {
             let _ = inbox.send(Message::Stop);

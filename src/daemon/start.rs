@@ -11,7 +11,6 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::clients::{ApiBackend, Waiters};
 use super::hands::Hands;
@@ -126,7 +125,7 @@ fn release_leftovers(run_dir: &Path) -> Result<HeldFile, StartError> {
 }
 
 fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = signals::handle(&[SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let message = if signal == SIGHUP { Message::Reload } else { Message::Stop };

@@ -2,14 +2,15 @@
 //! clock step.
 //!
 //! They are there only with the feature `failpoints`, which this package's own tests
-//! turn on (`Cargo.toml`, `dev-dependencies`); in every other build the functions here
-//! do nothing and are gone. What is to happen stands in the file that the variable
+//! turn on (`Cargo.toml`, `dev-dependencies`), and only in a build with debug assertions: what
+//! `cargo bench` and `cargo test --release` leave in `target/release`, where a package is built
+//! from, has none. In every other build the functions here do nothing and are gone. What is to happen stands in the file that the variable
 //! `GANETI_HOOKD_FAULTS` names, one thing a line: `die POINT N` (at the N-th visit),
 //! `fail POINT`, `pause POINT MILLISECONDS`, `clock SECONDS`.
 
 use std::io;
 
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(all(feature = "failpoints", debug_assertions)))]
 mod points {
     /// A place between the journal and an effect.
     #[inline(always)]
@@ -31,7 +32,7 @@ mod points {
     }
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(all(feature = "failpoints", debug_assertions))]
 mod points {
     use std::collections::BTreeMap;
     use std::path::PathBuf;

@@ -4,8 +4,10 @@
 //! another program yet: nothing is allocated and no lock is taken (signal-safety(7)).
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
+use signal_hook::iterator::Signals;
 
 /// The signals that may be given another meaning, up to the last real-time one.
 const SIGNALS: std::ops::RangeInclusive<c_int> = 1..=64;
@@ -25,6 +27,7 @@ pub fn set_default(signal: c_int) {
     // SAFETY: the default action is no function of ours, so nothing can be called that must
     // not be; the kernel refuses numbers and signals that cannot be set.
     #[expect(unsafe_code, reason = "no crate here sets a signal's default action")]
+    #[expect(clippy::disallowed_methods, reason = "this sets no handler")]
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
     }
@@ -57,11 +60,37 @@ pub fn with_all_blocked<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Whether a starter of scripts knows which signals its children have to reset.
+static IS_SEALED: AtomicBool = AtomicBool::new(false);
+
+/// Has these signals told instead of letting them end this process.
+///
+/// # Errors
+/// When they cannot be, or when a starter was made: what it starts would run our handler, or
+/// keep a signal that we ignore ignored.
+pub fn handle(signals: &[c_int]) -> io::Result<Signals> {
+    if IS_SEALED.load(Ordering::Acquire) {
+        return Err(io::Error::other("a signal's handler was added after the starter of scripts was made"));
+    }
+    // The one place that may.
+    #[expect(clippy::disallowed_methods, reason = "it is this one that is used instead")]
+    Signals::new(signals)
+}
+
+/// From now on no signal is given another action. Returns those that have one.
+///
+/// # Errors
+/// When `/proc` does not show this process.
+pub fn seal() -> io::Result<Vec<c_int>> {
+    IS_SEALED.store(true, Ordering::Release);
+    not_default()
+}
+
 /// The signals that this process ignores or has a handler for.
 ///
 /// # Errors
 /// When `/proc` does not show this process.
-pub fn not_default() -> io::Result<Vec<c_int>> {
+fn not_default() -> io::Result<Vec<c_int>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let set = mask(&status, "SigIgn:")? | mask(&status, "SigCgt:")?;
     Ok(SIGNALS.filter(|signal| set >> (signal - 1) & 1 == 1).collect())
@@ -84,6 +113,14 @@ mod tests {
         // The standard library ignores the first and handles the second.
         assert!(signals.contains(&libc::SIGPIPE) && signals.contains(&libc::SIGSEGV), "{signals:?}");
         assert!(!signals.contains(&libc::SIGKILL) && !signals.contains(&libc::SIGALRM), "{signals:?}");
+    }
+
+    #[test]
+    fn no_handler_is_added_after_a_starter_was_made() {
+        seal().unwrap();
+        let error = handle(&[libc::SIGUSR2]).unwrap_err();
+        assert!(error.to_string().contains("after the starter"), "{error}");
+        assert!(!not_default().unwrap().contains(&libc::SIGUSR2));
     }
 
     #[test]

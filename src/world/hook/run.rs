@@ -7,6 +7,7 @@
 //! its time limit, whatever the script does.
 
 mod spawn;
+mod stack;
 
 pub use spawn::Starter;
 

@@ -13,7 +13,6 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,11 +22,9 @@ use rustix::process::{
     pidfd_send_signal, waitid, waitpid,
 };
 
+use super::stack::Stack;
 use crate::engine::environment::Environment;
 use crate::world::signals;
-
-/// Pieces of 16 bytes in a child's stack. Its few functions need less than a kilobyte.
-const STACK: usize = 1024;
 
 /// What is the same for all scripts that this process starts.
 #[derive(Debug)]
@@ -38,12 +35,13 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// To be made when all signal handlers are set: the child resets those that are known.
+    /// To be made when all signal handlers are set: the child resets those that are known, and
+    /// no other can be set any more (`signals::handle`).
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened, or `/proc` does not show this process.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { null: File::open("/dev/null")?, signals: signals::not_default()? })
+        Ok(Self { null: File::open("/dev/null")?, signals: signals::seal()? })
     }
 
     /// Starts a script without arguments: with this environment and nothing else, `/dev/null`
@@ -169,19 +167,18 @@ struct Child<'a> {
 /// Starts the child, and waits until it has become the script or could not.
 fn clone(child: &mut Child<'_>) -> io::Result<Process> {
     const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let mut stack = [const { MaybeUninit::<u128>::uninit() }; STACK];
+    let top = Stack::of_this_thread()?;
     let mut pidfd: c_int = -1;
-    // SAFETY: the child runs `become_script` on `stack`, which grows downwards on every
-    // architecture of Debian, and with its argument `child`. CLONE_VFORK: this function does
-    // not go on, and so both stay where they are, until the child uses this memory no more.
+    // SAFETY: the child runs `become_script` on this thread's stack for children, which grows
+    // downwards on every architecture of Debian, and with its argument `child`. CLONE_VFORK: this
+    // function does not go on, and so both stay where they are and nobody else uses them, until
+    // the child uses this memory no more.
     // Of the memory that it shares with our other threads it changes `child.errno`, which
     // nobody else knows, and this thread's errno. No signal handler of ours runs in it, since
     // all signals are blocked until it has reset them.
     #[expect(unsafe_code, reason = "no crate here starts a process in this way")]
-    let pid = unsafe {
-        let top = stack.as_mut_ptr_range().end.cast::<c_void>();
-        libc::clone(become_script, top, FLAGS, std::ptr::from_mut(child).cast(), &raw mut pidfd)
-    };
+    let pid =
+        unsafe { libc::clone(become_script, top, FLAGS, std::ptr::from_mut(child).cast(), &raw mut pidfd) };
     let Some(pid) = (pid > 0).then(|| Pid::from_raw(pid)).flatten() else {
         return Err(io::Error::last_os_error());
     };
