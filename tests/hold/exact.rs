@@ -31,6 +31,12 @@ fn no_opcode_begins_before_its_pre_hooks_have_ended() {
     }
     assert_eq!(counters(&daemon), [JOBS, 0, 0, 0].map(|n| json!(n)));
     assert_eq!(daemon.status()["counters"]["holds_exact"], json!(JOBS));
+    let said = tree.cli(&["status"]).out;
+    let counted = format!("{JOBS} held, {JOBS} exactly, 0 late, 0 missed, 0 armed now");
+    assert!(said.contains("holds      exact (") && said.contains(&counted), "{said}");
+    assert!(tree.cli(&["check"]).out.contains("ok    hold           exact: "));
+    let metrics = tree.cli(&["status", "--metrics"]).out;
+    assert!(metrics.contains(&format!("\nganeti_hookd_holds_exact_total {JOBS}\n")), "{metrics}");
 }
 
 #[test]
