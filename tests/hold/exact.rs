@@ -132,6 +132,20 @@ fn the_first_job_after_the_first_hook_was_installed_is_held() {
 }
 
 #[test]
+fn the_first_job_of_a_cluster_that_was_made_after_the_daemon_had_started_is_held() {
+    let tree = master();
+    fs::rename(tree.path("queue"), tree.path("not-yet")).unwrap();
+    let daemon = tree.start();
+    daemon.wait_log("jobs are held as well as can be, not exactly", 1);
+    fs::rename(tree.path("not-yet"), tree.path("queue")).unwrap();
+    daemon.wait_status("it is exact", |status| status["hold_exact"] == true);
+    let (_, process) = held(&tree, &daemon, 1);
+    wait_begun(&tree, "10-log 1.0.pre - late=no");
+    open_gate(&tree, 1);
+    process.wait_going();
+}
+
+#[test]
 fn a_job_that_waits_when_the_daemon_starts_is_held() {
     let tree = master();
     tree.start().stop();
