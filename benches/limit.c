@@ -3,10 +3,13 @@
  *   limit watch DIR PROGRAM   spawns PROGRAM for each file renamed into DIR
  *   limit death PROGRAM       reads process IDs from standard input, one a line, and
  *                             spawns PROGRAM when such a process ends
+ *   limit hold DIR PROGRAM PID   for each file renamed into DIR stops the process, spawns PROGRAM,
+ *                             waits for it, and lets the process go on
  */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +28,7 @@ static void spawn(char *program)
 		waitpid(pid, NULL, 0);
 }
 
-static int watch(const char *dir, char *program)
+static int watch(const char *dir, char *program, pid_t held)
 {
 	char buffer[64 * 1024] __attribute__((aligned(8)));
 	int fd = inotify_init1(IN_CLOEXEC);
@@ -38,7 +41,11 @@ static int watch(const char *dir, char *program)
 		ssize_t got = read(fd, buffer, sizeof buffer);
 		for (char *at = buffer; at < buffer + got;) {
 			struct inotify_event *event = (void *)at;
+			if (held)
+				kill(held, SIGSTOP);
 			spawn(program);
+			if (held)
+				kill(held, SIGCONT);
 			at += sizeof *event + event->len;
 		}
 	}
@@ -64,7 +71,9 @@ static int death(char *program)
 int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "watch") == 0)
-		return watch(argv[2], argv[3]);
+		return watch(argv[2], argv[3], 0);
+	if (argc == 5 && strcmp(argv[1], "hold") == 0)
+		return watch(argv[2], argv[3], atoi(argv[4]));
 	if (argc == 3 && strcmp(argv[1], "death") == 0)
 		return death(argv[2]);
 	return 2;

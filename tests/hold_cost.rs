@@ -1,21 +1,23 @@
-//! What holding costs a job, and how far a job gets before it stands still.
+//! What holding costs a job, and whether its pre hooks end before it goes on.
 //!
-//! Here the process renames its job file itself, as a job process does, and looks at the
-//! clock all the time afterwards: a gap is the hold. Run with
+//! Here the process looks at the clock all the time after it has renamed its job file: a gap is
+//! the hold. Run with
 //! `cargo test --release --test hold_cost -- --ignored --nocapture --test-threads 1`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]
+#[expect(dead_code, reason = "other tests use the rest of it")]
 mod harness;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use harness::{Job, Tree};
+use harness::process::is_armed;
+use harness::{Daemon, Job, Tree};
+use serde_json::Value;
 
 /// Names the livelock to the process that renames.
 const LIVELOCK: &str = "HOLD_COST_LIVELOCK";
@@ -30,6 +32,8 @@ struct Rename {
     went_on: u64,
     /// From the beginning of the rename until it went on after the hold.
     held_until: u64,
+    /// When the rename was over for the process, in microseconds since the epoch.
+    renamed: u64,
 }
 
 /// A process that holds a livelock and renames what it is told to.
@@ -69,8 +73,9 @@ impl Renamer {
         let input = self.child.stdin.as_mut().unwrap();
         writeln!(input, "{} {} {}", gap.as_micros(), from.display(), to.display()).unwrap();
         let answer = self.answer();
-        let (went_on, held_until) = answer.split_once(' ')?;
-        Some(Rename { went_on: went_on.parse().unwrap(), held_until: held_until.parse().unwrap() })
+        let [went_on, held_until, renamed] = answer.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let number = |text: &str| text.parse().unwrap();
+        Some(Rename { went_on: number(went_on), held_until: number(held_until), renamed: number(renamed) })
     }
 }
 
@@ -92,7 +97,7 @@ fn the_process_that_renames() {
         let line = line.unwrap();
         let [gap, from, to] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         match rename_and_watch(Duration::from_micros(gap.parse().unwrap()), from, to) {
-            Some(rename) => println!("@ {} {}", rename.went_on, rename.held_until),
+            Some(Rename { went_on, held_until, renamed }) => println!("@ {went_on} {held_until} {renamed}"),
             None => println!("@ never"),
         }
     }
@@ -102,43 +107,62 @@ fn rename_and_watch(gap: Duration, from: &str, to: &str) -> Option<Rename> {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap();
     let begin = Instant::now();
     fs::rename(from, to).unwrap();
-    let renamed = Instant::now();
-    if renamed - begin >= gap {
-        return Some(Rename { went_on: 0, held_until: micros(renamed - begin) });
+    let (end, renamed) = (Instant::now(), micros(SystemTime::UNIX_EPOCH.elapsed().unwrap()));
+    if end - begin >= gap {
+        return Some(Rename { went_on: 0, held_until: micros(end - begin), renamed });
     }
-    let mut last = renamed;
-    while last - renamed < WATCHED {
+    let mut last = end;
+    while last - end < WATCHED {
         let now = Instant::now();
         if now - last >= gap {
-            return Some(Rename { went_on: micros(last - renamed).max(1), held_until: micros(now - begin) });
+            let (went_on, held_until) = (micros(last - end).max(1), micros(now - begin));
+            return Some(Rename { went_on, held_until, renamed });
         }
         last = now;
     }
     None
 }
 
-/// Runs so many jobs, one after the other, with this pre hook.
-fn measure(jobs: i64, hook: &str, gap: Duration) -> Vec<Option<Rename>> {
-    let tree = Tree::new();
-    tree.set("hooks.pre", "\"hold\"");
-    tree.file_hook("pre", "10-hook", hook);
-    let daemon = tree.start();
-    let livelock = tree.livelock("job_000001_1795366000");
-    let mut process = Renamer::start(&livelock);
-    let mut renames = Vec::new();
-    for id in 1..=jobs {
-        let mut job = Job::delay(id);
-        tree.put(job.process(livelock.display(), Some(process.child.id())).waits(0));
-        let watched = |status: &serde_json::Value| status["processes_watched"] == 1;
-        daemon.wait_status("the process is watched", watched);
-        let new = tree.path(&format!("queue/job-{id}rcjk9k5j.new"));
-        fs::write(&new, job.runs(0).text()).unwrap();
-        renames.push(process.rename(&new, &tree.job_path(id), gap));
-        tree.put(job.succeeds(0));
-        daemon.wait_done(&[&format!("{id}.0.post")]);
+/// A job process, and a daemon that has armed it.
+struct Bench<'t> {
+    tree: &'t Tree,
+    daemon: Daemon<'t>,
+    process: Renamer,
+    livelock: PathBuf,
+}
+
+impl<'t> Bench<'t> {
+    fn new(tree: &'t Tree, hook: &str) -> Self {
+        tree.set("hooks.pre", "\"hold\"");
+        tree.hook("pre", "10-hook", hook);
+        let livelock = tree.livelock("job_000001_1795366000");
+        Self { tree, daemon: tree.start(), process: Renamer::start(&livelock), livelock }
     }
-    println!("counters: {}", daemon.status()["counters"]);
-    renames
+
+    /// A job that waits, its process armed.
+    fn waiting(&self, id: i64) -> Job {
+        let mut job = Job::delay(id);
+        self.tree.put(job.process(self.livelock.display(), Some(self.process.child.id())).waits(0));
+        let is_armed = |status: &Value| is_armed(status, self.process.child.id());
+        self.daemon.wait_status("the process is armed", is_armed);
+        job
+    }
+
+    /// The process publishes a version.
+    fn publish(&mut self, job: &Job, gap: Duration) -> Option<Rename> {
+        let new = self.tree.path(&format!("queue/job-{}rcjk9k5j.new", job.id));
+        fs::write(&new, job.text()).unwrap();
+        self.process.rename(&new, &self.tree.job_path(job.id), gap)
+    }
+
+    /// One job whose opcode begins at once.
+    fn begins(&mut self, id: i64, gap: Duration) -> Option<Rename> {
+        let mut job = self.waiting(id);
+        let rename = self.publish(job.runs(0), gap);
+        self.tree.put(job.succeeds(0));
+        self.daemon.wait_done(&[&format!("{id}.0.post")]);
+        rename
+    }
 }
 
 fn percentiles(mut values: Vec<u64>) -> String {
@@ -147,14 +171,89 @@ fn percentiles(mut values: Vec<u64>) -> String {
     format!("median {} us, p90 {} us, p99 {} us, most {} us", at(0.5), at(0.9), at(0.99), at(1.0))
 }
 
+fn tries() -> i64 {
+    std::env::var("HOLD_COST_TRIES").map_or(300, |tries| tries.parse().unwrap())
+}
+
+/// A gap that is a hold.
+const GAP: Duration = Duration::from_micros(400);
+
+/// A C program that reads inotify, stops, spawns, waits, continues; and the process it stops.
+struct Limit {
+    child: Child,
+    dir: PathBuf,
+    process: Renamer,
+}
+
+impl Limit {
+    fn new(tree: &Tree) -> Self {
+        let (program, dir) = (tree.path("limit"), tree.path("limit-queue"));
+        fs::create_dir(&dir).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/limit.c");
+        assert!(
+            Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(source).status().unwrap().success()
+        );
+        let process = Renamer::start(&tree.path("limit-livelock"));
+        let pid = process.child.id().to_string();
+        let mut child = Command::new(program)
+            .args([Path::new("hold"), &dir, Path::new("/bin/true"), Path::new(&pid)])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+        Self { child, dir, process }
+    }
+
+    fn begins(&mut self, tree: &Tree) -> Option<Rename> {
+        let new = tree.path("limit.new");
+        fs::write(&new, Job::delay(1).runs(0).text()).unwrap();
+        self.process.rename(&new, &self.dir.join("job-1"), GAP)
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 #[ignore = "a measurement, for an idle machine"]
 fn what_a_hold_costs() {
-    let renames = measure(200, "#!/bin/true\n", Duration::from_micros(400));
-    let held: Vec<Rename> = renames.iter().flatten().copied().collect();
-    println!("{} of {} were held with /bin/true as pre hook", held.len(), renames.len());
-    println!("rename until it goes on: {}", percentiles(held.iter().map(|r| r.held_until).collect()));
-    println!("in the rename itself: {}", held.iter().filter(|r| r.went_on == 0).count());
+    let tree = Tree::new();
+    let mut bench = Bench::new(&tree, "");
+    tree.file_hook("pre", "10-hook", "#!/bin/true\n");
+    let mut limit = Limit::new(&tree);
+    let (mut ours, mut least) = (Vec::new(), Vec::new());
+    for id in 1..=tries() {
+        ours.extend(bench.begins(id, GAP).map(|rename| rename.held_until));
+        least.extend(limit.begins(&tree).map(|rename| rename.held_until));
+    }
+    println!("{} held, the limit {}; rename until it goes on:", ours.len(), least.len());
+    println!("with /bin/true as pre hook: {}", percentiles(ours));
+    println!("the limit:                  {}", percentiles(least));
+}
+
+#[test]
+#[ignore = "a measurement, for an idle machine"]
+fn what_another_version_costs() {
+    let tree = Tree::new();
+    let mut bench = Bench::new(&tree, "");
+    let mut job = bench.waiting(1);
+    let pause = || std::thread::sleep(Duration::from_millis(15));
+    let mut publish = |bench: &mut Bench<'_>| {
+        pause();
+        let rename = bench.publish(job.logs(0, "waits"), Duration::ZERO);
+        rename.unwrap().held_until
+    };
+    let armed = (0..tries()).map(|_| publish(&mut bench)).collect();
+    tree.set("hooks.pre", "\"notify\"");
+    bench.daemon.signal(rustix::process::Signal::HUP);
+    bench.daemon.wait_status("nobody is armed", |status| status["armed"] == serde_json::json!([]));
+    let not = (0..tries()).map(|_| publish(&mut bench)).collect();
+    println!("a version that is not running, armed: {}", percentiles(armed));
+    println!("not armed:                            {}", percentiles(not));
 }
 
 /// Processes that never rest.
@@ -177,13 +276,29 @@ impl Drop for Hogs {
 }
 
 #[test]
-#[ignore = "a measurement, for an idle machine; HOLD_COST_HOGS makes it busy"]
-fn how_far_jobs_get() {
+#[ignore = "a measurement; HOLD_COST_HOGS makes the machine busy"]
+fn opcodes_that_begin_at_once() {
     let hogs: usize = std::env::var("HOLD_COST_HOGS").map_or(0, |hogs| hogs.parse().unwrap());
     let _hogs = Hogs::start(hogs);
-    let renames = measure(100, "#!/bin/sh\nsleep 0.15\n", Duration::from_millis(140));
-    let held: Vec<Rename> = renames.iter().flatten().copied().collect();
-    println!("{} of {} were held beside {hogs} busy processes", held.len(), renames.len());
-    println!("in the rename itself: {}", held.iter().filter(|r| r.went_on == 0).count());
-    println!("went on after it for: {}", percentiles(held.iter().map(|r| r.went_on).collect()));
+    let tree = Tree::new();
+    let mut bench = Bench::new(
+        &tree,
+        "begin=$(date +%s%6N); sleep 0.01; echo \"$GANETI_JOB_ID $GANETI_HOOKD_LATE $begin $(date +%s%6N)\" >>LOG",
+    );
+    let (mut first, mut wrongly, mut late) = (0, 0, 0);
+    for id in 1..=tries() {
+        let renamed = bench.begins(id, Duration::ZERO).unwrap().renamed;
+        let log = tree.hook_log();
+        let words: Vec<&str> = log.last().unwrap().split(' ').collect();
+        let [begin, end] = [words[2], words[3]].map(|word| word.parse::<u64>().unwrap());
+        assert_eq!(words[0], id.to_string());
+        first += u32::from(end <= renamed);
+        late += u32::from(words[1] == "yes");
+        wrongly += u32::from(words[1] == "no" && begin > renamed);
+    }
+    println!(
+        "{hogs} busy loops, {} tries: the pre hook ended first in {first}, LATE=yes {late}, LATE=no wrongly {wrongly}",
+        tries()
+    );
+    println!("counters: {}", bench.daemon.status()["counters"]);
 }

@@ -12,7 +12,7 @@ use super::status::ask;
 use super::{Failure, failed};
 use crate::daemon::{node_name, read_settings};
 use crate::engine::environment;
-use crate::engine::settings::{Paths, Settings};
+use crate::engine::settings::{Paths, PreMode, Settings};
 use crate::engine::status::Status;
 use crate::ganeti::event::Phase;
 use crate::world::cluster::{Cluster, own_name};
@@ -20,6 +20,7 @@ use crate::world::hook::scripts::{Hooks, Script};
 use crate::world::hook::startable::obstacle;
 use crate::world::hook::trust;
 use crate::world::own_files;
+use crate::world::process::kernel_stop::KernelStop;
 use crate::world::process::livelock;
 use crate::world::queue::{scan, watch};
 
@@ -79,6 +80,7 @@ impl Args {
         findings.extend(own(&settings));
         findings.extend([Phase::Pre, Phase::Post].map(|phase| hooks(&settings, phase)).into_iter().flatten());
         findings.extend([kernel(), proc_hidden()]);
+        findings.extend(hold(&settings));
         findings.extend(nodes::check(&settings));
         findings.extend(daemon(&settings));
         let mut out = io::stdout().lock();
@@ -237,6 +239,31 @@ fn kernel() -> Finding {
     }
 }
 
+/// Whether the kernel can stop job processes in the rename that publishes their opcode: tried, as
+/// the daemon does it when it starts.
+fn hold(settings: &Settings) -> Option<Finding> {
+    let held = settings.hooks.pre == PreMode::Hold;
+    held.then(|| match KernelStop::new(&settings.paths.queue_dir) {
+        Ok(kernel) => {
+            ok("hold", format!("exact: the kernel stops jobs in the rename ({})", kernel.attachment()))
+        }
+        Err(reason) => note(
+            "hold",
+            format!(
+                "best effort: jobs are stopped a moment after they have begun, and may be late ({reason})"
+            ),
+        ),
+    })
+}
+
+/// What the daemon says of that, where it is not what was found here.
+fn daemon_holds(settings: &Settings, status: &Status) -> Option<Finding> {
+    let is_known = settings.hooks.pre == PreMode::Hold && !status.hold_means.is_empty();
+    (is_known && !status.hold_exact).then(|| {
+        note("daemon", format!("it holds jobs as well as can be, not exactly: {}", status.hold_means))
+    })
+}
+
 /// A `/proc` that hides other users' processes makes them look dead.
 fn proc_hidden() -> Finding {
     match std::fs::read("/proc/1/stat") {
@@ -256,8 +283,14 @@ fn daemon(settings: &Settings) -> Vec<Finding> {
         serde_json::from_slice::<Status>(&answer).map_err(|error| format!("it answers nonsense: {error}"))
     });
     match status {
-        Ok(status) if status.problems.is_empty() => vec![ok("daemon", "it runs and has no problem")],
-        Ok(status) => status.problems.into_iter().map(|problem| fail("daemon", problem)).collect(),
+        Ok(status) => {
+            let mut findings = match status.problems.is_empty() {
+                true => vec![ok("daemon", "it runs and has no problem")],
+                false => status.problems.iter().map(|problem| fail("daemon", problem)).collect(),
+            };
+            findings.extend(daemon_holds(settings, &status));
+            findings
+        }
         Err(error) => vec![fail("daemon", error)],
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Failure, failed, local_time, seconds};
 use crate::engine::settings::Settings;
-use crate::engine::status::{FailedHook, HeldJob, RunningHook, Status};
+use crate::engine::status::{Counters, FailedHook, HeldJob, RunningHook, Status};
 use crate::world::api;
 
 /// Show how the daemon is doing
@@ -64,6 +64,7 @@ fn describe(status: &Status) -> String {
     let mut lines = Lines::default();
     lines.who(status);
     lines.counts(status);
+    lines.holds(status);
     lines.details(status);
     lines.0
 }
@@ -104,6 +105,24 @@ impl Lines {
         self.line("events", format_args!("{events} noticed, {late} late, {undelivered} undelivered{lag}"));
         let (runs, failed, running) = (counters.runs, counters.runs_failed, status.running.len());
         self.line("hooks", format_args!("{runs} run, {failed} failed, {running} running"));
+    }
+
+    /// How jobs are held, and what came of it.
+    fn holds(&mut self, status: &Status) {
+        let (counters, armed) = (status.counters, status.armed.len());
+        let how = match (status.hold_exact, status.hold_means.as_str()) {
+            (true, means) => format!("exact ({means})"),
+            (false, "") => "not known yet".to_owned(),
+            (false, why) => format!("best effort: {why}"),
+        };
+        self.line("holds", how);
+        let Counters { holds, holds_exact, holds_late, holds_missed, .. } = counters;
+        self.line(
+            "",
+            format_args!(
+                "{holds} held, {holds_exact} exactly, {holds_late} late, {holds_missed} missed, {armed} armed now"
+            ),
+        );
     }
 
     fn details(&mut self, status: &Status) {

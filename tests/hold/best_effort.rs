@@ -21,6 +21,12 @@ fn the_daemon_says_that_it_is_best_effort_and_why() {
     let status = daemon.status();
     assert_eq!((&status["hold_exact"], &status["armed"]), (&json!(false), &json!([])));
     assert!(status["hold_means"].as_str().unwrap().contains("Resource temporarily unavailable"));
+    let said = tree.cli(&["status"]).out;
+    assert!(said.contains("holds      best effort: Resource temporarily unavailable"), "{said}");
+    let said = tree.cli(&["check"]).out;
+    let line = "note  daemon         it holds jobs as well as can be, not exactly: Resource temporarily";
+    assert!(said.contains(line), "{said}");
+    assert!(tree.cli(&["status", "--metrics"]).out.contains("\nganeti_hookd_hold_exact 0\n"));
 }
 
 #[test]

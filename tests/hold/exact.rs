@@ -31,6 +31,12 @@ fn no_opcode_begins_before_its_pre_hooks_have_ended() {
     }
     assert_eq!(counters(&daemon), [JOBS, 0, 0, 0].map(|n| json!(n)));
     assert_eq!(daemon.status()["counters"]["holds_exact"], json!(JOBS));
+    let said = tree.cli(&["status"]).out;
+    let counted = format!("{JOBS} held, {JOBS} exactly, 0 late, 0 missed, 0 armed now");
+    assert!(said.contains("holds      exact (") && said.contains(&counted), "{said}");
+    assert!(tree.cli(&["check"]).out.contains("ok    hold           exact: "));
+    let metrics = tree.cli(&["status", "--metrics"]).out;
+    assert!(metrics.contains(&format!("\nganeti_hookd_holds_exact_total {JOBS}\n")), "{metrics}");
 }
 
 #[test]
@@ -121,6 +127,20 @@ fn the_first_job_after_the_first_hook_was_installed_is_held() {
     let (_, process) = held(&tree, &daemon, 1);
     wait_begun(&tree, "10-log 1.0.pre - late=no");
     assert_eq!(daemon.status()["counters"]["holds_exact"], json!(1));
+    open_gate(&tree, 1);
+    process.wait_going();
+}
+
+#[test]
+fn the_first_job_of_a_cluster_that_was_made_after_the_daemon_had_started_is_held() {
+    let tree = master();
+    fs::rename(tree.path("queue"), tree.path("not-yet")).unwrap();
+    let daemon = tree.start();
+    daemon.wait_log("jobs are held as well as can be, not exactly", 1);
+    fs::rename(tree.path("not-yet"), tree.path("queue")).unwrap();
+    daemon.wait_status("it is exact", |status| status["hold_exact"] == true);
+    let (_, process) = held(&tree, &daemon, 1);
+    wait_begun(&tree, "10-log 1.0.pre - late=no");
     open_gate(&tree, 1);
     process.wait_going();
 }

@@ -328,7 +328,8 @@ node_run() {
             --machine="$(node_machine "$node")" --register=no --keep-unit --link-journal=no \
             --resolv-conf=off --timezone=off --boot \
             --directory="$(node_directory "$node")/root" --hostname="$name.$lab.example" \
-            --network-bridge="$(lab_bridge "$lab")" --console=pipe) || code=$?
+            --network-bridge="$(lab_bridge "$lab")" --console=pipe \
+            --system-call-filter=bpf --system-call-filter=perf_event_open) || code=$?
     done
 }
 

@@ -90,6 +90,13 @@ impl Engine {
     pub(in crate::engine) fn hold_anew(&mut self) {
         self.effects.extend(self.holds.disarm_all());
         self.look_at_those_that_run();
+        self.ask_the_kernel_again();
+    }
+
+    /// What kept the kernel from stopping processes may be over: the queue was not there.
+    pub(in crate::engine) fn ask_the_kernel_again(&mut self) {
+        let could_not = matches!(self.holds.exactness(), Exactness::BestEffort(_));
+        self.effects.extend(could_not.then_some(Effect::LoadKernelStop));
     }
 
     /// Whether the kernel stops processes in the rename.

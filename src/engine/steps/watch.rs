@@ -32,6 +32,7 @@ impl Engine {
                 let open: Vec<JobId> = self.jobs.open().collect();
                 open.into_iter().for_each(|id| self.agenda.hint(id));
                 self.effects.push(Effect::ReadSerial);
+                self.ask_the_kernel_again();
             }
             Err(error) => {
                 self.report.problem_once(Problem::Watch, &error, "trying again every second");
