@@ -1,0 +1,90 @@
+//! Each rule of who stands still, by itself.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const TOKEN: Token = Token(1);
+
+fn key() -> EventKey {
+    "7.0.pre".parse().unwrap()
+}
+
+fn held(landing: Landing) -> Holds {
+    let mut holds = Holds::default();
+    let _ = holds.stop(key(), TOKEN, SECOND, SECOND * 60, true);
+    let _ = holds.stands(TOKEN, SECOND, landing);
+    holds
+}
+
+#[test]
+fn nobody_stands_still_for_hooks_that_do_not_begin() {
+    let mut holds = held(Landing::Early);
+    assert_eq!(holds.next_deadline(), Some(SECOND + VAIN_LIMIT));
+    assert!(holds.end_in_time(SECOND * 3).is_empty());
+    let ended = holds.end_in_time(SECOND + VAIN_LIMIT);
+    assert_eq!((ended[0].0, ended[0].1), (key(), TimeUp::InVain));
+    assert_eq!(holds.jobs().count(), 0);
+}
+
+#[test]
+fn who_is_armed_is_so_until_it_stands_still_or_is_let_be() {
+    let mut holds = Holds::default();
+    assert!(holds.arm(key().job, TOKEN).is_empty(), "the kernel does not");
+    holds.exactness_is(Exactness::Exact("fentry".to_owned()));
+    assert!(holds.arm(key().job, TOKEN).is_empty(), "nobody would let it go should we die");
+    let _ = holds.want_guard(SECOND);
+    holds.guard_is(true, SECOND);
+    let job = key().job;
+    assert_eq!(holds.arm(job, TOKEN), [Effect::Arm { token: TOKEN, job }]);
+    assert_eq!(holds.arm(job, TOKEN), [Effect::Arm { token: TOKEN, job }], "it goes on");
+    let other = Token(9);
+    let both = [Effect::Disarm { token: TOKEN, job }, Effect::Arm { token: other, job }];
+    assert_eq!(holds.arm(job, other), both);
+    let _ = holds.arm(job, TOKEN);
+    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, true);
+    assert!(!holds.is_armed(job) && holds.arm(job, TOKEN).is_empty());
+    let _ = holds.let_go(job);
+    let _ = holds.arm(job, TOKEN);
+    assert_eq!(holds.let_all_go(), [Effect::Disarm { token: TOKEN, job }]);
+    assert_eq!(holds.disarm(job), None);
+}
+
+#[test]
+fn a_hold_lasts_as_long_as_it_may() {
+    let mut holds = held(Landing::Early);
+    holds.begins(key());
+    assert_eq!(holds.next_deadline(), Some(SECOND * 61));
+    assert_eq!(holds.end_in_time(SECOND * 61)[0].1, TimeUp::Limit);
+    let mut holds = held(Landing::Late);
+    holds.begins(key());
+    assert_eq!(holds.next_deadline(), Some(SECOND + LATE_LIMIT));
+}
+
+#[test]
+fn in_time_is_who_stands_still_where_it_published_its_opcode() {
+    let mut holds = Holds::default();
+    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, true);
+    assert!(!holds.is_in_time(key()), "it was only told to");
+    assert!(!held(Landing::Late).is_in_time(key()));
+    let mut holds = held(Landing::Early);
+    assert!(holds.is_in_time(key()) && !holds.is_in_time("7.1.pre".parse().unwrap()));
+    assert!(holds.let_go_for("7.1.pre".parse().unwrap()).is_none());
+    assert!(holds.let_go_for(key()).is_some() && !holds.is_in_time(key()));
+}
+
+#[test]
+fn a_guard_that_does_not_live_is_not_started_at_once() {
+    let mut holds = Holds::default();
+    assert_eq!(holds.want_guard(SECOND), Some(Effect::StartGuard));
+    assert_eq!(holds.want_guard(SECOND), None);
+    holds.guard_is(true, SECOND);
+    holds.guard_ended(SECOND);
+    assert!(holds.want_guard(SECOND).is_some(), "the first that is lost is replaced at once");
+    holds.guard_is(true, SECOND);
+    holds.guard_ended(SECOND);
+    assert_eq!((holds.want_guard(SECOND), holds.next_guard()), (None, Some(SECOND * 2)));
+    assert!(holds.want_guard(SECOND * 2).is_some());
+    holds.guard_is(true, SECOND * 2);
+    holds.guard_ended(SECOND * 9);
+    assert!(holds.want_guard(SECOND * 9).is_some());
+}
