@@ -9,21 +9,15 @@
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod harness;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use harness::process::is_armed;
 use harness::{Daemon, Job, Tree};
 use serde_json::Value;
-
-/// Names the livelock to the process that renames.
-const LIVELOCK: &str = "HOLD_COST_LIVELOCK";
-
-/// The process goes on looking at the clock for this long.
-const WATCHED: Duration = Duration::from_millis(400);
 
 /// One rename as the process saw it, in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +30,14 @@ struct Rename {
     renamed: u64,
 }
 
+/// A C program of benches/.
+fn compiled(tree: &Tree, name: &str) -> PathBuf {
+    let (program, dir) = (tree.path(name), Path::new(env!("CARGO_MANIFEST_DIR")).join("benches"));
+    let source = dir.join(name).with_extension("c");
+    assert!(Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(source).status().unwrap().success());
+    program
+}
+
 /// A process that holds a livelock and renames what it is told to.
 struct Renamer {
     child: Child,
@@ -43,10 +45,9 @@ struct Renamer {
 }
 
 impl Renamer {
-    fn start(livelock: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["the_process_that_renames", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(LIVELOCK, livelock)
+    fn start(tree: &Tree, livelock: &Path) -> Self {
+        let mut child = Command::new(compiled(tree, "job"))
+            .arg(livelock)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -56,16 +57,11 @@ impl Renamer {
         renamer
     }
 
-    /// Its next word to us, among those of the test harness.
+    /// Its next word to us.
     fn answer(&mut self) -> String {
         let mut line = String::new();
-        loop {
-            line.clear();
-            assert_ne!(self.out.read_line(&mut line).unwrap(), 0, "it has ended");
-            if let Some((_, answer)) = line.trim_end().split_once("@ ") {
-                return answer.to_owned();
-            }
-        }
+        assert_ne!(self.out.read_line(&mut line).unwrap(), 0, "it has ended");
+        line.trim_end().to_owned()
     }
 
     /// Has it rename; a hold is a gap of at least so long.
@@ -86,43 +82,6 @@ impl Drop for Renamer {
     }
 }
 
-#[test]
-#[ignore = "it is the job process of the measurements below"]
-fn the_process_that_renames() {
-    let Some(livelock) = std::env::var_os(LIVELOCK) else { return };
-    let file = File::create(livelock).unwrap();
-    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
-    println!("@ locked");
-    for line in std::io::stdin().lines() {
-        let line = line.unwrap();
-        let [gap, from, to] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        match rename_and_watch(Duration::from_micros(gap.parse().unwrap()), from, to) {
-            Some(Rename { went_on, held_until, renamed }) => println!("@ {went_on} {held_until} {renamed}"),
-            None => println!("@ never"),
-        }
-    }
-}
-
-fn rename_and_watch(gap: Duration, from: &str, to: &str) -> Option<Rename> {
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap();
-    let begin = Instant::now();
-    fs::rename(from, to).unwrap();
-    let (end, renamed) = (Instant::now(), micros(SystemTime::UNIX_EPOCH.elapsed().unwrap()));
-    if end - begin >= gap {
-        return Some(Rename { went_on: 0, held_until: micros(end - begin), renamed });
-    }
-    let mut last = end;
-    while last - end < WATCHED {
-        let now = Instant::now();
-        if now - last >= gap {
-            let (went_on, held_until) = (micros(last - end).max(1), micros(now - begin));
-            return Some(Rename { went_on, held_until, renamed });
-        }
-        last = now;
-    }
-    None
-}
-
 /// A job process, and a daemon that has armed it.
 struct Bench<'t> {
     tree: &'t Tree,
@@ -136,7 +95,7 @@ impl<'t> Bench<'t> {
         tree.set("hooks.pre", "\"hold\"");
         tree.hook("pre", "10-hook", hook);
         let livelock = tree.livelock("job_000001_1795366000");
-        Self { tree, daemon: tree.start(), process: Renamer::start(&livelock), livelock }
+        Self { tree, daemon: tree.start(), process: Renamer::start(tree, &livelock), livelock }
     }
 
     /// A job that waits, its process armed.
@@ -193,7 +152,7 @@ impl Limit {
         assert!(
             Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(source).status().unwrap().success()
         );
-        let process = Renamer::start(&tree.path("limit-livelock"));
+        let process = Renamer::start(tree, &tree.path("limit-livelock"));
         let pid = process.child.id().to_string();
         let mut child = Command::new(program)
             .args([Path::new("hold"), &dir, Path::new("/bin/true"), Path::new(&pid)])
@@ -227,12 +186,14 @@ fn what_a_hold_costs() {
     let mut limit = Limit::new(&tree);
     let (mut ours, mut least) = (Vec::new(), Vec::new());
     for id in 1..=tries() {
-        ours.extend(bench.begins(id, GAP).map(|rename| rename.held_until));
-        least.extend(limit.begins(&tree).map(|rename| rename.held_until));
+        ours.extend(bench.begins(id, GAP));
+        least.extend(limit.begins(&tree));
     }
-    println!("{} held, the limit {}; rename until it goes on:", ours.len(), least.len());
-    println!("with /bin/true as pre hook: {}", percentiles(ours));
-    println!("the limit:                  {}", percentiles(least));
+    for (name, renames) in [("ours with /bin/true as pre hook", ours), ("the limit", least)] {
+        let within = renames.iter().filter(|rename| rename.went_on == 0).count();
+        println!("{name}: {} held, {within} of them within the rename; until it goes on:", renames.len());
+        println!("    {}", percentiles(renames.iter().map(|rename| rename.held_until).collect()));
+    }
 }
 
 #[test]
