@@ -61,9 +61,11 @@ impl Daemon {
             Effect::Find { token, process } => {
                 Input::Found { token, presence: processes.find(token, process) }
             }
-            Effect::Stop { token, job, limit, by_signal } => {
-                Input::Stopped { token, job, result: processes.stop(token, job, limit, by_signal) }
-            }
+            Effect::Stop { token, job, limit, by_signal } => Input::Stopped {
+                token,
+                job,
+                result: processes.stop(token, job, limit, by_signal, || queue.is_as_read(job)),
+            },
             Effect::Arm { token, job } => {
                 Input::Armed { token, result: processes.arm(token, job, || queue.is_as_read(job)) }
             }

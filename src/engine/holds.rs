@@ -238,12 +238,14 @@ impl Holds {
         steady: Duration,
         limit: Duration,
         by_signal: bool,
-    ) -> Effect {
+    ) -> Vec<Effect> {
         let until = steady + limit;
         let hold = Hold { key, token, since: steady, until, landing: None, has_begun: false };
         self.held.insert(key.job, hold);
-        self.armed.remove(&key.job);
-        Effect::Stop { token, job: key.job, limit, by_signal }
+        // Another process may have run the job before.
+        let other = self.armed.remove(&key.job).filter(|other| *other != token);
+        let disarm = other.map(|token| Effect::Disarm { token, job: key.job });
+        disarm.into_iter().chain([Effect::Stop { token, job: key.job, limit, by_signal }]).collect()
     }
 
     /// The process stands still. It may do so from now on, for less long where it may be in a

@@ -88,3 +88,16 @@ fn a_guard_that_does_not_live_is_not_started_at_once() {
     holds.guard_ended(SECOND * 9);
     assert!(holds.want_guard(SECOND * 9).is_some());
 }
+
+#[test]
+fn another_process_of_the_job_is_not_left_armed() {
+    let mut holds = Holds::default();
+    holds.exactness_is(Exactness::Exact("fentry".to_owned()));
+    holds.guard_is(true, SECOND);
+    let _ = holds.arm(key().job, Token(1));
+    let stop = Effect::Stop { token: Token(2), job: key().job, limit: SECOND, by_signal: true };
+    assert_eq!(
+        holds.stop(key(), Token(2), SECOND, SECOND, true),
+        [Effect::Disarm { token: Token(1), job: key().job }, stop]
+    );
+}

@@ -70,6 +70,8 @@ impl Engine {
             Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
             Version::Gone | Version::Archived(_) => self.agenda.hint(id),
         }
+        // What it has published in the meantime cannot be read in a moment.
+        self.effects.extend(self.holds.disarm(id));
     }
 
     fn bad_file(&mut self, id: JobId, what: &str, stamp: Option<Stamp>) {

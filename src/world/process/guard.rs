@@ -114,8 +114,8 @@ impl Guard {
     ///
     /// # Errors
     /// When the guard is gone.
-    pub fn let_go(&self, job: i64) -> io::Result<()> {
-        self.send(job, GO, 0, &[])
+    pub fn let_go(&self, job: i64, pid: u32) -> io::Result<()> {
+        self.send(job, GO, pid, &[])
     }
 
     fn send(&self, job: i64, what: i64, pid: u32, pidfds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -232,7 +232,10 @@ pub fn run() -> io::Result<()> {
 fn take(Message { job, what, pid, pidfd }: Message, entries: &mut BTreeMap<i64, Entry>) -> bool {
     let state = match what {
         GO => {
-            entries.remove(&job);
+            // Another process may run the job by now.
+            if entries.get(&job).is_some_and(|entry| entry.pid == pid) {
+                entries.remove(&job);
+            }
             return true;
         }
         ARM => State::Armed(None),

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -24,6 +25,13 @@ const FILE: &str = "held";
 
 /// The largest file that is read, in bytes.
 const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// How long after a daemon's end the kernel may yet stop a process that was armed: it takes that
+/// long to forget what was attached.
+const AFTERWARDS: Duration = Duration::from_millis(500);
+
+/// How often such a one is looked at.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// The file of held processes, open for writing.
 #[derive(Debug)]
@@ -122,8 +130,9 @@ pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
     }
     let mut file = HeldFile::keep(run_dir)?;
     let (mut released, mut failure) = (Vec::new(), None);
+    let end = Instant::now() + AFTERWARDS;
     for (process, is_armed) in held {
-        match release_one(process, is_armed) {
+        match release_one(process, is_armed, end) {
             Ok(true) => released.push(process.pid),
             Ok(false) => {}
             Err(error) => {
@@ -141,9 +150,9 @@ fn open(run_dir: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(run_dir.join(FILE))
 }
 
-/// Lets a process go on; one that was only armed if it stands where the kernel stops it. Returns
-/// whether it was let go.
-fn release_one(process: Verified, is_armed: bool) -> io::Result<bool> {
+/// Lets a process go on; one that was only armed if it stands where the kernel stops it, now or
+/// until `end`. Returns whether it was let go.
+fn release_one(process: Verified, is_armed: bool, end: Instant) -> io::Result<bool> {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
@@ -152,12 +161,22 @@ fn release_one(process: Verified, is_armed: bool) -> io::Result<bool> {
     };
     // The descriptor came first: if the process fits now, it is the one. It may still be
     // about to stop; to one that runs this does nothing.
-    let is_ours = stat::read(process.pid)?.is_some_and(|stat| stat.start_ticks == process.start_ticks);
-    let is_stopped = is_ours && (!is_armed || may_be_stopped_by_the_kernel(process.pid));
-    if is_stopped {
+    let is_ours = || Ok::<_, io::Error>(is_same(stat::read(process.pid)?, process));
+    while is_armed && is_ours()? && !may_be_stopped_by_the_kernel(process.pid) {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(AGAIN);
+    }
+    let is_ours = is_ours()?;
+    if is_ours {
         go_on(pidfd.as_fd())?;
     }
-    Ok(is_stopped)
+    Ok(is_ours)
+}
+
+fn is_same(stat: Option<stat::ProcessStat>, process: Verified) -> bool {
+    stat.is_some_and(|stat| stat.start_ticks == process.start_ticks)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::kernel_stop::standing_in_rename;
+use super::kernel_stop::{is_in_rename, may_stand_in_rename, standing_in_rename};
 use super::livelock::{self, Holder};
 use super::{fits, stat};
 use crate::engine::input::Landing;
@@ -21,6 +21,9 @@ const STOP_PATIENCE: Duration = Duration::from_millis(10);
 
 /// For how long, and how often after that, one that is to stop is looked at.
 const SPIN: Duration = Duration::from_micros(500);
+
+/// How long one may take to stand still that the signal was delivered to.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// A process that proved to be the job's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +83,16 @@ pub fn go_on(pidfd: BorrowedFd<'_>) -> rustix::io::Result<()> {
     }
 }
 
-/// Finds out where a process that has just been told to stop was.
-pub fn landing(pid: u32) -> Landing {
+/// Finds out where a process that has just been told to stop was. It was early only if the rename
+/// that it stands in is done and none that is to come: `is_as_read` tells whether the job's file is
+/// the one that was read.
+pub fn landing(pid: u32, is_as_read: impl Fn() -> bool) -> Landing {
     await_stop(pid, STOP_PATIENCE);
-    if standing_in_rename(pid) { Landing::Early } else { Landing::Late }
+    if standing_in_rename(pid) && is_as_read() { Landing::Early } else { Landing::Late }
 }
 
-/// Waits until the process stands still, for so long at most. Returns whether it does.
+/// Waits until the process stands still, for so long at most, and not much longer than it takes
+/// once the signal was delivered: somebody else may have let it go on. Returns whether it does.
 pub fn await_stop(pid: u32, patience: Duration) -> bool {
     let begin = Instant::now();
     loop {
@@ -94,20 +100,42 @@ pub fn await_stop(pid: u32, patience: Duration) -> bool {
             Ok(Some(stat)) if stat.state == b'T' => return true,
             Ok(Some(_)) if begin.elapsed() < SPIN.min(patience) => std::thread::yield_now(),
             // It waits for a processor.
-            Ok(Some(_)) if begin.elapsed() < patience => std::thread::sleep(SPIN),
+            Ok(Some(_)) if begin.elapsed() < patience && (begin.elapsed() < GRACE || is_to_stop(pid)) => {
+                std::thread::sleep(SPIN)
+            }
             _ => return false,
         }
     }
 }
 
-/// Whether an armed process may have been stopped by the kernel: it stands in a rename, or,
-/// where that cannot be told of one that is stopped (arm64), stands still.
-pub fn may_be_stopped_by_the_kernel(pid: u32) -> bool {
-    if cfg!(target_arch = "x86_64") {
-        standing_in_rename(pid)
-    } else {
-        matches!(stat::read(pid), Ok(Some(stat)) if stat.state == b'T')
+fn is_to_stop(pid: u32) -> bool {
+    stat::is_stop_pending(pid).unwrap_or(false)
+}
+
+/// Whether a process is seen, within this time, to be in no rename: what it publishes from then on
+/// it has yet to begin. One that runs all the time is not seen to be anywhere.
+pub fn is_outside_of_renames(pid: u32, patience: Duration) -> bool {
+    let begin = Instant::now();
+    loop {
+        match is_in_rename(pid) {
+            Some(false) => return true,
+            _ if begin.elapsed() < SPIN.min(patience) => std::thread::yield_now(),
+            _ if begin.elapsed() < patience => std::thread::sleep(SPIN),
+            _ => return false,
+        }
     }
+}
+
+/// Whether an armed process may have been stopped by the kernel, or is just about to be: it stands
+/// in a rename, or, where that cannot be told of one that is stopped (arm64, or `/proc` that we
+/// may not read), stands still.
+pub fn may_be_stopped_by_the_kernel(pid: u32) -> bool {
+    is_to_stop(pid)
+        || if cfg!(target_arch = "x86_64") {
+            may_stand_in_rename(pid)
+        } else {
+            matches!(stat::read(pid), Ok(Some(stat)) if stat.state == b'T')
+        }
 }
 
 #[cfg(test)]
@@ -123,7 +151,7 @@ mod tests {
         )
         .unwrap();
         stop(&pidfd).unwrap();
-        assert_eq!(landing(child.id()), Landing::Late);
+        assert_eq!(landing(child.id(), || true), Landing::Late);
         assert!(!may_be_stopped_by_the_kernel(child.id()) || cfg!(not(target_arch = "x86_64")));
         assert_eq!(stat::read(child.id()).unwrap().unwrap().state, b'T');
         go_on(pidfd.as_fd()).unwrap();

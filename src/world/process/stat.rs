@@ -41,12 +41,38 @@ pub fn read(pid: u32) -> io::Result<Option<ProcessStat>> {
 /// # Errors
 /// When it has ended, or `/proc` cannot be read or understood.
 pub fn users(pid: u32) -> io::Result<[u32; 4]> {
-    let text = std::fs::read(format!("/proc/{pid}/status"))?;
-    let unknown = || io::Error::other("its format is unknown");
-    let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Uid:")).ok_or_else(unknown)?;
-    let users = std::str::from_utf8(line).map_err(|_| unknown())?.split_ascii_whitespace();
+    let text = status(pid)?;
+    let users = field(&text, "Uid:").ok_or_else(unknown)?.split_ascii_whitespace();
     let users: Vec<u32> = users.map_while(|user| user.parse().ok()).collect();
     users.try_into().map_err(|_| unknown())
+}
+
+/// Whether a SIGSTOP is on its way to the process or its first thread (Linux: proc(5),
+/// `/proc/PID/status`, `SigPnd` and `ShdPnd`).
+///
+/// # Errors
+/// When it has ended, or `/proc` cannot be read or understood.
+pub fn is_stop_pending(pid: u32) -> io::Result<bool> {
+    let text = status(pid)?;
+    let pending = |name| {
+        let set = field(&text, name).and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        set.ok_or_else(unknown)
+    };
+    let stop = 1 << (rustix::process::Signal::STOP.as_raw() - 1);
+    Ok((pending("SigPnd:")? | pending("ShdPnd:")?) & stop != 0)
+}
+
+fn status(pid: u32) -> io::Result<Vec<u8>> {
+    std::fs::read(format!("/proc/{pid}/status"))
+}
+
+fn field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
+    let line = status.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    std::str::from_utf8(line).ok()
+}
+
+fn unknown() -> io::Error {
+    io::Error::other("its format is unknown")
 }
 
 /// State and start time; the command name in parentheses may hold anything.

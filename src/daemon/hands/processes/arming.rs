@@ -4,7 +4,8 @@
 //! What is judged is a version that was read; a process may have published another since. So a
 //! process that the kernel has stopped goes on only when what it published has been read, and is
 //! exactly where it published its opcode only if it was armed before it published anything after
-//! the version that was read. Both are told by the file: whether it is still the one that was read.
+//! the version that was read, and what it has published since was read. All that is told by the
+//! file, while no rename is under way: whether it is the one that was read.
 
 use std::os::fd::AsFd;
 use std::thread;
@@ -40,22 +41,31 @@ impl Processes {
         let pid = watched.process.pid;
         failpoints::point("hold.judged");
         let before = is_stopped_by(kernel, pid);
-        if before == Arming::Stopped && !is_as_read() {
-            // What it has published was told of, and is read next.
-            return Ok(());
+        if before == Arming::Stopped {
+            // Only then has it published what it was stopped for, and only then does a SIGCONT
+            // not take back a SIGSTOP that is on its way.
+            hold::await_stop(pid, STOP_PATIENCE);
+            if !is_as_read() {
+                // What it has published was told of, and is read next.
+                return Ok(());
+            }
         }
         if before != Arming::Armed {
             failpoints::point("hold.before-arm");
             if let Err(reason) = kernel.arm(pid) {
                 disarm(watched, Some(kernel));
+                // The kernel has forgotten that it may have stopped it.
+                if matches!(before, Arming::Stopped | Arming::Stopping) {
+                    let _ = hold::go_on(watched.pidfd.as_fd());
+                }
                 set_free(watched, self.guard.as_ref(), &mut self.file, job);
                 return Err(reason.to_string());
             }
             failpoints::point("hold.armed");
         }
-        watched.state = State::Armed { is_sure: is_as_read() };
+        let is_settled = before == Arming::Stopped || hold::is_outside_of_renames(pid, KERNEL_PATIENCE);
+        watched.state = State::Armed { is_sure: is_settled && is_as_read() };
         if before == Arming::Stopped {
-            // If it has yet to stand still: SIGCONT takes back a SIGSTOP that is on its way.
             let _ = hold::go_on(watched.pidfd.as_fd());
         }
         Ok(())
@@ -78,7 +88,7 @@ impl Processes {
             .arm(job.get(), verified.pid, watched.pidfd.as_fd())
             .map_err(|error| format!("the guard does not answer: {error}"))?;
         self.file.arm(verified).map_err(|error| {
-            let _ = guard.let_go(job.get());
+            let _ = guard.let_go(job.get(), verified.pid);
             format!("the file of held processes: {error}")
         })?;
         (watched.verified, watched.state) = (Some(verified), State::Armed { is_sure: false });
@@ -113,7 +123,8 @@ fn is_stopped_by(kernel: &KernelStop, pid: u32) -> Arming {
 }
 
 /// Takes over a process that the kernel has stopped: from now on it is held. Returns where it
-/// stands; `None` when the kernel has not stopped it, or somebody else has let it go on.
+/// stands: exactly there if what it has published is what was read. `None` when the kernel has not
+/// stopped it, or somebody else has let it go on.
 pub(super) fn take_over(
     watched: &mut Watched,
     kernel: &KernelStop,
@@ -121,6 +132,7 @@ pub(super) fn take_over(
     file: &mut HeldFile,
     job: JobId,
     limit: Duration,
+    is_as_read: impl Fn() -> bool,
 ) -> Option<Landing> {
     let (State::Armed { is_sure }, Some(Verified { pid, .. })) = (watched.state, watched.verified) else {
         return None;
@@ -137,7 +149,7 @@ pub(super) fn take_over(
     }
     watched.state = State::StoppedByKernel;
     failpoints::point("hold.taken-over");
-    Some(if is_sure { Landing::Exact } else { Landing::Late })
+    Some(if is_sure && is_as_read() { Landing::Exact } else { Landing::Late })
 }
 
 /// The kernel stops the process no more; if it has, it goes on. Returns whether it had.
@@ -146,7 +158,9 @@ pub(super) fn disarm(watched: &Watched, kernel: Option<&mut KernelStop>) -> bool
     let pid = watched.process.pid;
     let _ = is_stopped_by(kernel, pid);
     match kernel.disarm(pid) {
-        Ok(Arming::Not | Arming::Armed | Arming::Missed) => return false,
+        Ok(Arming::Armed) => return false,
+        Ok(Arming::Not | Arming::Missed) if !hold::may_be_stopped_by_the_kernel(pid) => return false,
+        Ok(Arming::Not | Arming::Missed) => {}
         Ok(Arming::Stopping | Arming::Stopped) => _ = hold::await_stop(pid, KERNEL_PATIENCE),
         Err(reason) => log::error!("process {pid} cannot be disarmed: {reason}"),
     }

@@ -26,11 +26,10 @@ impl Processes {
         }
     }
 
-    /// The kernel can stop processes; by which means.
+    /// The kernel can stop processes; by which means. Those that are in use stay: what they have
+    /// stopped, no others know of.
     pub fn use_kernel_stop(&mut self, kernel: KernelStop) -> String {
-        let means = kernel.attachment().to_string();
-        self.kernel = Some(kernel);
-        means
+        self.kernel.get_or_insert(kernel).attachment().to_string()
     }
 
     /// Has ready what arming takes: a process may have to be armed soon.

@@ -185,6 +185,6 @@ fn forget(verified: Verified, guard: Option<&Guard>, file: &mut HeldFile, job: J
     file.let_go(verified);
     if let Some(guard) = guard {
         // A guard that is gone has let everything go already.
-        let _ = guard.let_go(job.get());
+        let _ = guard.let_go(job.get(), verified.pid);
     }
 }

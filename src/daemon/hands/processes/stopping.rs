@@ -16,7 +16,8 @@ use crate::world::process::kernel_stop::{KernelStop, standing_in_rename};
 
 impl Processes {
     /// Takes a process over from the kernel for `limit` at most, or else, `by_signal`, stops it, if
-    /// it proves to be the job's and was not stopped before. Tells where it was.
+    /// it proves to be the job's and was not stopped before. Tells where it was. `is_as_read` tells
+    /// whether the job's file is the one that was read last.
     ///
     /// # Errors
     /// Why it was not stopped.
@@ -26,11 +27,13 @@ impl Processes {
         job: JobId,
         limit: Duration,
         by_signal: bool,
+        is_as_read: impl Fn() -> bool,
     ) -> Result<Landing, String> {
         let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted).ok_or(UNKNOWN)?;
         let guard = self.guard.as_ref().ok_or("there is no guard")?;
         if let (State::Armed { .. }, Some(kernel)) = (watched.state, self.kernel.as_mut()) {
-            if let Some(landing) = take_over(watched, kernel, guard, &mut self.file, job, limit) {
+            if let Some(landing) = take_over(watched, kernel, guard, &mut self.file, job, limit, &is_as_read)
+            {
                 return Ok(landing);
             }
             let was_stopped = disarm(watched, Some(kernel));
@@ -45,7 +48,7 @@ impl Processes {
         let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
         stop(watched, verified, guard, &mut self.file, job, limit)?;
         (watched.verified, watched.state) = (Some(verified), State::Stopped);
-        Ok(hold::landing(verified.pid))
+        Ok(hold::landing(verified.pid, is_as_read))
     }
 
     /// Whether a process that was stopped still stands where it published its opcode.
@@ -114,7 +117,7 @@ fn stop(
         .map_err(|error| format!("the guard does not answer: {error}"))?;
     failpoints::point("hold.guard-knows");
     file.hold(verified).map_err(|error| {
-        let _ = guard.let_go(job.get());
+        let _ = guard.let_go(job.get(), verified.pid);
         format!("the file of held processes: {error}")
     })?;
     failpoints::point("hold.file-knows");

@@ -92,7 +92,7 @@ fn an_end_is_told_once_and_to_those_who_want_to_know() {
     assert!(matches!(bench.messages.recv().unwrap(), Message::Exited(TOKEN)));
     assert!(bench.processes.has_ended(TOKEN) && !bench.processes.has_ended(TOKEN));
     assert_eq!(
-        bench.processes.stop(TOKEN, job(), Duration::from_secs(1), true),
+        bench.processes.stop(TOKEN, job(), Duration::from_secs(1), true, || true),
         Err("its process is not known to be alive".to_owned())
     );
     bench.processes.go_on(TOKEN, job());
@@ -102,8 +102,8 @@ fn an_end_is_told_once_and_to_those_who_want_to_know() {
 #[test]
 fn who_proves_nothing_is_not_stopped() {
     let mut bench = Bench::new();
-    assert!(bench.processes.stop(TOKEN, job(), Duration::from_secs(1), true).is_err());
-    let unknown = bench.processes.stop(Token(8), job(), Duration::from_secs(1), true);
+    assert!(bench.processes.stop(TOKEN, job(), Duration::from_secs(1), true, || true).is_err());
+    let unknown = bench.processes.stop(Token(8), job(), Duration::from_secs(1), true, || true);
     assert_eq!(unknown, Err("its process is not known to be alive".to_owned()));
     let dead = ProcessRef { pid: 0, livelock: String::new(), started: None };
     assert!(matches!(bench.processes.find(Token(9), dead), Presence::Unknown(_)));

@@ -30,7 +30,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use attachment::Attachment;
 pub use reason::Reason;
-pub use standing::standing_in_rename;
+pub use standing::{is_in_rename, may_stand_in_rename, standing_in_rename};
 
 use attachment::Program;
 use program::Parameters;

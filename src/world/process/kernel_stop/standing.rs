@@ -17,6 +17,18 @@ pub fn standing_in_rename(pid: u32) -> bool {
     is_stopped(pid) && place(pid).is_some_and(|text| is_rename(&text))
 }
 
+/// The same, but `true` also of one that is stopped by a signal where it cannot be told.
+pub fn may_stand_in_rename(pid: u32) -> bool {
+    is_stopped(pid) && place(pid).is_none_or(|text| is_rename(&text))
+}
+
+/// Whether a process that is not stopped waits within a system call that renames a file; `None`
+/// while it runs or waits for a processor, or where it cannot be told.
+pub fn is_in_rename(pid: u32) -> Option<bool> {
+    let text = place(pid).filter(|text| !text.starts_with("running"))?;
+    Some(is_rename(&text))
+}
+
 fn is_stopped(pid: u32) -> bool {
     matches!(stat::read(pid), Ok(Some(stat)) if stat.state == b'T')
 }
@@ -63,7 +75,8 @@ mod tests {
 
     #[test]
     fn who_runs_does_not_stand() {
-        assert!(!standing_in_rename(std::process::id()));
+        assert!(!standing_in_rename(std::process::id()) && !may_stand_in_rename(std::process::id()));
+        assert_eq!(is_in_rename(std::process::id()), Some(false));
         assert!(!standing_in_rename(u32::MAX));
     }
 }
