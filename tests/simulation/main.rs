@@ -16,6 +16,7 @@ mod recipe;
 mod sabotage;
 mod story;
 mod truth;
+mod two_masters;
 mod world;
 
 use std::collections::BTreeMap;

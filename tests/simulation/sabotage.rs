@@ -8,7 +8,11 @@ use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{Input, Written};
 use ganeti_hookd::ganeti::event::Phase;
 
-use crate::recipe::{Fault, HERE};
+use crate::recipe::{Fault, HERE, THERE};
+use crate::world::World;
+
+/// So late hears a node that it is master: microseconds, longer than the failover window.
+const LATE: u64 = 45_000_000;
 
 /// How an engine is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub enum Sabotage {
     AsksNoHistory,
     AsksOnceWhoIsMaster,
     NeverRests,
+    HearsLateOfItsTurn,
+    ForgetsWhatItLeft,
 }
 
 use Sabotage::*;
@@ -62,6 +68,14 @@ impl Sabotage {
         (NeverRests, "it rests when there is nothing to do"),
     ];
 
+    /// Those that two masters are needed for.
+    pub const OF_TWO: &[(Sabotage, &str)] = &[
+        (HearsLateOfItsTurn, "begun by one of the two"),
+        (ForgetsWhatItLeft, "begun by one of the two"),
+        (IsAlwaysMaster, "one master begins"),
+        (HearsHalf, "begun by one of the two"),
+    ];
+
     /// What has to go wrong besides, for it to be seen soon.
     pub fn shows_with(self) -> &'static [Fault] {
         match self {
@@ -72,12 +86,16 @@ impl Sabotage {
     }
 
     /// What the engine is told instead; `None` when it is told nothing.
-    pub fn tells(self, input: Input<'_>, count: u64) -> Option<Input<'_>> {
+    pub fn tells<'a>(self, input: Input<'a>, count: u64, world: &World) -> Option<Input<'a>> {
         match (self, input) {
             (HearsHalf, Input::Hint(_)) if count.is_multiple_of(2) => None,
             (IsAlwaysMaster, Input::Master(_)) => Some(Input::Master(Ok(Some(HERE.to_owned())))),
             (TakesEveryCommitForGood, Input::Committed(Err(_))) => {
                 Some(Input::Committed(Ok(Written::default())))
+            }
+            (HearsLateOfItsTurn, Input::Master(Ok(Some(master)))) if master == HERE => {
+                let early = world.people.heard_of > 0 && world.now < world.people.last_role_change + LATE;
+                Some(Input::Master(Ok(Some(if early { THERE } else { HERE }.to_owned()))))
             }
             (GoesOnAfterStop, Input::Stop) => None,
             (AsksNoHistory, Input::Recalled { id, received, .. }) => {

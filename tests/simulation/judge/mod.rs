@@ -65,6 +65,11 @@ pub struct Judge {
     /// What the engine was told last of who is master, and when it asked.
     is_master: bool,
     asked_at: Option<u64>,
+    /// Of how many failovers it has been told, and when it was told in this life to take over.
+    told_of: u64,
+    takes_over_at: Option<u64>,
+    /// When it took over after each; what a life has not written is nothing.
+    takeovers: BTreeMap<u64, u64>,
     /// When it was told to stop.
     stopping: Option<u64>,
     is_ready: bool,
@@ -121,6 +126,9 @@ impl Judge {
             required_since: None,
             is_master: false,
             asked_at: None,
+            told_of: 0,
+            takes_over_at: None,
+            takeovers: BTreeMap::new(),
             stopping: None,
             is_ready: false,
             versions: BTreeMap::new(),
@@ -171,6 +179,7 @@ impl Judge {
         self.always_targets &= settings.hooks.nodes == Nodes::Targets;
         self.settings = settings;
         (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
+        self.takes_over_at = None;
         self.versions.clear();
         self.tokens.clear();
         self.hinted.clear();
@@ -241,7 +250,7 @@ impl Judge {
             Input::Stopped { token, result: Ok(_), .. } => self.stopped.extend(self.to_stop.get(token)),
             Input::Postponed { run, seq, .. } => {
                 self.short_at = Some(world.now);
-                self.postponed(*seq, *run);
+                self.postponed(*seq, *run, world);
             }
             _ => {}
         }
@@ -304,6 +313,13 @@ impl Judge {
                 self.takes_over(world, journal);
             }
             self.is_master = is_master;
+            if self.told_of != world.people.heard_of || self.takes_over_at.is_none() {
+                if let Some(at) = self.takes_over_at {
+                    self.takeovers.entry(self.told_of).or_insert(at);
+                }
+                self.told_of = world.people.heard_of;
+                self.takes_over_at = is_master.then_some(world.now);
+            }
         }
     }
 
@@ -315,6 +331,9 @@ impl Judge {
         journal: &Journal,
     ) -> Result<(), Broken> {
         self.at_most("changes of a commit", changes.len() as u64, CHANGES as u64)?;
+        if let Some(at) = self.takes_over_at {
+            self.takeovers.entry(self.told_of).or_insert(at);
+        }
         for change in changes {
             self.is_changed(change, world, journal)?;
         }
