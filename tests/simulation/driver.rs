@@ -7,7 +7,7 @@ use ganeti_hookd::engine::Engine;
 use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{CommitError, Input};
-use ganeti_hookd::ganeti::job::Timestamp;
+use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 
 use crate::journal::Journal;
 use crate::judge::{Broken, Judge};
@@ -53,6 +53,8 @@ pub struct Driver {
     /// How often it woke up after everything had happened.
     wakes: u64,
     pub inputs: u64,
+    /// Hints that an engine that is broken on purpose takes up last.
+    kept: Vec<JobId>,
     /// Turns that were taken without time passing.
     busy: u64,
 }
@@ -77,6 +79,7 @@ impl Driver {
             busy: 0,
             wakes: 0,
             inputs: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -193,6 +196,10 @@ impl Driver {
             }
             self.give(Input::Quiet)?;
             let has_more = self.engine.as_ref().is_some_and(Engine::has_more);
+            if !has_more && let Some(id) = self.kept.pop() {
+                self.take(Input::Hint(id))?;
+                continue;
+            }
             if !has_more && self.world.inbox.is_empty() {
                 break;
             }
@@ -217,7 +224,20 @@ impl Driver {
             None => Some(input),
         };
         let Some(input) = input else { return Ok(()) };
-        let clocks = self.world.clocks();
+        if let (Some(Sabotage::LooksAtOldJobsFirst), Input::Hint(id)) = (sabotage, &input) {
+            self.kept.push(*id);
+            return Ok(());
+        }
+        self.take(input)
+    }
+
+    /// What the engine says to an input.
+    fn take(&mut self, input: Input<'_>) -> Result<(), End> {
+        let sabotage = self.world.recipe.sabotage;
+        let clocks = match sabotage {
+            Some(sabotage) => sabotage.clocks(&input, &self.world),
+            None => self.world.clocks(),
+        };
         let Some(engine) = &mut self.engine else { return Err(End::Crashed) };
         let effects = engine.take(clocks, input);
         self.judge.took(effects.len())?;
@@ -225,7 +245,7 @@ impl Driver {
             match sabotage {
                 None => self.perform(effect)?,
                 Some(sabotage) => sabotage
-                    .does(effect, self.inputs)
+                    .does(effect, self.inputs, &mut self.world)
                     .into_iter()
                     .try_for_each(|effect| self.perform(effect))?,
             }
@@ -303,6 +323,10 @@ impl Driver {
             }
             Effect::Read { id, limit, archive } => {
                 let read = world.read(id.get(), limit, archive);
+                let read = match world.recipe.sabotage {
+                    Some(sabotage) => sabotage.reads(read, self.judge.last_read(id), world),
+                    None => read,
+                };
                 self.judge.is_read(id.get(), &read, world);
                 return self.give(Input::Version { id, version: read.version() });
             }
@@ -352,7 +376,11 @@ impl Driver {
             return self.give(Input::Committed(Err(CommitError { text: text.to_owned(), damaged })));
         }
         let old = std::mem::take(&mut self.journal);
-        let old = if anew { old.anew() } else { old };
+        let old = match self.world.recipe.sabotage {
+            _ if !anew => old,
+            Some(sabotage) => sabotage.writes_anew(old),
+            None => old.anew(),
+        };
         let (new, written) = match old.with(changes) {
             Ok(new) => new,
             Err(what) => return Err(self.judge.broken("the journal can be written", None, &what).into()),

@@ -55,6 +55,12 @@ impl Judge {
         all.filter(|(told_of, _)| *told_of > 0).map(|(_, at)| at)
     }
 
+    /// Whether this has been delivered.
+    pub fn has_delivered(&self, key: EventKey, received: Timestamp) -> bool {
+        let event = (key, received.as_micros());
+        self.done.contains(&event) || self.passed_over.contains(&event)
+    }
+
     /// Whether this has been told.
     pub fn has_told(&self, key: EventKey, received: Timestamp) -> bool {
         self.told.contains_key(&((key.job, received.as_micros()), key.op, key.phase))

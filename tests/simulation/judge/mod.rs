@@ -103,6 +103,8 @@ pub struct Judge {
     /// Runs that began by event and number, and what has ended of each event, on which node.
     started: BTreeMap<(i64, i64), (String, String)>,
     ended: BTreeSet<(i64, String, String)>,
+    /// Events that have been delivered.
+    done: BTreeSet<(EventKey, i64)>,
     /// Events that were done when the journal that was to hold them proved damaged.
     passed_over: BTreeSet<(EventKey, i64)>,
     /// Before which opcode a process is to be stopped, and has been.
@@ -150,6 +152,7 @@ impl Judge {
             attempts: BTreeMap::new(),
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
+            done: BTreeSet::new(),
             passed_over: BTreeSet::new(),
             to_stop: BTreeMap::new(),
             stopped: BTreeSet::new(),

@@ -27,6 +27,13 @@ pub struct Attempt {
     postponed: bool,
 }
 
+impl Attempt {
+    /// Whether it could not begin after all.
+    pub(super) fn is_postponed(&self) -> bool {
+        self.postponed
+    }
+}
+
 impl Judge {
     /// A run is about to begin; `script` is empty for another node's.
     pub(super) fn begins(
