@@ -7,7 +7,7 @@ use ganeti_hookd::engine::Engine;
 use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{CommitError, Input};
-use ganeti_hookd::ganeti::job::Timestamp;
+use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 
 use crate::journal::Journal;
 use crate::judge::{Broken, Judge};
@@ -20,7 +20,7 @@ use crate::world::{Message, World};
 
 /// How long after everything has calmed down all is to be delivered: luxid takes five minutes
 /// to notice the last death, and a script may hang as long as it may.
-const PATIENCE: u64 = 3_600_000_000;
+pub const PATIENCE: u64 = 3_600_000_000;
 
 /// Why what was going on does not go on.
 enum End {
@@ -42,40 +42,47 @@ pub struct Outcome {
 }
 
 /// A world with an engine in it.
-struct Driver {
-    world: World,
-    journal: Journal,
-    judge: Judge,
-    engine: Option<Engine>,
+pub struct Driver {
+    pub world: World,
+    pub journal: Journal,
+    pub judge: Judge,
+    pub engine: Option<Engine>,
     /// Commits fail until then.
-    full_until: u64,
-    crashes: u64,
+    pub full_until: u64,
+    pub crashes: u64,
     /// How often it woke up after everything had happened.
     wakes: u64,
-    inputs: u64,
+    pub inputs: u64,
+    /// Hints that an engine that is broken on purpose takes up last.
+    kept: Vec<JobId>,
     /// Turns that were taken without time passing.
     busy: u64,
 }
 
 /// Plays a world from beginning to end.
 pub fn play(recipe: Recipe, told: bool) -> Outcome {
-    let world = World::new(recipe, told);
-    let mut driver = Driver {
-        judge: Judge::new(&world.recipe),
-        world,
-        journal: Journal::default(),
-        engine: None,
-        full_until: 0,
-        crashes: 0,
-        busy: 0,
-        wakes: 0,
-        inputs: 0,
-    };
+    let mut driver = Driver::new(World::new(recipe, told));
     let broken = driver.play().err();
     Outcome { broken, world: driver.world, judge: driver.judge }
 }
 
 impl Driver {
+    /// A world in which no engine has started.
+    pub fn new(world: World) -> Self {
+        Self {
+            judge: Judge::new(&world.recipe),
+            world,
+            journal: Journal::default(),
+            engine: None,
+            full_until: 0,
+            crashes: 0,
+            busy: 0,
+            wakes: 0,
+            inputs: 0,
+            kept: Vec::new(),
+        }
+    }
+
     fn play(&mut self) -> Result<(), Broken> {
         loop {
             if self.world.start && self.engine.is_none() {
@@ -129,7 +136,8 @@ impl Driver {
         Ok(true)
     }
 
-    fn start(&mut self) {
+    /// The daemon starts.
+    pub fn start(&mut self) {
         let time = self.world.time();
         self.world.begin_life();
         let damaged = std::mem::take(&mut self.journal.damaged);
@@ -141,7 +149,10 @@ impl Driver {
         let settings =
             self.world.people.settings.clone().unwrap_or_else(|| self.world.recipe.settings.clone());
         let window = micros(settings.master.failover_window) as i64;
-        let remembered = self.journal.load(Timestamp::from_micros(time.as_micros() - window));
+        let mut remembered = self.journal.load(Timestamp::from_micros(time.as_micros() - window));
+        if self.world.recipe.sabotage == Some(Sabotage::ForgetsWhatItLeft) {
+            remembered.standby.clear();
+        }
         let life = self.world.life;
         self.world.story.say(|| format!("** the daemon starts (life {life})"));
         self.judge.life_begins(&self.world, settings.clone());
@@ -149,7 +160,7 @@ impl Driver {
     }
 
     /// The engine's turn, until nothing more is to be done now.
-    fn turns(&mut self) -> Result<(), Broken> {
+    pub fn turns(&mut self) -> Result<(), Broken> {
         match self.work() {
             Ok(()) => {}
             Err(End::Broken(broken)) => return Err(broken),
@@ -185,6 +196,10 @@ impl Driver {
             }
             self.give(Input::Quiet)?;
             let has_more = self.engine.as_ref().is_some_and(Engine::has_more);
+            if !has_more && let Some(id) = self.kept.pop() {
+                self.take(Input::Hint(id))?;
+                continue;
+            }
             if !has_more && self.world.inbox.is_empty() {
                 break;
             }
@@ -192,7 +207,8 @@ impl Driver {
         Ok(())
     }
 
-    fn end_life(&mut self, crashed: bool) {
+    /// The daemon is gone.
+    pub fn end_life(&mut self, crashed: bool) {
         self.engine = None;
         self.world.end_life(crashed);
     }
@@ -204,11 +220,24 @@ impl Driver {
         self.inputs += 1;
         let sabotage = self.world.recipe.sabotage;
         let input = match sabotage {
-            Some(sabotage) => sabotage.tells(input, self.inputs),
+            Some(sabotage) => sabotage.tells(input, self.inputs, &self.world),
             None => Some(input),
         };
         let Some(input) = input else { return Ok(()) };
-        let clocks = self.world.clocks();
+        if let (Some(Sabotage::LooksAtOldJobsFirst), Input::Hint(id)) = (sabotage, &input) {
+            self.kept.push(*id);
+            return Ok(());
+        }
+        self.take(input)
+    }
+
+    /// What the engine says to an input.
+    fn take(&mut self, input: Input<'_>) -> Result<(), End> {
+        let sabotage = self.world.recipe.sabotage;
+        let clocks = match sabotage {
+            Some(sabotage) => sabotage.clocks(&input, &self.world),
+            None => self.world.clocks(),
+        };
         let Some(engine) = &mut self.engine else { return Err(End::Crashed) };
         let effects = engine.take(clocks, input);
         self.judge.took(effects.len())?;
@@ -216,7 +245,7 @@ impl Driver {
             match sabotage {
                 None => self.perform(effect)?,
                 Some(sabotage) => sabotage
-                    .does(effect, self.inputs)
+                    .does(effect, self.inputs, &mut self.world)
                     .into_iter()
                     .try_for_each(|effect| self.perform(effect))?,
             }
@@ -232,6 +261,7 @@ impl Driver {
         self.judge.look(&self.world)?;
         self.crash(&effect, 8)?;
         if let Some(input) = self.world.has_gone_on(&effect) {
+            self.judge.has_gone_on(&input);
             return self.give(input);
         }
         self.judge.is_to_be_done(&effect, &mut self.world, &self.journal)?;
@@ -293,6 +323,10 @@ impl Driver {
             }
             Effect::Read { id, limit, archive } => {
                 let read = world.read(id.get(), limit, archive);
+                let read = match world.recipe.sabotage {
+                    Some(sabotage) => sabotage.reads(read, self.judge.last_read(id), world),
+                    None => read,
+                };
                 self.judge.is_read(id.get(), &read, world);
                 return self.give(Input::Version { id, version: read.version() });
             }
@@ -342,7 +376,11 @@ impl Driver {
             return self.give(Input::Committed(Err(CommitError { text: text.to_owned(), damaged })));
         }
         let old = std::mem::take(&mut self.journal);
-        let old = if anew { old.anew() } else { old };
+        let old = match self.world.recipe.sabotage {
+            _ if !anew => old,
+            Some(sabotage) => sabotage.writes_anew(old),
+            None => old.anew(),
+        };
         let (new, written) = match old.with(changes) {
             Ok(new) => new,
             Err(what) => return Err(self.judge.broken("the journal can be written", None, &what).into()),

@@ -16,6 +16,7 @@ mod recipe;
 mod sabotage;
 mod story;
 mod truth;
+mod two_masters;
 mod world;
 
 use std::collections::BTreeMap;
@@ -169,15 +170,8 @@ fn every_engine_that_is_broken_on_purpose_is_noticed() {
     let unnoticed: Vec<_> = Sabotage::ALL
         .iter()
         .filter(|(sabotage, promise)| {
-            let noticed = |seed: &u64| {
-                let mut recipe = Recipe { sabotage: Some(*sabotage), ..Recipe::of(*seed) };
-                recipe.faults.extend(sabotage.shows_with());
-                play(recipe, false).broken.is_some_and(|broken| broken.promise == *promise)
-            };
-            let first = (0..BROKEN_SEEDS).find(noticed);
-            if number("COVERAGE").is_some() {
-                println!("{sabotage:?}: {first:?}");
-            }
+            let first = sabotage
+                .first_noticed(promise, BROKEN_SEEDS, Recipe::of, |recipe| play(recipe, false).broken);
             first.is_none()
         })
         .collect();

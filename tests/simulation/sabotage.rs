@@ -1,14 +1,28 @@
 //! Engines that are broken on purpose: the judge must notice each. What the engine is told or
 //! says is changed on the way, so that no broken engine has to be written.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ganeti_hookd::engine::change::Change;
-use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::{Input, Written};
+use ganeti_hookd::engine::change::{Change, EventState};
+use ganeti_hookd::engine::effect::{Effect, Token};
+use ganeti_hookd::engine::input::{Input, Landing, Now, Written};
+use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::ganeti::event::Phase;
+use ganeti_hookd::ganeti::job::{Job, Timestamp};
 
-use crate::recipe::{Fault, HERE};
+use crate::journal::Journal;
+use crate::judge::Broken;
+use crate::number;
+use crate::world::files::Read;
+use crate::world::{Happening, Message};
+
+use crate::recipe::{Fault, HERE, Recipe, THERE};
+use crate::world::World;
+
+/// So late hears a node that it is master: microseconds, longer than the failover window.
+const LATE: u64 = 45_000_000;
 
 /// How an engine is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +47,28 @@ pub enum Sabotage {
     AsksNoHistory,
     AsksOnceWhoIsMaster,
     NeverRests,
+    TakesAnExitForAnothers,
+    BelievesADeathAtOnce,
+    LooksAtOldJobsFirst,
+    ContinuesLate,
+    PlansInAnyOrder,
+    WritesNoNumbers,
+    ForgetsRecentHistory,
+    IgnoresOverflows,
+    IgnoresALostWatch,
+    MeasuresTheWindowByTheClock,
+    TakesAShortageForAFailure,
+    DropsWhatIsPostponed,
+    ForgetsPendingInANewJournal,
+    ForgetsStandbyInANewJournal,
+    NumbersANewJournalAnew,
+    TakesEveryStopForInTime,
+    AsksNobodyWhetherAJobStands,
+    TakesRunsForEndedAtOnce,
+    SaysThatItIsTheFirstAttempt,
+    NeverEndsRuns,
+    HearsLateOfItsTurn,
+    ForgetsWhatItLeft,
 }
 
 use Sabotage::*;
@@ -60,26 +96,114 @@ impl Sabotage {
         (AsksNoHistory, "each (job, opcode, phase) once"),
         (AsksOnceWhoIsMaster, "nothing begins in standby"),
         (NeverRests, "it rests when there is nothing to do"),
+        (TakesAnExitForAnothers, "nothing invented"),
+        (BelievesADeathAtOnce, "nothing invented"),
+        (LooksAtOldJobsFirst, "live before old"),
+        (ContinuesLate, "nobody stands still too long"),
+        (PlansInAnyOrder, "live before old"),
+        (WritesNoNumbers, "each (job, opcode, phase) once"),
+        (ForgetsRecentHistory, "history is kept"),
+        (IgnoresOverflows, "nothing lost"),
+        (IgnoresALostWatch, "nothing lost"),
+        (MeasuresTheWindowByTheClock, "nothing lost"),
+        (TakesAShortageForAFailure, "nothing lost"),
+        (DropsWhatIsPostponed, "everything is delivered"),
+        (ForgetsPendingInANewJournal, "nothing lost"),
+        (NumbersANewJournalAnew, "at most once"),
+        (TakesEveryStopForInTime, "pre hooks end before the opcode executes"),
+        (AsksNobodyWhetherAJobStands, "late is said where it is late"),
+        (TakesRunsForEndedAtOnce, "in order"),
+        (TakesRunsForEndedAtOnce, "no more scripts than workers"),
+        (SaysThatItIsTheFirstAttempt, "at most once"),
+        (NeverEndsRuns, "SIGTERM ends the daemon within 15 s"),
     ];
 
-    /// What has to go wrong besides, for it to be seen soon.
-    pub fn shows_with(self) -> &'static [Fault] {
+    /// Those that two masters are needed for.
+    pub const OF_TWO: &[(Sabotage, &str)] = &[
+        (HearsLateOfItsTurn, "begun by one of the two"),
+        (ForgetsWhatItLeft, "begun by one of the two"),
+        (IsAlwaysMaster, "one master begins"),
+        (HearsHalf, "begun by one of the two"),
+        (ForgetsStandbyInANewJournal, "begun by one of the two"),
+    ];
+
+    /// A world of which the engine is broken so, and in which that is seen soon.
+    pub fn in_world(self, recipe: Recipe) -> Recipe {
+        let mut recipe = Recipe { sabotage: Some(self), ..recipe };
+        recipe.faults.extend(self.shows_with());
+        if self == LooksAtOldJobsFirst {
+            // Jobs begin while many others are looked at.
+            (recipe.leftovers, recipe.calm) = (6_000, recipe.calm.min(5_000_000));
+        }
+        recipe
+    }
+
+    /// The first seed in whose world an engine that is broken so breaks this promise, and one that
+    /// is not breaks none.
+    pub fn first_noticed(
+        self,
+        promise: &str,
+        seeds: u64,
+        recipe: fn(u64) -> Recipe,
+        play: fn(Recipe) -> Option<Broken>,
+    ) -> Option<u64> {
+        let noticed = |seed: &u64| {
+            let recipe = self.in_world(recipe(*seed));
+            play(recipe.clone()).is_some_and(|broken| broken.promise == promise)
+                && play(Recipe { sabotage: None, ..recipe }).is_none()
+        };
+        let first = (0..seeds).find(noticed);
+        if number("COVERAGE").is_some() {
+            println!("{self:?} {promise:?}: {first:?}");
+        }
+        first
+    }
+
+    /// What has to go wrong besides.
+    fn shows_with(self) -> &'static [Fault] {
         match self {
             ForgetsRunsInANewJournal => &[Fault::Damage, Fault::Crash, Fault::ScriptHangs],
             AsksNoHistory => &[Fault::Recreate, Fault::Crash, Fault::Overflow],
+            BelievesADeathAtOnce => &[Fault::Kill],
+            LooksAtOldJobsFirst => &[Fault::Overflow],
+            WritesNoNumbers | SaysThatItIsTheFirstAttempt => &[Fault::Crash],
+            IgnoresOverflows => &[Fault::Overflow],
+            IgnoresALostWatch => &[Fault::WatchLost],
+            MeasuresTheWindowByTheClock => &[Fault::ClockStep, Fault::Failover],
+            TakesAShortageForAFailure | DropsWhatIsPostponed => &[Fault::Postponed],
+            ForgetsPendingInANewJournal => &[Fault::Damage, Fault::Crash, Fault::ScriptHangs],
+            ForgetsStandbyInANewJournal => &[Fault::Damage, Fault::Failover, Fault::Crash],
+            NumbersANewJournalAnew => &[Fault::Damage, Fault::Crash],
+            TakesEveryStopForInTime => &[Fault::NoKernelStop, Fault::LateLanding],
+            AsksNobodyWhetherAJobStands => &[Fault::Admin],
+            NeverEndsRuns => &[Fault::Terminate, Fault::ScriptHangs],
             _ => &[],
         }
     }
 
     /// What the engine is told instead; `None` when it is told nothing.
-    pub fn tells(self, input: Input<'_>, count: u64) -> Option<Input<'_>> {
+    pub fn tells<'a>(self, input: Input<'a>, count: u64, world: &World) -> Option<Input<'a>> {
         match (self, input) {
             (HearsHalf, Input::Hint(_)) if count.is_multiple_of(2) => None,
             (IsAlwaysMaster, Input::Master(_)) => Some(Input::Master(Ok(Some(HERE.to_owned())))),
             (TakesEveryCommitForGood, Input::Committed(Err(_))) => {
                 Some(Input::Committed(Ok(Written::default())))
             }
-            (GoesOnAfterStop, Input::Stop) => None,
+            (HearsLateOfItsTurn, Input::Master(Ok(Some(master)))) if master == HERE => {
+                let early = world.people.heard_of > 0 && world.now < world.people.last_role_change + LATE;
+                Some(Input::Master(Ok(Some(if early { THERE } else { HERE }.to_owned()))))
+            }
+            (GoesOnAfterStop, Input::Stop)
+            | (IgnoresOverflows, Input::Overflow)
+            | (IgnoresALostWatch, Input::WatchLost)
+            | (DropsWhatIsPostponed, Input::Postponed { .. }) => None,
+            (TakesAnExitForAnothers, Input::Exited(Token(token))) => Some(Input::Exited(Token(token + 1))),
+            (TakesAShortageForAFailure, Input::Postponed { run, seq, error }) => {
+                Some(Input::RunEnded { run, seq, outcome: Outcome::not_run(error) })
+            }
+            (TakesEveryStopForInTime, Input::Stopped { token, job, result: Ok(Landing::Late) }) => {
+                Some(Input::Stopped { token, job, result: Ok(Landing::Early) })
+            }
             (AsksNoHistory, Input::Recalled { id, received, .. }) => {
                 Some(Input::Recalled { id, received, told: Ok(None) })
             }
@@ -91,9 +215,67 @@ impl Sabotage {
         }
     }
 
+    /// What time the engine takes it to be when it is told this.
+    pub fn clocks(self, input: &Input<'_>, world: &World) -> Now {
+        let Now { time, steady } = world.clocks();
+        let set = Duration::from_micros(world.clock.unsigned_abs());
+        let steady = match (self, input) {
+            (MeasuresTheWindowByTheClock, Input::Master(Ok(_))) if world.clock > 0 => steady + set,
+            _ => steady,
+        };
+        Now { time, steady }
+    }
+
+    /// What is read of a job's file, of which `before` was read before.
+    pub fn reads(self, read: Read, before: Option<&Rc<Job<'static>>>, world: &World) -> Read {
+        let (BelievesADeathAtOnce, Read::Queued(job, _), Some(before)) = (self, &read, before) else {
+            return read;
+        };
+        let process = world.ganeti.of(job.id, job.received).and_then(|job| job.process);
+        let is_dead = process.is_some_and(|at| !world.kernel.processes[at].alive);
+        if is_dead && !before.is_final() { Read::Queued(Rc::clone(before), None) } else { read }
+    }
+
+    /// What a new journal has of the old one.
+    pub fn writes_anew(self, old: Journal) -> Journal {
+        match self {
+            NumbersANewJournalAnew => Journal::default(),
+            _ => old.anew(),
+        }
+    }
+
     /// What is done instead of an effect.
-    pub fn does(self, effect: Effect, count: u64) -> Vec<Effect> {
+    pub fn does(self, effect: Effect, count: u64, world: &mut World) -> Vec<Effect> {
         match (self, effect) {
+            (ContinuesLate, Effect::Continue { .. }) => {
+                world.later(LATE / 10, Happening::GuardLetsGo(world.life));
+                Vec::new()
+            }
+            (NeverEndsRuns, Effect::EndRuns) => Vec::new(),
+            (PlansInAnyOrder, Effect::Plan(mut request)) => {
+                request.urgent = false;
+                vec![Effect::Plan(request)]
+            }
+            (TakesRunsForEndedAtOnce, Effect::Start(run)) => {
+                let outcome = Outcome { code: Some(0), ..Outcome::default() };
+                let ended = Input::RunEnded { run: run.run, seq: run.seq, outcome };
+                world.inbox.push_back(Message::Plain(ended));
+                vec![Effect::Start(run)]
+            }
+            (SaysThatItIsTheFirstAttempt, Effect::Start(mut run)) => {
+                run.env.insert("GANETI_HOOKD_ATTEMPT".to_owned(), "1".to_owned());
+                vec![Effect::Start(run)]
+            }
+            (AsksNobodyWhetherAJobStands, Effect::Start(mut run)) => {
+                run.while_stopped = None;
+                vec![Effect::Start(run)]
+            }
+            (ForgetsPendingInANewJournal, Effect::WriteAnew(changes)) => {
+                vec![Effect::WriteAnew(without_events(&changes, EventState::Pending))]
+            }
+            (ForgetsStandbyInANewJournal, Effect::WriteAnew(changes)) => {
+                vec![Effect::WriteAnew(without_events(&changes, EventState::Standby))]
+            }
             (AsksOnceWhoIsMaster, Effect::AskMaster) if count > 20 => Vec::new(),
             (ForgetsRunsInANewJournal, Effect::WriteAnew(changes)) => {
                 let is_run = |change: &&Change| matches!(change, Change::RunStart(_) | Change::RunEnd(..));
@@ -142,8 +324,16 @@ impl Sabotage {
                 vec![Change::Event(*seq, event, *state)]
             }
             (ForgetsPosts, Change::Event(_, event, _)) if event.key.phase == Phase::Post => Vec::new(),
-            (ForgetsPosts, Change::RunStart(_)) => Vec::new(),
+            (ForgetsPosts, Change::RunStart(_)) | (WritesNoNumbers, Change::Numbers(_)) => Vec::new(),
+            (ForgetsRecentHistory, Change::Prune(_, most)) => {
+                vec![Change::Prune(Timestamp::from_micros(i64::MAX), *most)]
+            }
             _ => vec![change.clone()],
         }
     }
+}
+
+fn without_events(changes: &[Change], of: EventState) -> Arc<Vec<Change>> {
+    let is_one = |change: &&Change| matches!(change, Change::Event(_, _, state) if *state == of);
+    Arc::new(changes.iter().filter(|change| !is_one(change)).cloned().collect())
 }

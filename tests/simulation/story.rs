@@ -9,6 +9,8 @@ pub struct Story {
     pub told: bool,
     /// Microseconds since the world began.
     pub now: u64,
+    /// What stands before each line.
+    pub name: &'static str,
     lines: Vec<String>,
     /// How often each thing has happened.
     pub reached: BTreeMap<&'static str, u64>,
@@ -23,7 +25,7 @@ impl Story {
     /// Tells one thing that happened.
     pub fn say(&mut self, what: impl FnOnce() -> String) {
         if self.told {
-            let line = format!("{:>12.6} {}", self.now as f64 / 1e6, what());
+            let line = format!("{:>12.6} {}{}", self.now as f64 / 1e6, self.name, what());
             self.lines.push(line);
         }
     }

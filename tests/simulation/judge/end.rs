@@ -2,6 +2,7 @@
 
 use ganeti_hookd::engine::change::EventState;
 use ganeti_hookd::ganeti::event::{EventKey, Phase};
+use ganeti_hookd::ganeti::job::Timestamp;
 
 use super::{Broken, Judge};
 use crate::journal::Journal;
@@ -14,6 +15,15 @@ impl Judge {
         if !world.up {
             return Err(self.broken("the simulation is sound", None, "the daemon does not run at the end"));
         }
+        self.nothing_is_left(world, journal)?;
+        for job in &world.ganeti.jobs {
+            self.nothing_lost(world, journal, job)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody stands still, and what was this node's to deliver is delivered.
+    pub fn nothing_is_left(&self, world: &World, journal: &Journal) -> Result<(), Broken> {
         self.nobody_stands(world, "at the end of all things")?;
         if let Some((seq, row)) = journal.events.iter().find(|(_, row)| row.state == EventState::Pending) {
             let job = Some(row.event.key.job.get());
@@ -29,10 +39,31 @@ impl Judge {
                 return Err(self.broken("nothing lost", None, &what));
             }
         }
-        for job in &world.ganeti.jobs {
-            self.nothing_lost(world, journal, job)?;
-        }
         Ok(())
+    }
+
+    /// Since when what happens is not history.
+    pub fn required_since(&self) -> Option<u64> {
+        self.required_since
+    }
+
+    /// When it took over from the other node.
+    pub fn takeovers(&self) -> impl Iterator<Item = u64> {
+        let now = self.takes_over_at.map(|at| (self.told_of, at));
+        // The first time that one is told to be master is no takeover.
+        let all = self.takeovers.iter().map(|(told_of, at)| (*told_of, *at)).chain(now);
+        all.filter(|(told_of, _)| *told_of > 0).map(|(_, at)| at)
+    }
+
+    /// Whether this has been delivered.
+    pub fn has_delivered(&self, key: EventKey, received: Timestamp) -> bool {
+        let event = (key, received.as_micros());
+        self.done.contains(&event) || self.passed_over.contains(&event)
+    }
+
+    /// Whether this has been told.
+    pub fn has_told(&self, key: EventKey, received: Timestamp) -> bool {
+        self.told.contains_key(&((key.job, received.as_micros()), key.op, key.phase))
     }
 
     fn nothing_lost(&self, world: &World, journal: &Journal, job: &SimJob) -> Result<(), Broken> {

@@ -49,11 +49,22 @@ impl Judge {
                 world.story.reach("an event that is adopted after a failover");
                 Ok(())
             }
-            Change::Prune(..) if journal.pruned => {
-                world.story.reach(Fault::QuickPrune.name());
+            Change::Prune(before, _) => {
+                if journal.pruned {
+                    world.story.reach(Fault::QuickPrune.name());
+                }
+                let kept = self.settings_of_life.iter().map(|settings| settings.history.keep).min();
+                let since = world.time().as_micros() - kept.map_or(0, |keep| keep.as_micros() as i64);
+                // What was begun before people set the clock goes on.
+                if before.as_micros() > since && !world.people.clock_was_set {
+                    return Err(self.broken("history is kept", None, "what is forgotten is not old"));
+                }
                 Ok(())
             }
-            Change::EventState(seq, EventState::Done) => self.is_delivered(*seq, journal),
+            Change::EventState(seq, EventState::Done) => {
+                self.done.extend(self.names.get(seq).map(|(name, key)| (*key, name.1)));
+                self.is_delivered(*seq, journal)
+            }
             Change::RunStart(_) | Change::RunEnd(..) => {
                 self.run_is_written(change);
                 Ok(())
@@ -97,6 +108,7 @@ impl Judge {
             match change {
                 Change::Event(seq, event, _) => drop(new.insert(*seq, event)),
                 Change::EventState(seq, EventState::Done) => {
+                    self.done.extend(self.names.get(seq).map(|(name, key)| (*key, name.1)));
                     if let Some(event) = new.remove(seq) {
                         self.passed_over.insert((event.key, event.received.as_micros()));
                     }
@@ -169,6 +181,16 @@ impl Judge {
             .any(|settings| settings.hooks.skips(op_code) || pre && settings.hooks.pre == PreMode::Off);
         if may_skip {
             return Ok(());
+        }
+        // Another node may have lost its address meanwhile: then it is not asked again.
+        let here = |(of, node, _): &(i64, String, String)| *of == seq && node == HERE;
+        let postponed = self
+            .attempts
+            .iter()
+            .filter(|(key, _)| here(key))
+            .find(|(_, attempts)| attempts.iter().all(|attempt| attempt.is_postponed()));
+        if let Some(((.., script), _)) = postponed {
+            return Err(lost(format!("{} is done, but {script} could not begin", row.event)));
         }
         let targets = self.always_targets;
         let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);

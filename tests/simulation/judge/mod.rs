@@ -65,6 +65,11 @@ pub struct Judge {
     /// What the engine was told last of who is master, and when it asked.
     is_master: bool,
     asked_at: Option<u64>,
+    /// Of how many failovers it has been told, and when it was told in this life to take over.
+    told_of: u64,
+    takes_over_at: Option<u64>,
+    /// When it took over after each; what a life has not written is nothing.
+    takeovers: BTreeMap<u64, u64>,
     /// When it was told to stop.
     stopping: Option<u64>,
     is_ready: bool,
@@ -98,6 +103,8 @@ pub struct Judge {
     /// Runs that began by event and number, and what has ended of each event, on which node.
     started: BTreeMap<(i64, i64), (String, String)>,
     ended: BTreeSet<(i64, String, String)>,
+    /// Events that have been delivered.
+    done: BTreeSet<(EventKey, i64)>,
     /// Events that were done when the journal that was to hold them proved damaged.
     passed_over: BTreeSet<(EventKey, i64)>,
     /// Before which opcode a process is to be stopped, and has been.
@@ -121,6 +128,9 @@ impl Judge {
             required_since: None,
             is_master: false,
             asked_at: None,
+            told_of: 0,
+            takes_over_at: None,
+            takeovers: BTreeMap::new(),
             stopping: None,
             is_ready: false,
             versions: BTreeMap::new(),
@@ -142,6 +152,7 @@ impl Judge {
             attempts: BTreeMap::new(),
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
+            done: BTreeSet::new(),
             passed_over: BTreeSet::new(),
             to_stop: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -171,6 +182,7 @@ impl Judge {
         self.always_targets &= settings.hooks.nodes == Nodes::Targets;
         self.settings = settings;
         (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
+        self.takes_over_at = None;
         self.versions.clear();
         self.tokens.clear();
         self.hinted.clear();
@@ -241,7 +253,7 @@ impl Judge {
             Input::Stopped { token, result: Ok(_), .. } => self.stopped.extend(self.to_stop.get(token)),
             Input::Postponed { run, seq, .. } => {
                 self.short_at = Some(world.now);
-                self.postponed(*seq, *run);
+                self.postponed(*seq, *run, world);
             }
             _ => {}
         }
@@ -304,6 +316,13 @@ impl Judge {
                 self.takes_over(world, journal);
             }
             self.is_master = is_master;
+            if self.told_of != world.people.heard_of || self.takes_over_at.is_none() {
+                if let Some(at) = self.takes_over_at {
+                    self.takeovers.entry(self.told_of).or_insert(at);
+                }
+                self.told_of = world.people.heard_of;
+                self.takes_over_at = is_master.then_some(world.now);
+            }
         }
     }
 
@@ -315,6 +334,9 @@ impl Judge {
         journal: &Journal,
     ) -> Result<(), Broken> {
         self.at_most("changes of a commit", changes.len() as u64, CHANGES as u64)?;
+        if let Some(at) = self.takes_over_at {
+            self.takeovers.entry(self.told_of).or_insert(at);
+        }
         for change in changes {
             self.is_changed(change, world, journal)?;
         }

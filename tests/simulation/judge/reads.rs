@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ganeti_hookd::ganeti::job::JobId;
+use ganeti_hookd::ganeti::job::{Job, JobId};
 
 use super::{Broken, Judge};
 use crate::world::World;
@@ -54,6 +54,11 @@ impl Judge {
         if let Some(sim) = world.ganeti.of_mut(job.id, job.received) {
             sim.truth.first_read.get_or_insert(now);
         }
+    }
+
+    /// What was read of a job's file before.
+    pub fn last_read(&self, id: JobId) -> Option<&Rc<Job<'static>>> {
+        self.versions.get(&id)
     }
 
     /// Nothing is read again and again that does not change.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ganeti_hookd::engine::change::EventState;
 use ganeti_hookd::engine::environment::Environment;
+use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase};
 
@@ -11,6 +12,7 @@ use super::{Broken, Judge};
 use crate::journal::Journal;
 use crate::recipe::HERE;
 use crate::world::World;
+use crate::world::sides::Begun;
 
 /// How long ago the engine may have asked who is master when something begins: it asks again
 /// after a second when that could not be told.
@@ -23,6 +25,13 @@ pub struct Attempt {
     life: u64,
     /// It could not begin after all.
     postponed: bool,
+}
+
+impl Attempt {
+    /// Whether it could not begin after all.
+    pub(super) fn is_postponed(&self) -> bool {
+        self.postponed
+    }
 }
 
 impl Judge {
@@ -44,6 +53,13 @@ impl Judge {
             let what = format!("{event}: {} {}", row.state.as_str(), written.ended);
             return Err(broken("written before it begins", what));
         }
+        let begun = Begun { life: world.life, run: (seq, run), told_of: self.told_of };
+        let runs = world.begun.entry((event.key, event.received)).or_default();
+        let anothers = |other: &Begun| other.is_there() != begun.is_there() && other.told_of == begun.told_of;
+        if runs.iter().any(anothers) {
+            return Err(broken("one master begins", format!("{event}: the other knows the same master")));
+        }
+        runs.push(begun);
         if self.stopping.is_some() {
             return Err(broken("nothing begins while it stops", event.to_string()));
         }
@@ -142,8 +158,19 @@ impl Judge {
         }
     }
 
+    /// Its job has gone on behind the engine's back, which gave it no slot.
+    pub fn has_gone_on(&mut self, input: &Input<'_>) {
+        if let Input::GoneOn { seq, .. } = input {
+            self.begun_held.insert(*seq);
+        }
+    }
+
     /// A run could not begin after all.
-    pub(super) fn postponed(&mut self, seq: i64, run: i64) {
+    pub(super) fn postponed(&mut self, seq: i64, run: i64, world: &mut World) {
+        let (life, run_of) = (world.life, (seq, run));
+        for runs in world.begun.values_mut() {
+            runs.retain(|begun| (begun.life, begun.run) != (life, run_of));
+        }
         let of_it = self.attempts.iter_mut().filter(|((of, ..), _)| *of == seq);
         for attempt in of_it.flat_map(|(_, attempts)| attempts).filter(|attempt| attempt.run == run) {
             attempt.postponed = true;

@@ -55,6 +55,15 @@ impl Files {
         self.hinted_at.remove(&id)
     }
 
+    /// Looks at the same files from the other node.
+    pub(super) fn turn(&mut self, far: &mut Self) {
+        std::mem::swap(self, far);
+        std::mem::swap(&mut self.queue, &mut far.queue);
+        std::mem::swap(&mut self.archive, &mut far.archive);
+        std::mem::swap(&mut self.serial, &mut far.serial);
+        std::mem::swap(&mut self.inode, &mut far.inode);
+    }
+
     /// What tells this version of a file from others; 0 for none.
     pub fn version_of(&self, id: i64) -> u64 {
         self.queue.get(&id).map_or(0, |file| file.inode)
@@ -115,13 +124,13 @@ impl World {
             written: self.now,
         };
         self.files.queue.insert(id, file);
-        self.changed(id);
+        self.everywhere(|world| world.changed(id));
     }
 
     /// A file leaves the queue.
     pub fn take_out(&mut self, id: i64) -> Option<File> {
         let file = self.files.queue.remove(&id)?;
-        self.changed(id);
+        self.everywhere(|world| world.changed(id));
         Some(file)
     }
 

@@ -48,6 +48,9 @@ pub struct Ganeti {
     pub cluster: u64,
     /// Whether the other node is master.
     pub away: bool,
+    pub failovers: u64,
+    /// Luxid starts no job before: first each node is told who is master.
+    pub luxid_starts_at: u64,
     received: i64,
     /// The jobs as the daemon tells them apart.
     names: BTreeMap<(JobId, Timestamp), usize>,
@@ -164,6 +167,10 @@ impl World {
         let job = &mut self.ganeti.jobs[at];
         if job.cluster != self.ganeti.cluster {
             return;
+        }
+        if self.now < self.ganeti.luxid_starts_at {
+            let delay = self.ganeti.luxid_starts_at - self.now;
+            return self.later(delay, Happening::Luxid(at));
         }
         let end = |job: &mut Job<'_>, status| {
             job.ops.iter_mut().for_each(|op| (op.status, op.ended) = (status, Some(time)));

@@ -87,6 +87,14 @@ impl Kernel {
         self.processes.len() - 1
     }
 
+    /// Looks at the same processes from the other node.
+    pub(super) fn turn(&mut self, far: &mut Self) {
+        std::mem::swap(self, far);
+        std::mem::swap(&mut self.processes, &mut far.processes);
+        std::mem::swap(&mut self.next_pid, &mut far.next_pid);
+        self.processes.iter_mut().for_each(|process| process.here = !process.here);
+    }
+
     /// The process that is watched by this name.
     pub fn watched(&self, token: Token) -> Option<usize> {
         self.watched.get(&token).copied()
@@ -135,7 +143,7 @@ impl World {
         if self.kernel.processes[at].alive {
             let id = self.ganeti.jobs[self.kernel.processes[at].job].id;
             self.story.say(|| format!("the process of job {id} is killed"));
-            self.exit(at);
+            self.beside(at, |world| world.exit(at));
         }
     }
 
@@ -304,6 +312,9 @@ impl World {
     pub(super) fn guard_lets_go(&mut self, life: u64) {
         for at in 0..self.kernel.processes.len() {
             let process = &self.kernel.processes[at];
+            if !process.here {
+                continue;
+            }
             let armed = process.arming.stands_since().is_some() && process.armed_by <= life;
             if armed || process.held.as_ref().is_some_and(|held| held.life <= life) {
                 self.go_on(at);
@@ -328,7 +339,7 @@ impl World {
         self.kernel.guard = false;
         self.kernel.stops = false;
         for process in &mut self.kernel.processes {
-            if process.arming.stands_since().is_none() {
+            if process.here && process.arming.stands_since().is_none() {
                 process.arming = Arming::Not;
             }
         }

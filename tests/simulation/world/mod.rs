@@ -6,11 +6,13 @@ pub mod ganeti;
 pub mod hooks;
 pub mod kernel;
 pub mod people;
+pub mod sides;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use ganeti_hookd::engine::effect::Token;
 use ganeti_hookd::engine::input::{Input, Now};
+use ganeti_hookd::ganeti::event::EventKey;
 use ganeti_hookd::ganeti::job::Timestamp;
 
 use crate::dice::Dice;
@@ -20,6 +22,7 @@ use files::{Files, Read};
 use ganeti::Ganeti;
 use hooks::Hooks;
 use kernel::Kernel;
+use sides::Side;
 
 /// When the world begins, by its wall clock: seconds since the epoch.
 const EPOCH: i64 = 1_795_363_318;
@@ -85,6 +88,10 @@ pub struct World {
     pub kernel: Kernel,
     pub hooks: Hooks,
     pub people: people::People,
+    /// What the other node has of its own, in a world with a daemon on both.
+    pub far: Option<Box<Side>>,
+    /// What has begun of each event, on either node.
+    pub begun: BTreeMap<(EventKey, Timestamp), Vec<sides::Begun>>,
 }
 
 impl World {
@@ -108,6 +115,8 @@ impl World {
             kernel: Kernel::default(),
             hooks: Hooks::new(&recipe),
             people: people::People::default(),
+            far: None,
+            begun: BTreeMap::new(),
             recipe,
         };
         world.arrange();
@@ -156,19 +165,19 @@ impl World {
 
     /// When the next thing happens.
     pub fn next(&self) -> Option<u64> {
-        self.agenda.first_key_value().map(|((at, _), _)| *at)
+        self.first().map(|((at, _), _)| at)
     }
 
     /// Time passes; what is due by then happens.
     pub fn pass(&mut self, micros: u64) {
         let until = self.now + micros;
-        while let Some(((at, order), happening)) = self.agenda.pop_first() {
-            if at > until {
-                self.agenda.insert((at, order), happening);
-                break;
-            }
+        while let Some(((at, _), far)) = self.first().filter(|((at, _), _)| *at <= until) {
             self.set_now(at);
-            self.happen(happening);
+            self.from(far, |world| {
+                if let Some((_, happening)) = world.agenda.pop_first() {
+                    world.happen(happening);
+                }
+            });
         }
         self.set_now(until);
     }
@@ -184,7 +193,7 @@ impl World {
             Happening::Submit => self.submit(),
             Happening::Write(job) => self.write_queued(job),
             Happening::Luxid(job) => self.luxid_starts(job),
-            Happening::Step(process) => self.step(process),
+            Happening::Step(process) => self.beside(process, |world| world.step(process)),
             Happening::Die(process) => self.killed(process),
             Happening::Notice(job) => self.luxid_notices(job),
             Happening::Archive(job) => self.archive_job(job),

@@ -11,6 +11,9 @@ use crate::dice::Dice;
 use crate::names::words;
 use crate::recipe::{Fault, HERE, THERE, settings};
 
+/// How long after a failover a node's ssconf tells of it, at most, in a world with two daemons.
+const SSCONF_TAKES: u64 = 15_000_000;
+
 /// What people do once.
 #[derive(Debug)]
 pub enum Deed {
@@ -19,6 +22,8 @@ pub enum Deed {
     Reload(bool),
     FailOver,
     FailBack,
+    /// This node's ssconf tells who is master since so many failovers.
+    HearOfMaster(u64, bool),
     Recreate,
     SetClock(i64),
     Remove,
@@ -34,7 +39,7 @@ pub enum Deed {
 #[derive(Debug, Default)]
 pub struct People {
     /// Who is master cannot be told, until then.
-    master_unknown_until: u64,
+    pub(super) master_unknown_until: u64,
     /// When this node became master, or another, or a cluster was made.
     pub last_role_change: u64,
     /// The highest number that the journal knows.
@@ -44,6 +49,9 @@ pub struct People {
     /// The wall clock was set.
     pub clock_was_set: bool,
     pub roles_changed: u64,
+    /// The other node is master, as far as this node's ssconf tells; and by how many failovers.
+    pub is_away: bool,
+    pub heard_of: u64,
     /// What the configuration file says, where that was changed.
     pub settings: Option<Settings>,
     /// Where an administrator let a process go behind our back.
@@ -74,7 +82,8 @@ impl World {
         self.later(calm, Happening::People(Deed::Calm));
     }
 
-    fn arrange_deeds(&mut self, calm: u64) {
+    /// Arranges what befalls the node that is looked at.
+    pub(super) fn arrange_deeds(&mut self, calm: u64) {
         let mut deeds: Vec<(Fault, u64, Deed)> = Vec::new();
         let faults = self.recipe.faults.clone();
         for fault in faults {
@@ -157,6 +166,7 @@ impl World {
             Deed::Reload(good) => self.reload(good),
             Deed::FailOver => self.fail_over(true),
             Deed::FailBack => self.fail_over(false),
+            Deed::HearOfMaster(heard_of, away) => self.hear_of_master(heard_of, away),
             Deed::Recreate => self.recreate(),
             Deed::SetClock(step) => {
                 self.story.say(|| format!("** the clock is set by {} s", step / 1_000_000));
@@ -195,12 +205,12 @@ impl World {
         if self.now < self.people.master_unknown_until {
             return Err("ssconf_master_node: Input/output error".to_owned());
         }
-        Ok(Some(if self.ganeti.away { THERE } else { HERE }.to_owned()))
+        Ok(Some(if self.people.is_away { THERE } else { HERE }.to_owned()))
     }
 
     /// Whether this node is master, and ssconf says so.
     pub fn is_master(&self) -> bool {
-        !self.ganeti.away
+        !self.people.is_away
     }
 
     fn reload(&mut self, good: bool) {
@@ -233,6 +243,28 @@ impl World {
             self.killed(at);
         }
         self.ganeti.away = away;
+        self.ganeti.failovers += 1;
+        let failovers = self.ganeti.failovers;
+        if self.far.is_none() {
+            return self.hear_of_master(failovers, away);
+        }
+        // Ganeti tells one node after the other.
+        self.everywhere(|world| {
+            let (delay, away) = (world.dice.spread(20, SSCONF_TAKES), world.ganeti.away);
+            world.ganeti.luxid_starts_at = world.ganeti.luxid_starts_at.max(world.now + delay + 1);
+            world.later(delay, Happening::People(Deed::HearOfMaster(failovers, away)));
+        });
+    }
+
+    /// This node's ssconf is written.
+    fn hear_of_master(&mut self, heard_of: u64, away: bool) {
+        if heard_of < self.people.heard_of {
+            return;
+        }
+        if self.far.is_some() {
+            self.story.say(|| format!("** ssconf: the master is {}", if away { THERE } else { HERE }));
+        }
+        (self.people.heard_of, self.people.is_away) = (heard_of, away);
         self.people.last_role_change = self.now;
         self.people.roles_changed += 1;
         self.cluster_changed();
