@@ -181,3 +181,40 @@ fn run_of(effect: &Effect) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::change::EventState;
+    use crate::ganeti::event::{Event, EventKey, Phase};
+
+    fn event(job: i64) -> Event {
+        Event {
+            key: EventKey { job: job.try_into().unwrap(), op: 0, phase: Phase::Pre },
+            received: Timestamp::from_micros(1),
+            op_count: 1,
+            op_code: "OP_TEST_DELAY".to_owned(),
+            status: None,
+            executed: true,
+            late: false,
+            time: Timestamp::from_micros(2),
+        }
+    }
+
+    #[test]
+    fn the_event_that_is_late_is_written_so_and_no_other() {
+        let mut ledger = Ledger::new(1, 1);
+        let record = |seq| Change::Event(seq, event(seq), EventState::Pending);
+        (1..=3).for_each(|seq| ledger.record(record(seq)));
+        ledger.record_late(2);
+        let late = Change::Event(2, Event { late: true, ..event(2) }, EventState::Pending);
+        let Effect::Commit(batch) = ledger.commit() else { panic!("nothing is written") };
+        assert_eq!(*batch, [record(1), late, record(3)]);
+        // What is being written does not change any more.
+        ledger.record_late(3);
+        let outgoing = ledger.committed(Timestamp::from_micros(3));
+        assert_eq!(outgoing.written, batch);
+        let Effect::Commit(batch) = ledger.commit() else { panic!("nothing is written") };
+        assert_eq!(*batch, [Change::Late(3)]);
+    }
+}

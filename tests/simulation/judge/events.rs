@@ -167,6 +167,10 @@ impl Judge {
         let Some(row) = journal.events.get(&seq) else { return Ok(()) };
         let job = Some(row.event.key.job.get());
         let lost = |what: String| Broken { promise: "nothing lost", job, what };
+        if self.said_late.contains(&seq) && !row.event.late {
+            let what = format!("{} was told that it is late, and that is not written", row.event);
+            return Err(Broken { promise: "late is said where it is late", job, what });
+        }
         // The judge's own list: a journal that was written anew need not have those before.
         let has_ended = |node: &str, script: Option<&str>| {
             let of_it = |(of, on, name): &&(i64, String, String)| {

@@ -103,6 +103,8 @@ pub struct Judge {
     /// Runs that began by event and number, and what has ended of each event, on which node.
     started: BTreeMap<(i64, i64), (String, String)>,
     ended: BTreeSet<(i64, String, String)>,
+    /// Events of which a script was told that it is late.
+    said_late: BTreeSet<i64>,
     /// Events that have been delivered.
     done: BTreeSet<(EventKey, i64)>,
     /// Events that were done when the journal that was to hold them proved damaged.
@@ -152,6 +154,7 @@ impl Judge {
             attempts: BTreeMap::new(),
             started: BTreeMap::new(),
             ended: BTreeSet::new(),
+            said_late: BTreeSet::new(),
             done: BTreeSet::new(),
             passed_over: BTreeSet::new(),
             to_stop: BTreeMap::new(),

@@ -92,6 +92,9 @@ impl Judge {
             self.is_within_workers(world, seq)?;
         }
         self.counts(world, journal, (seq, run), env)?;
+        if env.get("GANETI_HOOKD_LATE").is_some_and(|late| late == "yes") {
+            self.said_late.insert(seq);
+        }
         self.is_told_truly(world, &event, env, script)
     }
 
