@@ -110,11 +110,14 @@ impl Daemon {
     /// Gives the engine what a message says.
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Job(id) => self.give(Input::Hint(id)),
-            Message::Overflow => self.give(Input::Overflow),
+            Message::Input(input) => {
+                if matches!(input, Input::RunEnded { .. }) {
+                    failpoints::point("run.ended");
+                }
+                self.give(input);
+            }
             Message::WatchLost => self.watch_lost(),
             Message::Mounts => self.check_watch(),
-            Message::Cluster => self.give(Input::ClusterChanged),
             Message::NameChanged => self.hands.runs.name().ask_now(),
             Message::Named(name) => self.named(name),
             Message::Exited(token) => self.exited(token),
@@ -123,19 +126,8 @@ impl Daemon {
                 let means = loaded.map(|kernel| self.hands.processes.use_kernel_stop(*kernel));
                 self.give(Input::KernelStop(means));
             }
-            Message::Listed { scan, files } => self.give(Input::Listed { scan, files }),
             Message::ScanEnded { scan, result } => self.scan_ended(scan, result),
             Message::LargeRead { reading, id, version } => self.large_read(reading, id, &version),
-            Message::RunEnded { run, seq, outcome } => {
-                failpoints::point("run.ended");
-                self.give(Input::RunEnded { run, seq, outcome });
-            }
-            Message::NodeEnded { run, seq, outcome, scripts } => {
-                self.give(Input::NodeEnded { run, seq, outcome, scripts });
-            }
-            Message::Postponed { run, seq, error } => self.give(Input::Postponed { run, seq, error }),
-            Message::Planned { seq, plan, problem } => self.give(Input::Planned { seq, plan, problem }),
-            Message::JournalLog(size) => self.give(Input::JournalLog(size)),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
             Message::Stop => self.stop(),
@@ -228,7 +220,7 @@ impl Daemon {
         self.hands.runs.end();
         failpoints::point("stop.scripts-ended");
         while let Ok(message) = self.inbox.try_recv() {
-            if matches!(message, Message::RunEnded { .. } | Message::NodeEnded { .. }) {
+            if matches!(message, Message::Input(Input::RunEnded { .. } | Input::NodeEnded { .. })) {
                 self.receive(message);
             }
         }

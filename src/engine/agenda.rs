@@ -7,15 +7,16 @@
 //! was looked at is not looked at again. Each thing that failed has a clock of its own: what else is
 //! tried again puts none of them off.
 
+mod large;
+mod serial;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use self::large::{LargeFiles, Read};
+use self::serial::Serial;
 use super::retry;
 use crate::ganeti::job::JobId;
-
-/// How often a serial that is not there any more is looked for: it may have gone with its
-/// cluster.
-const SERIAL_TRIES: u32 = 60;
 
 /// Why a job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,17 +69,6 @@ impl Wish {
     }
 }
 
-/// A large file that is being read.
-#[derive(Clone, Copy, Debug)]
-struct LargeReading {
-    number: u64,
-    id: JobId,
-    /// What it tells is still wanted.
-    is_wanted: bool,
-    /// The file has changed since it was asked for.
-    overtaken: bool,
-}
-
 /// What to look at.
 #[derive(Debug, Default)]
 pub struct Agenda {
@@ -92,22 +82,14 @@ pub struct Agenda {
     again_at: Option<Duration>,
     /// Why the readings were asked for that have not been answered.
     asked: BTreeMap<JobId, Cause>,
-    /// Large files that are to be read, one after the other.
-    large: BTreeSet<(Cause, JobId)>,
-    /// The one that is being read.
-    reading: Option<LargeReading>,
-    readings: u64,
+    large: LargeFiles,
     watch: Wish,
     is_watched: bool,
     scan: Wish,
     scans: u64,
     /// Hints were lost while the queue was being listed.
     scan_again: bool,
-    /// There was a serial, and there is none; when it is looked for again, and how often.
-    serial_at: Option<Duration>,
-    serial_tries: u32,
-    /// The last that was asked for was not there.
-    lacks_serial: bool,
+    serial: Serial,
 }
 
 impl Agenda {
@@ -122,9 +104,7 @@ impl Agenda {
             self.hinted.push_back(id);
         }
         self.unscan(id);
-        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.id == id) {
-            reading.overtaken = true;
-        }
+        self.large.changed(id);
     }
 
     /// This job was found.
@@ -169,22 +149,17 @@ impl Agenda {
 
     /// The last job number cannot be read. If it was known before it is looked for again.
     pub fn serial_is_missing(&mut self, steady: Duration, was_known: bool) {
-        self.lacks_serial = true;
-        if was_known && self.serial_tries < SERIAL_TRIES {
-            self.serial_tries += 1;
-            self.serial_at = Some(steady + retry::LOOK);
-        }
+        self.serial.is_missing(steady, was_known);
     }
 
     /// The last job number is known. Returns whether it was missing before.
     pub fn serial_is_known(&mut self) -> bool {
-        (self.serial_at, self.serial_tries) = (None, 0);
-        std::mem::take(&mut self.lacks_serial)
+        self.serial.is_known()
     }
 
     /// Whether the last job number is to be read now.
     pub fn wants_serial(&mut self, steady: Duration) -> bool {
-        self.serial_at.take_if(|time| *time <= steady).is_some()
+        self.serial.is_due(steady)
     }
 
     /// Whether something has just happened to some job.
@@ -232,48 +207,27 @@ impl Agenda {
     /// the cause is that of the reading that found it large.
     pub fn read_large(&mut self, id: JobId, cause: Cause) -> Option<(u64, JobId)> {
         self.asked.insert(id, cause);
-        match &mut self.reading {
-            Some(reading) if reading.id == id && reading.is_wanted => reading.overtaken = true,
-            _ => {
-                self.large.remove(&(Cause::Scanned, id));
-                self.large.insert((cause, id));
-            }
-        }
-        self.next_large()
-    }
-
-    /// The next large file to be read, if none is: those that something has just happened to
-    /// come first.
-    fn next_large(&mut self) -> Option<(u64, JobId)> {
-        if self.reading.is_some() {
-            return None;
-        }
-        let (_, id) = self.large.pop_first()?;
-        self.readings += 1;
-        let number = self.readings;
-        self.reading = Some(LargeReading { number, id, overtaken: false, is_wanted: true });
-        Some((number, id))
+        self.large.want(id, cause)
     }
 
     /// The file has been read in another way: what a reading of it tells is not wanted.
     pub fn is_small(&mut self, id: JobId) {
-        self.large.remove(&(Cause::Hinted, id));
-        self.large.remove(&(Cause::Scanned, id));
-        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.id == id) {
-            reading.is_wanted = false;
-        }
+        self.large.unwant(id);
     }
 
     /// A large file has been read. Whether it has changed since that was asked for, `None` when
     /// it is not wanted any more; and what is to be read next. One that has changed is looked at
     /// again.
     pub fn large_read(&mut self, reading: u64, id: JobId) -> (Option<bool>, Option<(u64, JobId)>) {
-        let Some(read) = self.reading.take_if(|read| read.number == reading) else { return (None, None) };
-        let overtaken = read.overtaken || self.is_hinted.contains(&id);
-        if read.is_wanted && overtaken {
+        let read = self.large.read(reading, self.is_hinted.contains(&id));
+        if read == Some(Read::Overtaken) {
             self.hint(id);
         }
-        (read.is_wanted.then_some(overtaken), self.next_large())
+        let overtaken = read.and_then(|read| match read {
+            Read::Unwanted => None,
+            read => Some(read == Read::Overtaken),
+        });
+        (overtaken, read.and_then(|_| self.large.next()))
     }
 
     /// Whether directories are to be watched now.
@@ -365,14 +319,13 @@ impl Agenda {
             && self.hinted.is_empty()
             && self.scanned.is_empty()
             && self.asked.is_empty()
-            && self.large.is_empty()
-            && self.reading.is_none()
+            && self.large.is_done()
     }
 
     /// When something is to be tried again.
     pub fn next_deadline(&self) -> Option<Duration> {
         let scan = self.scan.deadline().filter(|_| self.is_watched);
-        [self.watch.deadline(), scan, self.again_at, self.serial_at].into_iter().flatten().min()
+        [self.watch.deadline(), scan, self.again_at, self.serial.deadline()].into_iter().flatten().min()
     }
 }
 

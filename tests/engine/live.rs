@@ -24,6 +24,17 @@ pub fn undelivered(seq: i64, job: JobId, op: u32, op_code: &str) -> Undelivered 
     Undelivered { seq, event, runs: Default::default(), plan: None }
 }
 
+/// A daemon that an earlier one left these events to, the last job being `last`.
+pub fn left_with(last: i64, left: Vec<Undelivered>) -> Desk {
+    let next_seq = left.iter().map(|event| event.seq).max().unwrap_or(0) + 1;
+    let numbers = Numbers::new(last, []);
+    let mut desk =
+        Desk::again(Remembered { undelivered: left, numbers, next_seq, next_run: 1, ..Default::default() });
+    desk.serial = Some(last);
+    desk.settle();
+    desk
+}
+
 #[test]
 fn hung_hooks_keep_no_job_from_its_pre_hooks() {
     let mut desk = Desk::new();
@@ -60,16 +71,7 @@ fn a_backlog_is_planned_as_it_is_delivered_and_held_jobs_first() {
     // Three thousand jobs whose posts an earlier daemon left undone, and one of 10,000 opcodes.
     let mut left: Vec<_> = (1..=3000).map(|n| undelivered(n, id(n), 0, "OP_INSTANCE_STARTUP")).collect();
     left.extend((0..10_000).map(|n| undelivered(3001 + i64::from(n), id(3001), n, "OP_INSTANCE_STARTUP")));
-    let numbers = Numbers::new(3001, []);
-    let mut desk = Desk::again(Remembered {
-        undelivered: left,
-        numbers,
-        next_seq: 20_000,
-        next_run: 1,
-        ..Default::default()
-    });
-    desk.serial = Some(3001);
-    desk.settle();
+    let mut desk = left_with(3001, left);
     assert_eq!(desk.plans.len(), 12, "as many as have slots");
     desk.alive.insert(50);
     desk.put(job(4000, &["OP_INSTANCE_STARTUP"], 0).by(50).waits(0, 0));

@@ -14,7 +14,7 @@ use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
 use crate::desk::{Desk, EPOCH, HERE, Life, THERE, delay, ended, id, job};
-use crate::live::undelivered;
+use crate::live::{left_with, undelivered};
 
 fn is_master(desk: &mut Desk, master: &'static str) {
     desk.master = Some(master);
@@ -81,22 +81,6 @@ fn a_serial_that_was_read_earlier_is_no_new_cluster() {
     desk.give(Input::ScanEnded { scan, result: Ok(Some(5)) });
     desk.settle();
     assert!(!desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
-}
-
-#[test]
-fn forgetting_goes_on_beside_live_jobs() {
-    let mut desk = Desk::before_start(Default::default(), Default::default());
-    desk.old_events = 10_000;
-    while desk.old_events == 10_000 {
-        desk.give(Input::Quiet);
-        if let Some(scan) = desk.scans.pop() {
-            desk.give(Input::ScanEnded { scan, result: Ok(Some(0)) });
-        }
-    }
-    desk.queue.insert(id(1), delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
-    desk.give(Input::Hint(id(1)));
-    desk.settle();
-    assert_eq!(desk.old_events, 0);
 }
 
 #[test]
@@ -245,16 +229,7 @@ fn nobody_stands_still_for_hooks_that_are_postponed() {
 #[test]
 fn requests_to_a_node_that_hangs_are_bounded() {
     let left: Vec<_> = (1..=3000).map(|n| undelivered(n, id(n), 0, "OP_INSTANCE_STARTUP")).collect();
-    let numbers = Numbers::new(3000, []);
-    let mut desk = Desk::again(Remembered {
-        undelivered: left,
-        numbers,
-        next_seq: 20_000,
-        next_run: 1,
-        ..Default::default()
-    });
-    desk.serial = Some(3000);
-    desk.settle();
+    let mut desk = left_with(3000, left);
     while !desk.plans.is_empty() {
         for request in std::mem::take(&mut desk.plans) {
             desk.give(Input::Planned { seq: request.seq, plan: plan(&["node2"]), problem: None });
@@ -270,17 +245,8 @@ fn requests_to_a_node_that_hangs_are_bounded() {
 
 #[test]
 fn what_just_happened_comes_before_a_backlog_though_its_pre_is_late() {
-    let left = (1..=100).map(|n| undelivered(n, id(n), 0, "OP_TEST_DELAY")).collect();
-    let numbers = Numbers::new(100, []);
-    let mut desk = Desk::again(Remembered {
-        undelivered: left,
-        numbers,
-        next_seq: 101,
-        next_run: 1,
-        ..Default::default()
-    });
-    desk.serial = Some(100);
-    desk.settle();
+    let left: Vec<_> = (1..=100).map(|n| undelivered(n, id(n), 0, "OP_TEST_DELAY")).collect();
+    let mut desk = left_with(100, left);
     desk.serial = Some(101);
     // A short opcode: its `running` was never seen alone.
     desk.put(ended(101, 0));
@@ -449,17 +415,8 @@ fn the_second_script_asks_who_is_master() {
 
 #[test]
 fn a_role_that_flaps_loses_no_backlog() {
-    let left = (1..=100).map(|n| undelivered(n, id(n), 0, "OP_TEST_DELAY")).collect();
-    let numbers = Numbers::new(100, []);
-    let mut desk = Desk::again(Remembered {
-        undelivered: left,
-        numbers,
-        next_seq: 101,
-        next_run: 1,
-        ..Default::default()
-    });
-    desk.serial = Some(100);
-    desk.settle();
+    let left: Vec<_> = (1..=100).map(|n| undelivered(n, id(n), 0, "OP_TEST_DELAY")).collect();
+    let mut desk = left_with(100, left);
     is_master(&mut desk, THERE);
     is_master(&mut desk, HERE);
     while let Some(run) = desk.running.pop() {

@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 
 use crate::daemon::message::Message;
 use crate::engine::change::{Change, Remembered};
-use crate::engine::input::{CommitError, Written};
+use crate::engine::input::{CommitError, Input, Written};
 use crate::engine::transitions::Progress;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock::now;
@@ -109,7 +109,7 @@ impl Books {
         let mut new = Journal::open(state_dir)?;
         new.checkpoint_aside(state_dir, teller(&self.inbox));
         self.journal = new;
-        let _ = self.inbox.send(Message::JournalLog(0));
+        let _ = self.inbox.send(Message::Input(Input::JournalLog(0)));
         Ok(aside)
     }
 }
@@ -134,7 +134,7 @@ fn open(
 /// Tells the daemon how large the journal's log is.
 fn teller(inbox: &Sender<Message>) -> LogTeller {
     let inbox = inbox.clone();
-    Box::new(move |size| drop(inbox.send(Message::JournalLog(size))))
+    Box::new(move |size| drop(inbox.send(Message::Input(Input::JournalLog(size)))))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::daemon::message::Message;
 use crate::daemon::threads::large::LargeFiles;
 use crate::daemon::threads::scanner::{self, Scanner};
 use crate::daemon::version::unreadable;
-use crate::engine::input::Version;
+use crate::engine::input::{Input, Version};
 use crate::engine::settings::Paths;
 use crate::ganeti::job::{self, JobId};
 use crate::world::cluster::{MASTER_NODE, ONLINE_NODES};
@@ -160,13 +160,13 @@ fn tell(inbox: Sender<Message>, queue_dir: PathBuf, data_dir: PathBuf) -> impl F
     move |hint| {
         let message = match hint {
             Hint::Changed(dir, name) if dir == data_dir && (name == MASTER_NODE || name == ONLINE_NODES) => {
-                Some(Message::Cluster)
+                Some(Message::Input(Input::ClusterChanged))
             }
             Hint::Changed(dir, name) if dir == queue_dir => {
-                JobId::from_file_name(name.as_bytes()).map(Message::Job)
+                JobId::from_file_name(name.as_bytes()).map(|id| Message::Input(Input::Hint(id)))
             }
             Hint::Changed(..) => None,
-            Hint::Overflow => Some(Message::Overflow),
+            Hint::Overflow => Some(Message::Input(Input::Overflow)),
             Hint::Lost(_) => Some(Message::WatchLost),
         };
         if let Some(message) = message {

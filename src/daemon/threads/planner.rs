@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::engine::effect::PlanRequest;
+use crate::engine::input::Input;
 use crate::engine::plan::{Plan, Target};
 use crate::engine::settings::Paths;
 use crate::engine::views::{self, Views, limit};
@@ -60,7 +61,7 @@ impl Planner {
         Ok(Self { requests })
     }
 
-    /// Asks for the plan of an event; the answer is a [`Message::Planned`].
+    /// Asks for the plan of an event; the answer is a [`Input::Planned`].
     pub fn ask(&self, request: PlanRequest) {
         // The thread ends with the daemon, not before.
         let _ = self.requests.send(request);
@@ -143,7 +144,7 @@ impl Desk {
                 (Plan::default(), None)
             });
             self.warnings.drain(..).for_each(|warning| WARNINGS.warn(warning));
-            if owner.send(Message::Planned { seq, plan, problem }).is_err() {
+            if owner.send(Message::Input(Input::Planned { seq, plan, problem })).is_err() {
                 return;
             }
         }

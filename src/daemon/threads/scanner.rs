@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::daemon::defect;
 use crate::daemon::message::Message;
-use crate::engine::input::Stamp;
+use crate::engine::input::{Input, Stamp};
 use crate::ganeti::job::JobId;
 use crate::world::flood::Flow;
 use crate::world::queue::scan;
@@ -39,7 +39,7 @@ impl Scanner {
         Ok(Self { requests })
     }
 
-    /// Asks for a scan: [`Message::Listed`] for each piece, and then [`Message::ScanEnded`].
+    /// Asks for a scan: [`Input::Listed`] for each piece, and then [`Message::ScanEnded`].
     pub fn scan(&self, scan: u64) {
         // The thread ends with the daemon, not before.
         let _ = self.requests.send(scan);
@@ -48,7 +48,7 @@ impl Scanner {
 
 fn work(queue_dir: &Path, inbox: &Receiver<u64>, owner: &Sender<Message>) {
     for scan in inbox {
-        let tell = |files| owner.send(Message::Listed { scan, files }).is_ok();
+        let tell = |files| owner.send(Message::Input(Input::Listed { scan, files })).is_ok();
         let listed = catch_unwind(AssertUnwindSafe(|| list(queue_dir, tell)));
         let result = listed.unwrap_or_else(|panic| Err(defect(&*panic)));
         if owner.send(Message::ScanEnded { scan, result }).is_err() {
@@ -100,7 +100,7 @@ mod tests {
         let mut pieces = Vec::new();
         for answer in answers {
             match answer {
-                Message::Listed { scan: 7, files } => {
+                Message::Input(Input::Listed { scan: 7, files }) => {
                     pieces.push(files.into_iter().map(|(id, _)| id.get()).collect());
                 }
                 Message::ScanEnded { scan: 7, result } => return (pieces, result),

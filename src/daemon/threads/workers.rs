@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::engine::environment::Environment;
+use crate::engine::input::Input;
 use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
@@ -67,7 +68,7 @@ pub enum Task {
 impl Work {
     /// Does it, and tells how it ended. Not even a defect of ours may leave a run without an
     /// end: its event would be under way for ever.
-    fn run(self, stop: BorrowedFd<'_>) -> Message {
+    fn run(self, stop: BorrowedFd<'_>) -> Input<'static> {
         let Self { run, seq, task } = self;
         let ended = catch_unwind(AssertUnwindSafe(|| task.run(stop)));
         let (outcome, scripts) = ended.unwrap_or_else(|panic| {
@@ -78,11 +79,11 @@ impl Work {
         });
         if outcome.postponed {
             let error = format!("{task} {}", outcome.error.unwrap_or_default());
-            return Message::Postponed { run, seq, error };
+            return Input::Postponed { run, seq, error };
         }
         match task {
-            Task::Node { .. } => Message::NodeEnded { run, seq, outcome, scripts },
-            _ => Message::RunEnded { run, seq, outcome },
+            Task::Node { .. } => Input::NodeEnded { run, seq, outcome, scripts },
+            _ => Input::RunEnded { run, seq, outcome },
         }
     }
 }
@@ -189,7 +190,7 @@ impl Workers {
             for work in queue {
                 let ended = work.run(stop.as_fd());
                 outstanding.fetch_sub(1, Ordering::AcqRel);
-                if inbox.send(ended).is_err() {
+                if inbox.send(Message::Input(ended)).is_err() {
                     return;
                 }
             }
@@ -233,7 +234,7 @@ mod tests {
             workers.submit(Work { run, seq: 7, task }).unwrap();
         }
         let ended = || match messages.recv().unwrap() {
-            Message::RunEnded { run, seq: 7, outcome } => (run, outcome.code, outcome.error),
+            Message::Input(Input::RunEnded { run, seq: 7, outcome }) => (run, outcome.code, outcome.error),
             other => panic!("{other:?}"),
         };
         let defect = Some("a defect of ganeti-hookd: it is one".to_owned());

@@ -52,7 +52,7 @@ impl Cluster {
     fn plan(&self, event: &Event, given: Option<View>) -> (Plan, Option<String>) {
         self.planner.ask(PlanRequest { seq: 3, event: event.clone(), given, urgent: false });
         match self.answers.recv().unwrap() {
-            Message::Planned { seq: 3, plan, problem } => (plan, problem),
+            Message::Input(Input::Planned { seq: 3, plan, problem }) => (plan, problem),
             other => panic!("{other:?}"),
         }
     }
@@ -212,7 +212,9 @@ fn whoever_waits_is_answered_from_one_reading_and_urgent_ones_first() {
     drop(requests);
     desk.work(&inbox, &owner);
     let answered = answers.try_iter().map(|answer| match answer {
-        Message::Planned { seq, plan, .. } => (seq, plan.view.variables["GANETI_INSTANCE_PRIMARY"].clone()),
+        Message::Input(Input::Planned { seq, plan, .. }) => {
+            (seq, plan.view.variables["GANETI_INSTANCE_PRIMARY"].clone())
+        }
         other => panic!("{other:?}"),
     });
     assert_eq!(answered.collect::<Vec<_>>(), [3, 5, 1, 2, 4].map(|seq| (seq, "node2".to_owned())));
