@@ -119,6 +119,8 @@ pub fn is_outside_of_renames(pid: u32, patience: Duration) -> bool {
     loop {
         match is_in_rename(pid) {
             Some(false) => return true,
+            // It has published already.
+            Some(true) if standing_in_rename(pid) => return false,
             _ if begin.elapsed() < SPIN.min(patience) => std::thread::yield_now(),
             _ if begin.elapsed() < patience => std::thread::sleep(SPIN),
             _ => return false,

@@ -41,14 +41,12 @@ impl Processes {
         let pid = watched.process.pid;
         failpoints::point("hold.judged");
         let before = is_stopped_by(kernel, pid);
-        if before == Arming::Stopped {
-            // Only then has it published what it was stopped for, and only then does a SIGCONT
-            // not take back a SIGSTOP that is on its way.
-            hold::await_stop(pid, STOP_PATIENCE);
-            if !is_as_read() {
-                // What it has published was told of, and is read next.
-                return Ok(());
-            }
+        // Only when it stands has it published what it was stopped for, and only then does a
+        // SIGCONT not take back a SIGSTOP that is on its way.
+        let stands = before == Arming::Stopped && hold::await_stop(pid, STOP_PATIENCE);
+        if before == Arming::Stopped && !is_as_read() {
+            // What it has published was told of, and is read next.
+            return Ok(());
         }
         if before != Arming::Armed {
             failpoints::point("hold.before-arm");
@@ -63,7 +61,9 @@ impl Processes {
             }
             failpoints::point("hold.armed");
         }
-        let is_settled = before == Arming::Stopped || hold::is_outside_of_renames(pid, KERNEL_PATIENCE);
+        // One that was armed all the time has begun no rename since.
+        let was_sure = before == Arming::Armed && watched.state == State::Armed { is_sure: true };
+        let is_settled = stands || was_sure || hold::is_outside_of_renames(pid, KERNEL_PATIENCE);
         watched.state = State::Armed { is_sure: is_settled && is_as_read() };
         if before == Arming::Stopped {
             let _ = hold::go_on(watched.pidfd.as_fd());
