@@ -9,7 +9,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -39,6 +39,12 @@ pub fn read(raw: &RawValue) -> Reading {
 /// When it is not an object.
 pub fn members(raw: &RawValue) -> Result<Vec<(String, &RawValue)>, serde_json::Error> {
     serde_json::from_str(raw.get()).map(|Members(members)| members)
+}
+
+/// The texts of an object's members of these names; of two of one name the last, as in Python.
+/// The others are skipped. There are none in what is not an object.
+pub fn fields<'a, const N: usize>(raw: &'a RawValue, names: [&str; N]) -> [Option<&'a RawValue>; N] {
+    Fields(names).deserialize(&mut serde_json::Deserializer::from_str(raw.get())).unwrap_or([None; N])
 }
 
 /// Reads a value that a strict reader has refused.
@@ -142,6 +148,60 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
+struct Fields<'n, const N: usize>([&'n str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Fields<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(place) = map.next_key_seed(Place(&self.0))? {
+            match place {
+                Some(place) => found[place] = Some(map.next_value()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Which of the names a member has. A name that is not UTF-8 is none of them.
+struct Place<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Option<usize>, D::Error> {
+        input.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Option<usize>, E> {
+        Ok(self.0.iter().position(|name| name.as_bytes() == bytes))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -195,5 +255,17 @@ mod tests {
             (inner, depth) = (next, depth + 1);
         }
         assert!((1..=DEPTH_MAX).contains(&depth) && inner.is_null(), "{depth}");
+    }
+
+    #[test]
+    fn fields_are_found_beside_anything() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let text = format!(r#"{{"\udc80": 1e400, "b": 1, "x": {deep}, "n\u0061me": "\udc80", "b": [2]}}"#);
+        let raw: &RawValue = serde_json::from_str(&text).unwrap();
+        let found = fields(raw, ["name", "b", "c"]).map(|raw| raw.map(RawValue::get));
+        assert_eq!(found, [Some(r#""\udc80""#), Some("[2]"), None]);
+        for other in ["null", "[1]", r#""b""#, "1e400", "{}"] {
+            assert!(fields(serde_json::from_str(other).unwrap(), ["b"])[0].is_none(), "{other}");
+        }
     }
 }
