@@ -4,6 +4,7 @@
 pub mod config;
 pub mod event;
 pub mod job;
+pub mod object;
 pub mod opcodes;
 pub mod python_json;
 pub mod recording;

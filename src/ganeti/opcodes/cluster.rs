@@ -4,6 +4,7 @@ use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
 use super::params::joined;
 use super::python;
+use super::subject::Subject;
 use super::variables::Environment;
 use crate::ganeti::event::Phase;
 
@@ -15,6 +16,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_CLUSTER_DESTROY",
         source: "cmdlib/cluster/__init__.py, LUClusterDestroy",
+        subject: Subject::Cluster,
         hooks: Some(Hooks {
             path: "cluster-destroy",
             object: OBJECT,
@@ -26,6 +28,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_CLUSTER_POST_INIT",
         source: "cmdlib/cluster/__init__.py, LUClusterPostInit",
+        subject: Subject::Cluster,
         hooks: Some(Hooks {
             path: "cluster-init",
             object: OBJECT,
@@ -36,6 +39,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_CLUSTER_RENAME",
         source: "cmdlib/cluster/__init__.py, LUClusterRename",
+        subject: Subject::Cluster,
         hooks: Some(Hooks {
             path: "cluster-rename",
             object: OBJECT,
@@ -46,6 +50,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_CLUSTER_SET_PARAMS",
         source: "cmdlib/cluster/__init__.py, LUClusterSetParams",
+        subject: Subject::Cluster,
         hooks: Some(Hooks {
             path: "cluster-modify",
             object: OBJECT,
@@ -57,6 +62,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_CLUSTER_VERIFY_GROUP",
         source: "cmdlib/cluster/verify.py, LUClusterVerifyGroup",
+        subject: Subject::GROUP,
         hooks: Some(Hooks {
             path: "cluster-verify",
             object: OBJECT,

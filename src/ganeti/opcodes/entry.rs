@@ -5,6 +5,7 @@
 
 use super::moment::Moment;
 use super::python;
+use super::subject::Subject;
 use super::variables::Environment;
 use crate::ganeti::config::ClusterConfig;
 use crate::ganeti::event::Phase;
@@ -15,6 +16,8 @@ pub(super) struct Opcode {
     /// Where Ganeti defines it, below `lib/`.
     #[cfg_attr(not(test), expect(dead_code, reason = "documentation"))]
     pub source: &'static str,
+    /// What it is about.
+    pub subject: Subject,
     /// `None`: no hooks of its own.
     pub hooks: Option<Hooks>,
 }
@@ -73,8 +76,8 @@ pub(super) enum Target {
 }
 
 /// An opcode without hooks of its own.
-pub(super) const fn no_hooks(code: &'static str, source: &'static str) -> Opcode {
-    Opcode { code, source, hooks: None }
+pub(super) const fn no_hooks(code: &'static str, subject: Subject, source: &'static str) -> Opcode {
+    Opcode { code, source, subject, hooks: None }
 }
 
 impl Hooks {

@@ -2,11 +2,13 @@
 
 use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
+use super::subject::Subject;
 
 pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_GROUP_ADD",
         source: "cmdlib/group.py, LUGroupAdd",
+        subject: Subject::GROUP,
         hooks: Some(Hooks {
             path: "group-add",
             object: "GROUP",
@@ -17,6 +19,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_GROUP_EVACUATE",
         source: "cmdlib/group.py, LUGroupEvacuate",
+        subject: Subject::GROUP,
         hooks: Some(Hooks {
             path: "group-evacuate",
             object: "GROUP",
@@ -30,6 +33,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_GROUP_REMOVE",
         source: "cmdlib/group.py, LUGroupRemove",
+        subject: Subject::GROUP,
         hooks: Some(Hooks {
             path: "group-remove",
             object: "GROUP",
@@ -40,6 +44,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_GROUP_RENAME",
         source: "cmdlib/group.py, LUGroupRename",
+        subject: Subject::GROUP,
         hooks: Some(Hooks {
             path: "group-rename",
             object: "GROUP",
@@ -53,6 +58,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_GROUP_SET_PARAMS",
         source: "cmdlib/group.py, LUGroupSetParams",
+        subject: Subject::GROUP,
         hooks: Some(Hooks {
             path: "group-modify",
             object: "GROUP",

@@ -19,6 +19,7 @@ mod network;
 mod node;
 mod params;
 mod python;
+mod subject;
 mod table;
 mod variables;
 mod without_hooks;
@@ -26,8 +27,10 @@ mod without_hooks;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::ganeti::event::Phase;
+use crate::ganeti::object::Object;
 use entry::Hooks;
 use moment::{Moment, Side};
 use variables::Environment;
@@ -72,6 +75,12 @@ pub fn view_of_refused(scene: &Scene) -> View {
 /// `INSTANCE`, `NODE`, `CLUSTER`, `GROUP`, `NETWORK`, or [`NOT_APPLICABLE`].
 pub fn object_type(op_code: &str) -> &'static str {
     table::hooks(op_code).map_or(NOT_APPLICABLE, |hooks| hooks.object)
+}
+
+/// What the opcode is about, by its input as the job file has it. `cluster` is the cluster's name, as
+/// far as it is known. `None` for what is about no object, and for opcodes that are not in the table.
+pub fn object(op_code: &str, input: &RawValue, cluster: Option<&str>) -> Option<Object> {
+    table::find(op_code)?.subject.object(input, cluster)
 }
 
 /// `instance-start`; `None` for opcodes without hooks of their own.

@@ -4,6 +4,7 @@ use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
 use super::params::joined;
 use super::python;
+use super::subject::Subject;
 use super::variables::Environment;
 use crate::ganeti::config::{Network, Parameters};
 
@@ -11,6 +12,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NETWORK_ADD",
         source: "cmdlib/network.py, LUNetworkAdd",
+        subject: Subject::NETWORK,
         hooks: Some(Hooks {
             path: "network-add",
             object: "NETWORK",
@@ -29,6 +31,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NETWORK_CONNECT",
         source: "cmdlib/network.py, LUNetworkConnect",
+        subject: Subject::NETWORK,
         hooks: Some(Hooks {
             path: "network-connect",
             object: "NETWORK",
@@ -44,6 +47,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NETWORK_DISCONNECT",
         source: "cmdlib/network.py, LUNetworkDisconnect",
+        subject: Subject::NETWORK,
         hooks: Some(Hooks {
             path: "network-disconnect",
             object: "NETWORK",
@@ -54,6 +58,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NETWORK_REMOVE",
         source: "cmdlib/network.py, LUNetworkRemove",
+        subject: Subject::NETWORK,
         hooks: Some(Hooks {
             path: "network-remove",
             object: "NETWORK",
@@ -65,6 +70,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NETWORK_RENAME",
         source: "cmdlib/network.py, LUNetworkRename",
+        subject: Subject::NETWORK,
         hooks: Some(Hooks {
             path: "network-rename",
             object: "NETWORK",
@@ -78,6 +84,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NETWORK_SET_PARAMS",
         source: "cmdlib/network.py, LUNetworkSetParams",
+        subject: Subject::NETWORK,
         hooks: Some(Hooks {
             path: "network-modify",
             object: "NETWORK",

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::entry::{Hooks, Nodes, Opcode, Target, Variables};
 use super::moment::Moment;
 use super::python;
+use super::subject::Subject;
 use super::variables::Environment;
 use crate::ganeti::config::Node;
 use crate::ganeti::event::Phase;
@@ -13,6 +14,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NODE_ADD",
         source: "cmdlib/node.py, LUNodeAdd",
+        subject: Subject::NODE,
         hooks: Some(Hooks {
             path: "node-add",
             object: "NODE",
@@ -35,6 +37,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NODE_MIGRATE",
         source: "cmdlib/node.py, LUNodeMigrate",
+        subject: Subject::NODE,
         hooks: Some(Hooks {
             path: "node-migrate",
             object: "NODE",
@@ -49,6 +52,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NODE_REMOVE",
         source: "cmdlib/node.py, LUNodeRemove",
+        subject: Subject::NODE,
         hooks: Some(Hooks {
             path: "node-remove",
             object: "NODE",
@@ -59,6 +63,7 @@ pub(super) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_NODE_SET_PARAMS",
         source: "cmdlib/node.py, LUNodeSetParams",
+        subject: Subject::NODE,
         hooks: Some(Hooks {
             path: "node-modify",
             object: "NODE",

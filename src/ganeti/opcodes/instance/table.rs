@@ -1,6 +1,7 @@
 //! The table of opcodes on instances.
 
 use super::super::entry::{Hooks, Nodes, Opcode, Target, Variables};
+use super::super::subject::Subject;
 use super::describe::{object, object_kept};
 use super::nodes::{change_targets, old_secondary};
 use super::{create, migrate, modify};
@@ -12,6 +13,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_BACKUP_EXPORT",
         source: "cmdlib/backup.py, LUBackupExport",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-export",
             object: "INSTANCE",
@@ -30,6 +32,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_CHANGE_GROUP",
         source: "cmdlib/instance.py, LUInstanceChangeGroup",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-change-group",
             object: "INSTANCE",
@@ -40,6 +43,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_CREATE",
         source: "cmdlib/instance_create.py, LUInstanceCreate",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-add",
             object: "INSTANCE",
@@ -54,6 +58,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_FAILOVER",
         source: "cmdlib/instance_migration.py, LUInstanceFailover",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-failover",
             object: "INSTANCE",
@@ -74,6 +79,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_GROW_DISK",
         source: "cmdlib/instance_storage.py, LUInstanceGrowDisk",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "disk-grow",
             object: "INSTANCE",
@@ -89,6 +95,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_MIGRATE",
         source: "cmdlib/instance_migration.py, LUInstanceMigrate",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-migrate",
             object: "INSTANCE",
@@ -105,6 +112,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_MOVE",
         source: "cmdlib/instance.py, LUInstanceMove",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-move",
             object: "INSTANCE",
@@ -119,6 +127,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_REBOOT",
         source: "cmdlib/instance_operation.py, LUInstanceReboot",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-reboot",
             object: "INSTANCE",
@@ -134,6 +143,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_RECREATE_DISKS",
         source: "cmdlib/instance_storage.py, LUInstanceRecreateDisks",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-recreate-disks",
             object: "INSTANCE",
@@ -144,6 +154,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_REINSTALL",
         source: "cmdlib/instance_operation.py, LUInstanceReinstall",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-reinstall",
             object: "INSTANCE",
@@ -154,6 +165,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_REMOVE",
         source: "cmdlib/instance.py, LUInstanceRemove",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-remove",
             object: "INSTANCE",
@@ -164,6 +176,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_RENAME",
         source: "cmdlib/instance.py, LUInstanceRename",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-rename",
             object: "INSTANCE",
@@ -174,6 +187,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_REPLACE_DISKS",
         source: "cmdlib/instance_storage.py, LUInstanceReplaceDisks",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "mirrors-replace",
             object: "INSTANCE",
@@ -189,6 +203,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_SET_PARAMS",
         source: "cmdlib/instance_set_params.py, LUInstanceSetParams",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-modify",
             object: "INSTANCE",
@@ -203,6 +218,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_SHUTDOWN",
         source: "cmdlib/instance_operation.py, LUInstanceShutdown",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-stop",
             object: "INSTANCE",
@@ -213,6 +229,7 @@ pub(in crate::ganeti::opcodes) const OPCODES: &[Opcode] = &[
     Opcode {
         code: "OP_INSTANCE_STARTUP",
         source: "cmdlib/instance_operation.py, LUInstanceStartup",
+        subject: Subject::INSTANCE,
         hooks: Some(Hooks {
             path: "instance-start",
             object: "INSTANCE",

@@ -1,5 +1,6 @@
 //! The table as a whole, and opcodes that the recordings do not hold.
 
+mod objects;
 mod robust;
 
 use std::collections::BTreeSet;
