@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 use ganeti_hookd::engine::replay::Replay;
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 use ganeti_hookd::ganeti::job::{JobId, Timestamp, op_input, parse};
+use ganeti_hookd::ganeti::object::{Object, ObjectKind};
+use ganeti_hookd::ganeti::opcodes::object;
 use ganeti_hookd::ganeti::recording::{Change, Line, parse_line};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Every directory with a recording.
 fn recordings() -> Vec<PathBuf> {
@@ -240,4 +243,80 @@ fn what_ganetis_own_hooks_saw_is_told() {
         }
     }
     assert!(count >= 457, "only {count} runs of Ganeti's own hooks");
+}
+
+/// A job file, as far as its opcodes' inputs.
+#[derive(Deserialize)]
+struct Inputs {
+    ops: Vec<Input>,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    input: Box<RawValue>,
+}
+
+/// The object of an opcode by the fields that its input has, whatever table there is.
+fn naive_object(code: &str, input: &Value, cluster: &str) -> Option<Object> {
+    let named = |kind, name: &Value| {
+        let name = name.as_str().filter(|name| !name.is_empty())?;
+        Some(Object { kind, name: Some(name.to_owned()) })
+    };
+    let the_cluster = || named(ObjectKind::Cluster, &Value::from(cluster));
+    if code.starts_with("OP_TEST_") {
+        return None;
+    }
+    if code.starts_with("OP_CLUSTER_") && code != "OP_CLUSTER_VERIFY_GROUP" {
+        return the_cluster();
+    }
+    let kinds = [
+        ("instance", ObjectKind::Instance),
+        ("node", ObjectKind::Node),
+        ("network", ObjectKind::Network),
+        ("group", ObjectKind::Group),
+    ];
+    if code.starts_with("OP_TAGS_") && input["kind"] == "cluster" {
+        return the_cluster();
+    }
+    let by_kind = kinds.iter().filter(|(word, _)| input["kind"].as_str().is_some_and(|k| k.ends_with(word)));
+    let by_name = kinds.iter().map(|(word, kind)| (*kind, &input[format!("{word}_name")]));
+    let mut fields = by_kind.map(|(_, kind)| (*kind, &input["name"])).chain(by_name);
+    if let Some(found) = fields.find_map(|(kind, name)| named(kind, name)) {
+        return Some(found);
+    }
+    let lists = [
+        (ObjectKind::Instance, &input["instances"]),
+        (ObjectKind::Node, &input["nodes"]),
+        (ObjectKind::Node, &input["node_names"]),
+    ];
+    let (kind, items) = lists.iter().find_map(|(kind, list)| Some((*kind, list.as_array()?)))?;
+    match items.as_slice() {
+        [] => None,
+        [only] => named(kind, only.get("instance_name").unwrap_or(only)),
+        _ => (!code.contains("QUERY")).then_some(Object { kind, name: None }),
+    }
+}
+
+#[test]
+fn objects_are_those_that_the_inputs_name() {
+    let (mut codes, mut count) = (BTreeSet::new(), 0);
+    for recording in recordings() {
+        for line in lines(&recording) {
+            let Change::Content(path, content) = line.change() else { continue };
+            if JobId::from_file_name(path.as_bytes()).is_none() {
+                continue;
+            }
+            let job: Inputs = serde_json::from_str(content).unwrap();
+            for Input { input: raw } in job.ops {
+                let input: Value = serde_json::from_str(raw.get()).unwrap();
+                let code = input["OP_ID"].as_str().unwrap();
+                let expected = naive_object(code, &input, "lab.example");
+                assert_eq!(object(code, &raw, Some("lab.example")), expected, "{code} of {path}: {input}");
+                codes.insert(code.to_owned());
+                count += 1;
+            }
+        }
+    }
+    assert!(codes.len() >= 65 && count >= 4000, "only {} opcodes, {count} inputs", codes.len());
+    println!("{count} inputs of {} opcodes", codes.len());
 }
