@@ -74,6 +74,7 @@ fn event() -> Event {
         executed: true,
         late: false,
         time: Timestamp::default(),
+        about: Default::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use ganeti_hookd::engine::transitions::{self, Progress};
-use ganeti_hookd::ganeti::job::{Job, JobId, Liveness, Status, Timestamp, op_input, parse};
+use ganeti_hookd::ganeti::job::{Job, JobId, Liveness, OpText, Status, Timestamp, op_input, parse};
 use ganeti_hookd::ganeti::recording::parse_line;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -23,6 +23,12 @@ fn read(text: &str) -> Result<Job<'_>, String> {
     parse(id(1), text.as_bytes()).map_err(|error| error.to_string())
 }
 
+/// The job as it was understood: two texts may say the same.
+fn without_text(mut job: Job<'_>) -> Job<'_> {
+    job.ops.iter_mut().for_each(|op| op.text = OpText::default());
+    job
+}
+
 #[test]
 fn absent_keys_and_nulls_are_the_same() {
     let absent = r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"queued"}]}"#;
@@ -32,7 +38,7 @@ fn absent_keys_and_nulls_are_the_same() {
         "priority": null, "input": {"reason": null, "comment": null, "OP_ID": "OP_X"}}]}
         "#;
     let job = read(absent).unwrap();
-    assert_eq!(job, read(null).unwrap());
+    assert_eq!(without_text(job.clone()), without_text(read(null).unwrap()));
     assert_eq!((job.received, job.livelock, job.process_id), (Timestamp::default(), None, None));
     assert_eq!(job.ops[0].status, Status::Queued);
 }
@@ -48,7 +54,7 @@ fn keys_come_in_any_order_and_unknown_ones_are_passed_over() {
             "input":{"reason":[],"depends":[[-1,["success"]]],"OP_ID":"OP_X"}}],"start_timestamp":[3,4],
             "serial_no":null,"received_timestamp":[1,2],"livelock":"l","process_id":7,"id":1}"#,
     );
-    assert_eq!(one.unwrap(), other.unwrap());
+    assert_eq!(without_text(one.unwrap()), without_text(other.unwrap()));
 }
 
 #[test]

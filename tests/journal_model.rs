@@ -7,7 +7,7 @@
 #[expect(dead_code, reason = "the simulation uses the rest")]
 mod journal;
 
-use ganeti_hookd::engine::change::{Change, EventState, RunStart};
+use ganeti_hookd::engine::change::{Change, EventState, Notice, Rerun, RunStart};
 use ganeti_hookd::engine::numbers::NumbersChange;
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::engine::tracker::Tracked;
@@ -32,6 +32,7 @@ fn event() -> impl Strategy<Value = Event> {
         executed: true,
         late: false,
         time: Timestamp::from_micros(time),
+        about: Default::default(),
     })
 }
 
@@ -43,7 +44,7 @@ fn job() -> impl Strategy<Value = Change> {
     (1..4i64, 0..3i64, 0..3u32).prop_map(|(job, received, next)| {
         let progress = Progress { next, pre: false };
         let (received, seen) = (Timestamp::from_micros(received), Timestamp::from_micros(7));
-        Change::Job(id(job), Tracked { received, progress, op_count: 2, process: None, seen })
+        Change::Job(id(job), Tracked { received, progress, executed: None, op_count: 2, process: None, seen })
     })
 }
 
@@ -54,6 +55,7 @@ fn run() -> impl Strategy<Value = Change> {
             id,
             seq,
             node: "n".to_owned(),
+            directory: "d".to_owned(),
             script,
             attempt,
             started: Timestamp::default(),
@@ -76,6 +78,10 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (1..9i64, event(), state()).prop_map(|(seq, event, state)| Change::Event(seq, event, state)),
         2 => (1..9i64, state()).prop_map(|(seq, state)| Change::EventState(seq, state)),
         1 => (1..9i64).prop_map(Change::Adopt),
+        1 => (1..9i64, any::<bool>()).prop_map(|(seq, all)| {
+            Change::Rerun(seq, Rerun { script: (!all).then(|| "a".to_owned()) })
+        }),
+        1 => (0..2u32).prop_map(|_| Change::Notice(Notice::Gap { time: 1.0, since: None })),
         1 => (1..9i64).prop_map(Change::Late),
         1 => (1..9i64).prop_map(|seq| Change::Plan(seq, View::default())),
         3 => run(),

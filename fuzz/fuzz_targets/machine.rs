@@ -27,6 +27,7 @@ fn opcode(status: u8, flags: u8) -> Opcode<'static> {
         executed: time(2),
         ended: time(4),
         death_detected: flags & 8 != 0,
+        text: Default::default(),
     }
 }
 

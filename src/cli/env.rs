@@ -1,12 +1,14 @@
 //! `ganeti-hookd env`
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use super::{Failure, failed};
 use crate::daemon::{node_name, threads::planner};
 use crate::engine::environment;
 use crate::engine::settings::{Paths, Settings};
 use crate::engine::transitions::{self, Progress};
+use crate::ganeti::about::About;
 use crate::ganeti::event::{Event, EventKey, Phase};
 use crate::ganeti::job::{self, JobId, Liveness};
 use crate::ganeti::opcodes::{self, View};
@@ -148,6 +150,7 @@ impl Args {
             executed: op.executed.is_some(),
             late: false,
             time: crate::world::clock::now(),
+            about: Arc::new(About::of(&job, self.op as usize, self.phase, happened.and_then(|t| t.status))),
         })
     }
 }

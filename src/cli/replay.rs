@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{Failure, failed};
 use crate::daemon::read_settings;
+use crate::engine::change::EventState;
 use crate::engine::environment::{self, Environment};
 use crate::engine::outcome::Outcome;
 use crate::engine::replay::Replay;
@@ -212,7 +213,7 @@ impl Player {
                 false => Default::default(),
             };
             let printed = Printed {
-                event: EventRecord::new(seq, &event),
+                event: EventRecord::new(seq, &event, EventState::Done.as_str(), None),
                 env: self.env.then(|| environment::for_run(&common, true, 1)),
                 nodes: self.env.then_some(nodes),
                 runs: self.run_hooks(&event, &common)?,

@@ -115,9 +115,18 @@ mod tests {
             executed: true,
             late: false,
             time,
+            about: Default::default(),
         };
         let (node, script) = ("node1".to_owned(), "10-a".to_owned());
-        let start = RunStart { id: seq, seq, node, script, attempt: 1, started: time };
+        let start = RunStart {
+            id: seq,
+            seq,
+            node,
+            directory: "global-pre.d".to_owned(),
+            script,
+            attempt: 1,
+            started: time,
+        };
         let outcome = Outcome { code: Some(0), output: "\u{1}".repeat(output), ..Outcome::default() };
         [
             Change::Event(seq, event, EventState::Done),

@@ -55,6 +55,7 @@ impl Daemon {
                 Input::Recalled { id, received, told: journal.recall(id, received) }
             }
             Effect::AskMaster => Input::Master(runs.master()),
+            Effect::AskCluster => Input::Cluster(runs.cluster()),
             Effect::CountNodes => Input::OnlineNodes(runs.online_nodes()),
             Effect::LookForPreHooks => Input::PreHooks(runs.has_pre_hooks()),
             Effect::StartGuard => Input::GuardStarted(processes.start_guard()),

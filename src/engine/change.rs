@@ -1,11 +1,14 @@
 //! What the journal holds, as changes and as a whole. Nothing of this decides.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::numbers::{Numbers, NumbersChange};
 use super::outcome::Outcome;
 use super::tracker::Tracked;
-use crate::ganeti::event::Event;
+use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes::View;
 
@@ -40,12 +43,59 @@ pub struct RunStart {
     pub seq: i64,
     /// The node it runs on.
     pub node: String,
-    /// The script's name.
+    /// The hooks directory that the script is of, e.g. `global-post.d`.
+    pub directory: String,
+    /// The script's name; the directory's for a request to another node.
     pub script: String,
-    /// 1, or more after a crash.
+    /// 1, or more after a crash, or when it was run again.
     pub attempt: u32,
     /// When.
     pub started: Timestamp,
+}
+
+impl RunStart {
+    /// What it is a run of.
+    pub fn key(&self) -> RunKey {
+        RunKey { node: self.node.clone(), directory: self.directory.clone(), script: self.script.clone() }
+    }
+}
+
+/// What a run is of: a script of a directory on a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunKey {
+    /// The node.
+    pub node: String,
+    /// The hooks directory.
+    pub directory: String,
+    /// The script, or the directory once more: all of its scripts.
+    pub script: String,
+}
+
+/// An event's scripts are to run again because somebody wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rerun {
+    /// Only this node's scripts of this name.
+    pub script: Option<String>,
+}
+
+/// What the feed tells beside events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Notice {
+    /// This node has become master and goes on where the other one ended.
+    Takeover {
+        /// When, in seconds since the epoch.
+        time: f64,
+        /// This node.
+        node: String,
+    },
+    /// Nobody watched the queue: what happened meanwhile was found by comparing.
+    Gap {
+        /// When that was noticed, in seconds since the epoch.
+        time: f64,
+        /// When the queue was watched last, if that is known.
+        since: Option<f64>,
+    },
 }
 
 /// One change to what the journal holds.
@@ -57,6 +107,12 @@ pub enum Change {
     Forget(JobId),
     /// A new event.
     Event(i64, Event, EventState),
+    /// So long a job, received then, stood still for this pre.
+    Held(EventKey, Timestamp, Duration),
+    /// An event's scripts are to run again; their runs so far count no more.
+    Rerun(i64, Rerun),
+    /// The feed tells this.
+    Notice(Notice),
     /// An event's state changed.
     EventState(i64, EventState),
     /// An event becomes ours, or is so after a restart: deliver it, late.
@@ -79,9 +135,8 @@ pub enum Change {
     Prune(Timestamp, u32),
 }
 
-/// An event's runs in an earlier life of the daemon, by node and script: the last attempt
-/// and whether it ended.
-pub type Earlier = BTreeMap<(String, String), (u32, bool)>;
+/// An event's runs so far: the last attempt, and whether it ended and counts.
+pub type Earlier = BTreeMap<RunKey, (u32, bool)>;
 
 /// An event whose scripts have not all ended, or that another node was to deliver.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +149,8 @@ pub struct Undelivered {
     pub runs: Earlier,
     /// What its scripts are given, if that was known already.
     pub plan: Option<View>,
+    /// It is delivered again, as somebody wanted.
+    pub rerun: Option<Rerun>,
 }
 
 /// What the journal holds when the daemon starts.
@@ -119,4 +176,6 @@ pub struct Remembered {
     pub highest_job: i64,
     /// When the first event that is kept was noticed.
     pub history_since: Option<Timestamp>,
+    /// When the journal was written last, if there was one.
+    pub last_written: Option<Timestamp>,
 }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::change::{Earlier, RunStart, Undelivered};
+use super::change::{Earlier, RunKey, RunStart, Undelivered};
 use super::effect::Effect;
 use super::environment::Environment;
 use super::input::{Now, Script};
@@ -132,8 +132,8 @@ impl Delivery {
     }
 
     /// The attempt that the next run of a script is; `None` when it need not run again.
-    pub fn next_attempt(&self, node: &str, script: &str) -> Option<u32> {
-        match self.earlier.get(&(node.to_owned(), script.to_owned())) {
+    pub fn next_attempt(&self, run: &RunKey) -> Option<u32> {
+        match self.earlier.get(run) {
             Some((_, true)) => None,
             Some((attempt, false)) => Some(attempt.saturating_add(1)),
             None => Some(1),
@@ -142,7 +142,7 @@ impl Delivery {
 
     /// A run of it has ended, or was begun and has not: then it is to be run again.
     pub fn remember(&mut self, run: &RunStart, ended: bool) {
-        self.earlier.insert((run.node.clone(), run.script.clone()), (run.attempt, ended));
+        self.earlier.insert(run.key(), (run.attempt, ended));
     }
 
     /// Whether a run of it has ended, or is under way.
@@ -337,9 +337,11 @@ impl Deliveries {
     pub fn rename_node(&mut self, old: &str, new: &str) {
         for delivery in self.events.values_mut().chain(self.standby.values_mut()) {
             let earlier = std::mem::take(&mut delivery.earlier).into_iter();
-            delivery.earlier = earlier
-                .map(|((node, script), run)| ((if node == old { new.to_owned() } else { node }, script), run))
-                .collect();
+            let renamed = |key: RunKey| match key.node == old {
+                true => RunKey { node: new.to_owned(), ..key },
+                false => key,
+            };
+            delivery.earlier = earlier.map(|(key, run)| (renamed(key), run)).collect();
             for run in delivery.running.values_mut().filter(|run| run.start.node == old) {
                 run.start.node = new.to_owned();
             }

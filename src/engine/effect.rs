@@ -56,6 +56,8 @@ pub enum Effect {
     },
     /// Ask who is master. Brings `Input::Master`.
     AskMaster,
+    /// Read which cluster this is. Brings `Input::Cluster`.
+    AskCluster,
     /// Count the nodes that are online. Brings `Input::OnlineNodes`.
     CountNodes,
     /// Look whether there is a pre hook that would run. Brings `Input::PreHooks`.

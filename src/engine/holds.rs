@@ -99,9 +99,31 @@ pub struct Holds {
     has_lost_one: bool,
     has_scripts: bool,
     held: BTreeMap<JobId, Hold>,
+    /// What time it is.
+    steady: Duration,
+    /// Holds that have ended, and how long somebody stood still; not told yet.
+    ended: Vec<(EventKey, Duration)>,
 }
 
 impl Holds {
+    /// What time it is now.
+    pub fn it_is(&mut self, steady: Duration) {
+        self.steady = steady;
+    }
+
+    /// Holds that have ended since the last time, and how long each was.
+    pub fn take_ended(&mut self) -> Vec<(EventKey, Duration)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// A hold has ended: whoever it was goes on.
+    fn end(&mut self, hold: &Hold) -> Effect {
+        if hold.landing.is_some() {
+            self.ended.push((hold.key, self.steady.saturating_sub(hold.since)));
+        }
+        Effect::Continue { token: hold.token, job: hold.key.job }
+    }
+
     /// Whether there is a pre hook, as last looked.
     pub fn has_scripts(&self) -> bool {
         self.has_scripts
@@ -318,7 +340,8 @@ impl Holds {
 
     /// Lets a job go on, if it stands still.
     pub fn let_go(&mut self, job: JobId) -> Option<Effect> {
-        self.held.remove(&job).map(|hold| Effect::Continue { token: hold.token, job })
+        let hold = self.held.remove(&job)?;
+        Some(self.end(&hold))
     }
 
     /// Lets the job go on if this is what it stands still for.
@@ -330,8 +353,9 @@ impl Holds {
     /// Lets every job go on, and has none stopped by the kernel.
     pub fn let_all_go(&mut self) -> Vec<Effect> {
         let held = std::mem::take(&mut self.held);
-        let go_on = held.into_iter().map(|(job, hold)| Effect::Continue { token: hold.token, job });
-        go_on.chain(self.disarm_all()).collect()
+        let mut effects: Vec<Effect> = held.values().map(|hold| self.end(hold)).collect();
+        effects.append(&mut self.disarm_all());
+        effects
     }
 
     /// Lets those go on whose time is up.

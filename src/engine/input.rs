@@ -2,6 +2,7 @@
 //! the other, in the order in which it happened as far as anybody knows that.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::effect::Token;
@@ -11,6 +12,15 @@ use super::plan::Plan;
 use super::settings::Settings;
 use super::transitions::Progress;
 use crate::ganeti::job::{Job, JobId, Timestamp};
+
+/// What tells a cluster from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterId {
+    /// Its UUID: another one after it was made again.
+    pub uuid: Arc<str>,
+    /// Its name.
+    pub name: String,
+}
 
 /// What time it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,6 +186,8 @@ pub enum Input<'a> {
     Named(String),
     /// Who is master; `None` when this node belongs to no cluster, or why that is not known.
     Master(Result<Option<String>, String>),
+    /// The cluster as its configuration tells it, if it can be read.
+    Cluster(Option<ClusterId>),
     /// How many nodes are not marked offline.
     OnlineNodes(usize),
     /// Whether there is a pre hook that would run.

@@ -7,6 +7,7 @@
 //! job with a higher number is a new one, however much is still to be looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::agenda::{Cause, Rank};
 use super::input::Stamp;
@@ -14,6 +15,7 @@ use super::numbers::{Numbers, NumbersChange, WIDEST_GAP};
 use super::processes::Processes;
 use super::tracker::{Tracked, Tracker};
 use super::transitions::{self, Progress};
+use crate::ganeti::about::About;
 use crate::ganeti::event::{Event, EventKey, Phase, PostStatus};
 use crate::ganeti::job::{Job, JobId, Timestamp};
 
@@ -50,8 +52,17 @@ struct Sight {
     listed: u64,
     /// The pass in which it was looked at last.
     pass: u64,
-    /// The opcode that had started and not ended: its index, its type, whether it executed.
-    open: Option<(u32, String, bool)>,
+    /// The opcode that had started and not ended.
+    open: Option<Open>,
+}
+
+/// An opcode that had started and not ended, as it was read last.
+#[derive(Clone, Debug)]
+struct Open {
+    op: u32,
+    op_code: String,
+    executed: bool,
+    about: Arc<About>,
 }
 
 /// One comparison of everything that was there before.
@@ -369,7 +380,15 @@ impl Jobs {
         let listed = self.sights.get(&job.id).map_or(0, |sight| sight.listed);
         let next = tracked.progress.next;
         let open = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open());
-        let open = open.map(|op| (next, op.code.clone().into_owned(), op.executed.is_some()));
+        let open = open.map(|op| Open {
+            op: next,
+            op_code: op.code.clone().into_owned(),
+            executed: op.executed.is_some(),
+            about: {
+                let about = About::of(job, next as usize, Phase::Post, Some(PostStatus::Disappeared));
+                Arc::new(About { executed: tracked.executed.or(about.executed), ..about })
+            },
+        });
         let sight = Sight { stamp, listed, pass: self.pass.number, open };
         self.sights.insert(job.id, sight);
         self.tracker.keep(job.id, tracked);
@@ -391,7 +410,7 @@ impl Jobs {
             return None;
         }
         let tracked = self.tracker.get(id)?;
-        let (op, op_code, executed) = self.sights.get(&id)?.open.clone()?;
+        let Open { op, op_code, executed, about } = self.sights.get(&id)?.open.clone()?;
         if !tracked.is_open() || op != tracked.progress.next {
             return None;
         }
@@ -404,9 +423,10 @@ impl Jobs {
             executed: executed || tracked.progress.pre,
             late: false,
             time: now,
+            about,
         };
         let progress = Progress { next: tracked.op_count, pre: false };
-        let tracked = Tracked { progress, ..tracked.clone() };
+        let tracked = Tracked { progress, executed: None, ..tracked.clone() };
         self.tracker.keep(id, tracked.clone());
         Some((tracked, event))
     }

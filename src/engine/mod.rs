@@ -122,8 +122,9 @@ impl Engine {
             effects: Vec::new(),
             settings,
         };
-        if begun.is_none() && first_look.is_none() {
-            engine.report.say(Level::Info, "first start: jobs that have ended are history");
+        match begun.or(first_look) {
+            None => engine.report.say(Level::Info, "first start: jobs that have ended are history"),
+            Some(_) => engine.tell_of_gap(now, remembered.last_written),
         }
         for event in standby {
             engine.keep_in_standby(now, event.seq, Delivery::resumed(event, now));
@@ -137,6 +138,7 @@ impl Engine {
     /// Takes what happened; says what is to be done, in order.
     pub fn take(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
         self.report.it_is(now.steady);
+        self.holds.it_is(now.steady);
         match input {
             Input::Hint(id) => self.agenda.hint(id),
             Input::Overflow => self.overflow(),
@@ -166,7 +168,10 @@ impl Engine {
                 self.node_ended(now, run, seq, outcome, scripts);
             }
             Input::Postponed { run, seq, error } => self.postponed(now, run, seq, &error),
-            Input::ClusterChanged => self.effects.extend([Effect::AskMaster, Effect::CountNodes]),
+            Input::ClusterChanged => {
+                self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::AskCluster]);
+            }
+            Input::Cluster(cluster) => self.place.cluster_is(cluster),
             Input::Named(node) => self.named(now, node),
             Input::Master(result) => self.master_is(now, result),
             Input::OnlineNodes(nodes) => self.online_nodes = nodes,
@@ -175,6 +180,7 @@ impl Engine {
             Input::Quiet => self.quiet(now),
             Input::Stop => self.stop(now),
         }
+        self.record_holds();
         let mut effects = std::mem::take(&mut self.effects);
         // Jobs may stand still until effects are done; who reads the log comes after them.
         effects.append(&mut self.report.take_lines());

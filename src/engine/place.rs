@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Role;
+use super::input::ClusterId;
 use super::retry;
 
 /// Who this node is, and who is master.
@@ -15,12 +16,16 @@ pub struct Place {
     role: Role,
     /// The master was not to be known when that was asked last; when it is asked again.
     ask_at: Option<Duration>,
+    /// Another node was master before that changed last.
+    was_anothers: bool,
+    /// The cluster, as it was told last.
+    cluster: Option<ClusterId>,
 }
 
 impl Place {
     /// A node that has not heard of a master.
     pub fn new(node: String) -> Self {
-        Self { node, master: None, role: Role::Standby, ask_at: None }
+        Self { node, master: None, role: Role::Standby, ask_at: None, was_anothers: false, cluster: None }
     }
 
     /// This node's name.
@@ -31,6 +36,17 @@ impl Place {
     /// The master's name, if it is known.
     pub fn master(&self) -> Option<&str> {
         self.master.as_deref()
+    }
+
+    /// The cluster, if it is known.
+    pub fn cluster(&self) -> Option<&ClusterId> {
+        self.cluster.as_ref()
+    }
+
+    /// The cluster is this one. Where that cannot be read it is being destroyed, or is the one
+    /// that it was.
+    pub fn cluster_is(&mut self, cluster: Option<ClusterId>) {
+        self.cluster = cluster.or_else(|| self.cluster.take());
     }
 
     /// What this node is.
@@ -46,6 +62,11 @@ impl Place {
     /// Whether another node is known to be master. Where nobody is, it may be this one.
     pub fn is_anothers(&self) -> bool {
         !self.is_master() && self.master.is_some()
+    }
+
+    /// Whether another node was known to be master before that changed last.
+    pub fn was_anothers(&self) -> bool {
+        self.was_anothers
     }
 
     /// Whether nobody has been able to tell yet who is master, or which node this is: it may be
@@ -101,7 +122,10 @@ impl Place {
     fn settle(&mut self, node: String, master: Option<String>) -> bool {
         let role = if master.as_deref() == Some(node.as_str()) { Role::Master } else { Role::Standby };
         let changed = (&self.node, &self.master, self.role) != (&node, &master, role);
-        *self = Self { node, master, role, ask_at: self.ask_at };
+        if changed {
+            self.was_anothers = self.is_anothers();
+        }
+        (self.node, self.master, self.role) = (node, master, role);
         changed
     }
 }

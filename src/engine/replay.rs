@@ -7,7 +7,7 @@ use crate::engine::environment::ClusterFacts;
 use crate::engine::tracker::{Lateness, Tracked, Tracker};
 use crate::engine::transitions::{self, Progress};
 use crate::engine::views::{self, Views};
-use crate::ganeti::config::{ClusterConfig, NO_MASTER};
+use crate::ganeti::config::{self, ClusterConfig, NO_MASTER};
 use crate::ganeti::event::Event;
 use crate::ganeti::job::{self, InputReading, JobId, Liveness, OpInput, ParseError, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -25,6 +25,8 @@ pub struct Replay {
     cluster: ClusterFacts,
     /// The last version of `config.data` if it has not been read yet, and the one read.
     config: (String, Option<Arc<ClusterConfig>>),
+    /// The cluster's UUID and name, once they are known.
+    cluster_id: Option<(Arc<str>, String)>,
     views: Views,
     seq: i64,
     /// What could not be read, and has not been taken.
@@ -41,6 +43,7 @@ impl Default for Replay {
             files: BTreeMap::new(),
             cluster,
             config: Default::default(),
+            cluster_id: None,
             views: Views::default(),
             seq: 0,
             warnings: Vec::new(),
@@ -133,7 +136,11 @@ impl Replay {
             "ssconf_master_node" if value.as_deref() == Some(NO_MASTER) => {}
             "ssconf_master_node" => self.cluster.master = value,
             "ssconf_cluster_name" => self.cluster.name = value,
-            "config.data" => self.config = (content.to_owned(), None),
+            "config.data" => {
+                let id = config::cluster_id(content.as_bytes());
+                self.cluster_id = id.map(|(uuid, name)| (uuid.into(), name)).or(self.cluster_id.take());
+                self.config = (content.to_owned(), None);
+            }
             _ => {}
         }
     }
@@ -181,7 +188,10 @@ impl Replay {
         Ok(look
             .events
             .into_iter()
-            .map(|event| {
+            .map(|mut event| {
+                if let Some((uuid, name)) = &self.cluster_id {
+                    Arc::make_mut(&mut event.about).place_in(uuid, name);
+                }
                 self.seq += 1;
                 (self.seq, event)
             })

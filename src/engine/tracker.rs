@@ -6,8 +6,10 @@
 //! finds the same events.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::engine::transitions::{self, Progress};
+use crate::engine::transitions::{self, Progress, Transition};
+use crate::ganeti::about::About;
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{Job, JobId, Liveness, ProcessRef, Timestamp};
 
@@ -29,6 +31,9 @@ pub struct Tracked {
     pub received: Timestamp,
     /// How far the job has been told.
     pub progress: Progress,
+    /// When the opcode that comes next in `progress` began to execute for the first time, if it
+    /// has: a retry sets the time in the file anew.
+    pub executed: Option<Timestamp>,
     /// The number of opcodes.
     pub op_count: u32,
     /// The job process, once there is one.
@@ -81,6 +86,15 @@ impl Tracker {
         let before = known.map_or(start, |known| known.progress);
         let step = transitions::step(before, job, liveness);
         let op_count = u32::try_from(job.ops.len()).unwrap_or(u32::MAX);
+        // What was known when it executed first is not what a later version says.
+        let first = |op: u32| {
+            let known = known.filter(|known| known.progress.next == op && known.progress.pre);
+            known.and_then(|known| known.executed).or_else(|| job.ops.get(op as usize)?.executed)
+        };
+        let about = |transition: &Transition| {
+            let (op, phase, status) = (transition.op, transition.phase, transition.status);
+            Arc::new(About { executed: first(op), ..About::of(job, op as usize, phase, status) })
+        };
         let events = step.transitions.iter().map(|transition| Event {
             key: EventKey { job: job.id, op: transition.op, phase: transition.phase },
             received: job.received,
@@ -94,10 +108,13 @@ impl Tracker {
                 Lateness::Nothing => false,
             },
             time: now,
+            about: about(transition),
         });
+        let executed = if step.progress.pre { first(step.progress.next) } else { None };
         let tracked = Tracked {
             received: job.received,
             progress: step.progress,
+            executed,
             op_count,
             process: job.process(),
             seen: now,

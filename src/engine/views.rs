@@ -191,6 +191,7 @@ mod tests {
             executed: true,
             late: false,
             time: Timestamp::from_micros(2),
+            about: Default::default(),
         }
     }
 

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::ganeti::about::{About, Parent, Trail};
 use crate::ganeti::job::{JobId, Timestamp};
+use crate::ganeti::object::Object;
 
 /// Before or after the opcode (Ganeti: `constants.HOOKS_PHASE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -158,6 +162,17 @@ pub struct Event {
     pub late: bool,
     /// When it was noticed.
     pub time: Timestamp,
+    /// What else is told of it.
+    pub about: Arc<About>,
+}
+
+impl Event {
+    /// The event's name everywhere and for ever: the same on every node and after every restart,
+    /// another one after the cluster was made again. `-` stands for a cluster that is not known.
+    pub fn id(&self) -> String {
+        let cluster = self.about.cluster.as_deref().unwrap_or("-");
+        format!("{cluster}/{}/{}", self.received.as_micros(), self.key)
+    }
 }
 
 /// As the log has it: `42.0.post (late) OP_TEST_DELAY succeeded`, always one line.
@@ -169,38 +184,69 @@ impl fmt::Display for Event {
     }
 }
 
-/// An event as `replay`, `events --json` and the feed print it, without its line's end.
+/// An event as `replay`, `events --json` and the feed print it, without its line's end. Times are
+/// seconds since the epoch, durations seconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventRecord<'a> {
     /// The event's number in the feed.
     pub seq: i64,
+    id: String,
     event: EventKey,
     job: JobId,
     op: u32,
     op_count: u32,
     op_code: &'a str,
+    object: Option<&'a Object>,
     phase: Phase,
     status: Option<PostStatus>,
     executed: bool,
     late: bool,
     time: f64,
+    received: f64,
+    started: Option<f64>,
+    executed_at: Option<f64>,
+    ended: Option<f64>,
+    start_delay: Option<f64>,
+    lock_wait: Option<f64>,
+    held: Option<f64>,
+    execution: Option<f64>,
+    reason: &'a Trail,
+    parent: Option<Parent>,
+    error: Option<&'a str>,
+    state: &'a str,
 }
 
 impl<'a> EventRecord<'a> {
-    /// Event number `seq` for printing.
-    pub fn new(seq: i64, event: &'a Event) -> Self {
+    /// Event number `seq` for printing: what became of it, and for how long its job was held.
+    pub fn new(seq: i64, event: &'a Event, state: &'a str, held: Option<Duration>) -> Self {
+        let (key, about) = (event.key, &*event.about);
+        let seconds = |time: Option<Timestamp>| time.map(Timestamp::as_secs_f64);
         Self {
             seq,
-            event: event.key,
-            job: event.key.job,
-            op: event.key.op,
+            id: event.id(),
+            event: key,
+            job: key.job,
+            op: key.op,
             op_count: event.op_count,
             op_code: &event.op_code,
-            phase: event.key.phase,
+            object: about.object.as_ref(),
+            phase: key.phase,
             status: event.status,
             executed: event.executed,
             late: event.late,
             time: event.time.as_secs_f64(),
+            received: event.received.as_secs_f64(),
+            started: seconds(about.started),
+            executed_at: seconds(about.executed),
+            ended: seconds(about.ended),
+            start_delay: about.start_delay(key, event.received),
+            lock_wait: about.lock_wait(),
+            held: held.map(|held| held.as_secs_f64()),
+            execution: about.execution(),
+            reason: &about.reason,
+            parent: about.reason.parent(key),
+            error: about.error.as_deref(),
+            state,
         }
     }
 }
@@ -220,6 +266,7 @@ mod tests {
             executed: true,
             late: true,
             time: Timestamp::default(),
+            about: Default::default(),
         };
         assert_eq!(event.to_string(), "42.0.post (late) OP_TEST_DELAY disappeared");
         event = Event { op_code: "OP_X\n<0>".to_owned(), status: None, late: false, ..event };

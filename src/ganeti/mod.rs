@@ -1,6 +1,7 @@
 //! What Ganeti writes and what it means: job files, the configuration, opcodes and what
 //! their hooks are given, recordings of a queue, what is secret. Pure: bytes in, values out.
 
+pub mod about;
 pub mod config;
 pub mod event;
 pub mod job;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ganeti_hookd::engine::change::{Change, Remembered};
 use ganeti_hookd::engine::effect::{Effect, Level, PlanRequest, ScriptRun, Token};
 use ganeti_hookd::engine::input::{
-    CommitError, Input, Landing, Now, Presence, Script, Stamp, Version, Written,
+    ClusterId, CommitError, Input, Landing, Now, Presence, Script, Stamp, Version, Written,
 };
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::engine::plan::Plan;
@@ -187,6 +187,10 @@ impl Desk {
             }
             Effect::AskMaster if self.master_error => self.give(Input::Master(Err("EIO".to_owned()))),
             Effect::AskMaster => self.give(Input::Master(Ok(self.master.map(str::to_owned)))),
+            Effect::AskCluster => {
+                let (uuid, name) = (CLUSTER.into(), "cluster.example.com".to_owned());
+                self.give(Input::Cluster(Some(ClusterId { uuid, name })))
+            }
             Effect::CountNodes => self.give(Input::OnlineNodes(1)),
             Effect::LookForPreHooks => self.give(Input::PreHooks(!self.scripts.is_empty())),
             Effect::StartGuard => self.give(Input::GuardStarted(Ok(()))),
@@ -361,6 +365,9 @@ fn stamp(job: &Job<'_>) -> Option<Stamp> {
     Some(Stamp { inode: job.id.get().unsigned_abs(), size: 1, changed })
 }
 
+/// The cluster's UUID.
+pub const CLUSTER: &str = "6c65ae12-8d72-4c41-8e0b-5f1b57a3e6f1";
+
 /// A job of these opcodes that was received `after` seconds.
 pub fn job(id: i64, codes: &[&str], after: i64) -> Job<'static> {
     let op = |code: &&str| Opcode {
@@ -370,6 +377,7 @@ pub fn job(id: i64, codes: &[&str], after: i64) -> Job<'static> {
         executed: None,
         ended: None,
         death_detected: false,
+        text: Default::default(),
     };
     Job {
         id: id.try_into().unwrap(),

@@ -20,8 +20,9 @@ pub fn undelivered(seq: i64, job: JobId, op: u32, op_code: &str) -> Undelivered 
         executed: true,
         late: false,
         time: Timestamp::from((EPOCH - 400, 0)),
+        about: Default::default(),
     };
-    Undelivered { seq, event, runs: Default::default(), plan: None }
+    Undelivered { seq, event, runs: Default::default(), plan: None, rerun: None }
 }
 
 /// A daemon that an earlier one left these events to, the last job being `last`.

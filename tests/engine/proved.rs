@@ -295,6 +295,7 @@ fn what_could_not_be_read_at_the_start_is_late_when_it_can() {
     let open = Tracked {
         received: Timestamp::from((EPOCH - 500, 2)),
         progress: Progress { next: 0, pre: true },
+        executed: None,
         op_count: 1,
         process: None,
         seen: Timestamp::from((EPOCH - 50, 0)),

@@ -15,6 +15,7 @@ fn long_queue(jobs: i64) -> Desk {
     let open = Tracked {
         received: Timestamp::from((EPOCH - 50, 2)),
         progress: Progress { next: 0, pre: true },
+        executed: None,
         op_count: 1,
         process: None,
         seen: Timestamp::from((EPOCH - 50, 0)),

@@ -78,6 +78,7 @@ impl Life {
             executed: None,
             ended: None,
             death_detected: false,
+            text: Default::default(),
         };
         let job = Job {
             id: JobId::try_from(7).unwrap(),

@@ -27,6 +27,7 @@ fn any_op() -> impl Strategy<Value = Opcode<'static>> {
             executed,
             ended,
             death_detected,
+            text: Default::default(),
         },
     )
 }

@@ -300,6 +300,7 @@ impl Driver {
             Effect::Watch => Input::Watched(world.watch()),
             Effect::ReadSerial => Input::Serial(world.serial()),
             Effect::AskMaster => Input::Master(world.master()),
+            Effect::AskCluster => Input::Cluster(Some(world.cluster())),
             Effect::CountNodes => Input::OnlineNodes(world.online_nodes()),
             Effect::LookForPreHooks => Input::PreHooks(world.has_pre_hooks()),
             Effect::StartGuard => Input::GuardStarted(world.start_guard()),

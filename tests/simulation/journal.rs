@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ganeti_hookd::engine::change::{Change, EventState, Remembered, RunStart, Undelivered};
+use ganeti_hookd::engine::change::{Change, EventState, Remembered, Rerun, RunStart, Undelivered};
 use ganeti_hookd::engine::input::Written;
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
@@ -17,6 +17,10 @@ pub struct Row {
     pub event: Event,
     pub state: EventState,
     plan: Option<View>,
+    /// Its runs count from this number on; what somebody wants to run again.
+    rerun: Option<(i64, Rerun)>,
+    /// Its last change in the feed.
+    change: i64,
 }
 
 /// A run as it is kept.
@@ -39,6 +43,9 @@ pub struct Journal {
     /// By event and number.
     pub runs: BTreeMap<(i64, i64), Run>,
     last_seq: i64,
+    /// The event that each change in the feed is of, by the change's number.
+    feed: BTreeMap<i64, Option<i64>>,
+    last_change: i64,
     /// Events have been forgotten.
     pub pruned: bool,
     /// Nothing can be written to it any more.
@@ -63,16 +70,23 @@ impl Journal {
             Change::Job(id, tracked) => drop(self.jobs.insert(*id, tracked.clone())),
             Change::Forget(id) => drop(self.jobs.remove(id)),
             Change::Event(seq, event, state) => {
-                let row = Row { event: event.clone(), state: *state, plan: None };
+                let change = self.tell(Some(*seq));
+                let row = Row { event: event.clone(), state: *state, plan: None, rerun: None, change };
                 self.last_seq = self.last_seq.max(*seq);
                 if self.events.insert(*seq, row).is_some() {
                     return Err(format!("two events have the number {seq}"));
                 }
             }
-            Change::EventState(seq, state) => self.row(*seq, |row| row.state = *state),
-            Change::Adopt(seq) => self.row(*seq, |row| {
-                (row.state, row.event.late) = (EventState::Pending, true);
-            }),
+            Change::EventState(seq, state) => {
+                let change = self.tell(Some(*seq));
+                self.row(*seq, |row| (row.state, row.change) = (*state, change));
+            }
+            Change::Adopt(seq) => {
+                let change = self.tell(Some(*seq));
+                self.row(*seq, |row| {
+                    (row.state, row.event.late, row.change) = (EventState::Pending, true, change);
+                });
+            }
             Change::Late(seq) => self.row(*seq, |row| row.event.late = true),
             Change::Plan(seq, view) => self.row(*seq, |row| row.plan = Some(view.clone())),
             Change::RunStart(start) => {
@@ -90,6 +104,16 @@ impl Journal {
                 }
             }
             Change::Numbers(change) => self.number(change),
+            Change::Held(..) => {}
+            Change::Notice(_) => drop(self.tell(None)),
+            Change::Rerun(seq, rerun) => {
+                let from = self.runs.keys().filter(|(of, _)| of == seq).map(|(_, id)| id + 1).max();
+                let change = self.tell(Some(*seq));
+                self.row(*seq, |row| {
+                    (row.state, row.change) = (EventState::Pending, change);
+                    row.rerun = Some((from.unwrap_or(1), rerun.clone()));
+                });
+            }
             Change::Begun(time) => self.begun = Some(*time),
             Change::FirstLook(time) => self.first_look = Some(*time),
             Change::Prune(before, most) => return Ok(self.prune(*before, *most)),
@@ -117,19 +141,47 @@ impl Journal {
         }
     }
 
-    /// Forgets the oldest, up to the first that is to be kept.
+    /// A change in the feed; returns its number.
+    fn tell(&mut self, seq: Option<i64>) -> i64 {
+        self.last_change += 1;
+        self.feed.insert(self.last_change, seq);
+        self.last_change
+    }
+
+    /// Forgets what the feed told first, up to the first event that is to be kept.
     fn prune(&mut self, before: Timestamp, most: u32) -> Written {
-        let old = self.events.iter().take_while(|(_, row)| row.event.time < before);
-        let old = old.filter(|(_, row)| row.state != EventState::Pending);
-        let mut old: Vec<(i64, Timestamp)> = old.map(|(seq, row)| (*seq, row.event.time)).collect();
-        let more_to_prune = old.len() > most as usize;
-        old.truncate(most as usize);
-        self.pruned |= !old.is_empty();
-        for (seq, _) in &old {
+        let (mut gone, mut overtaken, mut last) = (Vec::new(), Vec::new(), 0);
+        let mut more_to_prune = false;
+        for (looked_at, (change, seq)) in self.feed.iter().enumerate() {
+            let row = seq.and_then(|seq| self.events.get(&seq)).filter(|row| row.change == *change);
+            if row.is_some_and(|row| row.event.time >= before) {
+                break;
+            }
+            let goes = row.filter(|row| row.state != EventState::Pending);
+            if goes.is_some() && gone.len() == most as usize {
+                more_to_prune = true;
+                break;
+            }
+            if looked_at == most as usize * 4 {
+                more_to_prune = !gone.is_empty() || !overtaken.is_empty();
+                break;
+            }
+            match (seq, row, goes) {
+                (Some(seq), _, Some(row)) => {
+                    gone.push((*seq, row.event.time));
+                    last = *change;
+                }
+                (Some(_), None, _) => overtaken.push(*change),
+                _ => {}
+            }
+        }
+        self.feed.retain(|change, _| *change > last && !overtaken.contains(change));
+        self.pruned |= !gone.is_empty();
+        for (seq, _) in &gone {
             self.events.remove(seq);
             self.runs.retain(|(of, _), _| of != seq);
         }
-        Written { more_to_prune, forgotten: old.into_iter().map(|(_, time)| time).max() }
+        Written { more_to_prune, forgotten: gone.into_iter().map(|(_, time)| time).max() }
     }
 
     /// How far the history tells a job.
@@ -160,6 +212,7 @@ impl Journal {
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
             highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
             history_since: self.events.values().next().map(|row| row.event.time),
+            last_written: None,
             undelivered,
             standby,
         }
@@ -168,9 +221,11 @@ impl Journal {
     fn undelivered(&self, seq: i64, row: &Row) -> Undelivered {
         let runs = self.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| {
             let Run { start, ended } = run;
-            ((start.node.clone(), start.script.clone()), (start.attempt, *ended))
+            let counts = *ended && row.rerun.as_ref().is_none_or(|(from, _)| start.id >= *from);
+            (start.key(), (start.attempt, counts))
         });
-        Undelivered { seq, event: row.event.clone(), runs: runs.collect(), plan: row.plan.clone() }
+        let (runs, rerun) = (runs.collect(), row.rerun.as_ref().map(|(_, rerun)| rerun.clone()));
+        Undelivered { seq, event: row.event.clone(), runs, plan: row.plan.clone(), rerun }
     }
 
     /// An empty journal in the place of this one: no number is given out twice.

@@ -121,11 +121,12 @@ fn open(
     first_seq: i64,
     inbox: &Sender<Message>,
 ) -> Result<(Books, Remembered), JournalError> {
+    let last_written = journal::last_written(state_dir);
     let mut journal = Journal::open(state_dir)?;
     if first_seq > 1 {
         journal.give_out_none_below(first_seq)?;
     }
-    let remembered = journal.load(standby_since)?;
+    let remembered = Remembered { last_written, ..journal.load(standby_since)? };
     journal.checkpoint_aside(state_dir, teller(inbox));
     let books = Books { journal, state_dir: state_dir.to_owned(), damage: None, inbox: inbox.clone() };
     Ok((books, remembered))
@@ -155,6 +156,7 @@ mod tests {
             executed: true,
             late: false,
             time: Timestamp::from_micros(5),
+            about: Default::default(),
         }
     }
 

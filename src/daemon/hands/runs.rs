@@ -11,7 +11,7 @@ use crate::daemon::message::Message;
 use crate::daemon::threads::planner::Planner;
 use crate::daemon::threads::workers::{Task, Work, Workers};
 use crate::engine::effect::{NodeRun, PlanRequest, ScriptRun};
-use crate::engine::input::{Input, NoScripts, Script};
+use crate::engine::input::{ClusterId, Input, NoScripts, Script};
 use crate::engine::settings::Paths;
 use crate::ganeti::event::Phase;
 use crate::world::cluster::Cluster;
@@ -78,6 +78,11 @@ impl Runs {
     pub fn named(&mut self, name: String) -> bool {
         let master = self.cluster.master().unwrap_or_default();
         self.name.told(name, master.as_deref())
+    }
+
+    /// Which cluster it is.
+    pub fn cluster(&mut self) -> Option<ClusterId> {
+        self.cluster.id()
     }
 
     /// How many nodes are not marked offline.

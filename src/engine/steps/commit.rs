@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::change::{Change, EventState, RunStart};
+use crate::engine::change::{Change, EventState, RunKey, RunStart};
 use crate::engine::deliveries::Delivery;
 use crate::engine::effect::{Effect, Level};
 use crate::engine::input::{CommitError, Now, Written};
@@ -111,16 +111,15 @@ impl Engine {
 
 /// Runs of an event that are not under way. How they ended only the damaged journal says.
 fn earlier_runs(ledger: &mut Ledger, now: Now, seq: i64, delivery: &Delivery) -> Vec<Change> {
-    let is_running = |node: &str, script: &str| {
-        delivery.running.values().any(|run| run.start.node == node && run.start.script == script)
-    };
+    let is_running = |key: &RunKey| delivery.running.values().any(|run| run.start.key() == *key);
     let mut runs = Vec::new();
-    for ((node, script), (attempt, ended)) in &delivery.earlier {
-        if is_running(node, script) {
+    for (key, (attempt, ended)) in &delivery.earlier {
+        if is_running(key) {
             continue;
         }
-        let (id, node, script) = (ledger.next_run(), node.clone(), script.clone());
-        runs.push(Change::RunStart(RunStart { id, seq, node, script, attempt: *attempt, started: now.time }));
+        let (id, RunKey { node, directory, script }) = (ledger.next_run(), key.clone());
+        let (attempt, started) = (*attempt, now.time);
+        runs.push(Change::RunStart(RunStart { id, seq, node, directory, script, attempt, started }));
         if *ended {
             let outcome = Outcome::not_run("how it ended is in the journal that was set aside");
             runs.push(Change::RunEnd(seq, id, now.time, outcome));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::Engine;
-use crate::engine::change::{Change, EventState};
+use crate::engine::change::{Change, EventState, RunKey};
 use crate::engine::deliveries::Stage;
 use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use crate::engine::environment::{self, ClusterFacts};
@@ -142,7 +142,8 @@ impl Engine {
             Err(NoScripts::Refused(what)) => {
                 let directory = environment::directory(delivery.event.key.phase).to_owned();
                 let node = self.place.node().to_owned();
-                let run = self.run_start(now, seq, node, directory, 1);
+                let whole = RunKey { node, script: directory.clone(), directory };
+                let run = self.run_start(now, seq, whole, 1);
                 self.refuse(now, &run, &what);
             }
         }
@@ -154,9 +155,10 @@ impl Engine {
     pub(in crate::engine) fn advance(&mut self, now: Now, seq: i64) {
         while let Some(delivery) = self.deliveries.get_mut(seq) {
             let Some(script) = delivery.scripts.pop_front() else { return self.finish_if_over(seq) };
-            let node = self.place.node().to_owned();
-            let Some(attempt) = delivery.next_attempt(&node, &script.name) else { continue };
-            let run = self.run_start(now, seq, node, script.name, attempt);
+            let directory = environment::directory(delivery.event.key.phase).to_owned();
+            let key = RunKey { node: self.place.node().to_owned(), directory, script: script.name };
+            let Some(attempt) = delivery.next_attempt(&key) else { continue };
+            let run = self.run_start(now, seq, key, attempt);
             if let Some(refusal) = script.refusal {
                 self.refuse(now, &run, &refusal);
                 continue;
@@ -188,9 +190,10 @@ impl Engine {
         let phase = delivery.event.key.phase;
         let while_stopped = self.standing(&delivery.event);
         let directory = environment::directory(phase).to_owned();
-        let Some(attempt) = delivery.next_attempt(&node, &directory) else { return };
+        let key = RunKey { node, script: directory.clone(), directory };
+        let Some(attempt) = delivery.next_attempt(&key) else { return };
         let env = environment::for_run(&delivery.common, false, attempt);
-        let run = self.run_start(now, seq, node, directory, attempt);
+        let run = self.run_start(now, seq, key, attempt);
         let Some(address) = address else {
             let outcome = Outcome::not_run("the configuration has no address of it");
             return self.end_run(now, &run, outcome);

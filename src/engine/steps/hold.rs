@@ -2,6 +2,7 @@
 //! what came of it.
 
 use crate::engine::Engine;
+use crate::engine::change::Change;
 use crate::engine::effect::{Effect, Level, Token};
 use crate::engine::holds::{Exactness, TimeUp};
 use crate::engine::input::{Landing, Now};
@@ -209,6 +210,15 @@ impl Engine {
                     self.missed(key, Some(why));
                     self.is_late(key);
                 }
+            }
+        }
+    }
+
+    /// Writes down how long jobs stood still that have gone on.
+    pub(in crate::engine) fn record_holds(&mut self) {
+        for (key, held) in self.holds.take_ended() {
+            if let Some(tracked) = self.jobs.tracker().get(key.job) {
+                self.ledger.record(Change::Held(key, tracked.received, held));
             }
         }
     }

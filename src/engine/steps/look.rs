@@ -1,5 +1,7 @@
 //! Looking at jobs: what a version of a job tells, whether its process is there, and what follows.
 
+use std::sync::Arc;
+
 use crate::engine::agenda::Cause;
 use crate::engine::change::{Change, EventState};
 use crate::engine::deliveries::{Delivery, Notice};
@@ -246,6 +248,7 @@ impl Engine {
         // It waits until it is known whose it is, however long that takes.
         let is_untold = self.place.is_untold();
         event.late |= is_untold;
+        self.place_in_cluster(&mut event);
         self.report.count(|counters| {
             counters.events += 1;
             counters.events_late += u64::from(event.late);
@@ -264,6 +267,12 @@ impl Engine {
                 self.deliveries.add(seq, delivery);
             }
         }
+    }
+
+    /// Adds which cluster the event is of.
+    fn place_in_cluster(&self, event: &mut Event) {
+        let Some(cluster) = self.place.cluster() else { return };
+        Arc::make_mut(&mut event.about).place_in(&cluster.uuid, &cluster.name);
     }
 
     /// Whether a process is there.

@@ -1,12 +1,13 @@
 //! Master or standby (design, section 7): what changes when the role does.
 
 use crate::engine::agenda::Rank;
-use crate::engine::change::{Change, EventState};
+use crate::engine::change::{Change, EventState, Notice};
 use crate::engine::deliveries::Delivery;
 use crate::engine::effect::{Effect, Level};
 use crate::engine::input::Now;
 use crate::engine::report::Problem;
 use crate::engine::{Engine, Role};
+use crate::ganeti::job::Timestamp;
 
 impl Engine {
     /// What is heard of who is master.
@@ -37,6 +38,12 @@ impl Engine {
         self.effects.push(Effect::AskMaster);
     }
 
+    /// The feed tells of a time in which nobody watched.
+    pub(in crate::engine) fn tell_of_gap(&mut self, now: Now, since: Option<Timestamp>) {
+        let (time, since) = (now.time.as_secs_f64(), since.map(Timestamp::as_secs_f64));
+        self.ledger.record(Change::Notice(Notice::Gap { time, since }));
+    }
+
     pub(in crate::engine) fn place_changed(&mut self, now: Now, before: Role) {
         let role = self.place.role();
         if role != before {
@@ -57,6 +64,10 @@ impl Engine {
     /// The events of the last moments before the failover may not have been delivered by the
     /// old master; and whose process has ended can be told only now.
     pub(in crate::engine) fn take_over(&mut self, now: Now) {
+        if self.place.was_anothers() {
+            let (time, node) = (now.time.as_secs_f64(), self.place.node().to_owned());
+            self.ledger.record(Change::Notice(Notice::Takeover { time, node }));
+        }
         let window = self.settings.master.failover_window;
         for (seq, delivery) in self.deliveries.take_over(now.steady, window) {
             self.adopt(seq, delivery);

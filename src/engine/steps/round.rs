@@ -164,8 +164,8 @@ impl Engine {
     /// Watches, lists, and takes up again what failed, each when it is time.
     fn keep_watch(&mut self, now: Now) {
         if self.life.start() {
-            self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::LookForPreHooks]);
-            self.effects.push(Effect::LoadKernelStop);
+            self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::AskCluster]);
+            self.effects.extend([Effect::LookForPreHooks, Effect::LoadKernelStop]);
         }
         if self.place.wants_to_ask(now.steady) {
             self.effects.push(Effect::AskMaster);

@@ -1,7 +1,7 @@
 //! Runs: begun when the journal has them, and what becomes of them.
 
 use crate::engine::Engine;
-use crate::engine::change::{Change, RunStart};
+use crate::engine::change::{Change, RunKey, RunStart};
 use crate::engine::deliveries::Running;
 use crate::engine::effect::{Effect, NodeRun, ScriptRun};
 use crate::engine::environment;
@@ -25,12 +25,11 @@ impl Engine {
         &mut self,
         now: Now,
         seq: i64,
-        node: String,
-        script: String,
+        RunKey { node, directory, script }: RunKey,
         attempt: u32,
     ) -> RunStart {
         let id = self.ledger.next_run();
-        let run = RunStart { id, seq, node, script, attempt, started: now.time };
+        let run = RunStart { id, seq, node, directory, script, attempt, started: now.time };
         self.ledger.record(Change::RunStart(run.clone()));
         run
     }

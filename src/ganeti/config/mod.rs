@@ -14,6 +14,8 @@ mod schema;
 
 use std::collections::BTreeSet;
 
+use serde::Deserialize;
+
 pub(crate) use disk::Disk;
 use lenient::Table;
 pub(crate) use schema::{Group, Instance, Network, Nic, Node, Parameters};
@@ -30,6 +32,26 @@ pub enum ConfigError {
     #[error("cluster configuration is not readable: {0}")]
     Unreadable(#[from] serde_json::Error),
 }
+
+/// The cluster's UUID and name, which tell it from others; `None` when the text of `config.data`
+/// does not say them.
+pub fn cluster_id(json: &[u8]) -> Option<(String, String)> {
+    #[derive(Deserialize)]
+    struct Config {
+        cluster: Id,
+    }
+    #[derive(Deserialize)]
+    struct Id {
+        uuid: String,
+        cluster_name: String,
+    }
+    let Config { cluster: Id { uuid, cluster_name } } = serde_json::from_slice(json).ok()?;
+    let is_uuid = uuid.len() == UUID_LENGTH && uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    is_uuid.then_some((uuid, cluster_name))
+}
+
+/// The length of a UUID as text (RFC 9562).
+const UUID_LENGTH: usize = 36;
 
 /// A cluster configuration at one moment.
 #[derive(Debug, Clone)]

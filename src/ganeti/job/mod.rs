@@ -86,7 +86,30 @@ impl Status {
     }
 }
 
-/// One opcode of a job, without its parameters, log and result.
+/// What the file says of an opcode, as JSON that nobody has read; empty where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpText<'a> {
+    /// Its parameters.
+    pub input: Cow<'a, str>,
+    /// Its reason trail, which is one of them.
+    pub reason: Cow<'a, str>,
+    /// Its result, if it has ended without success.
+    pub result: Cow<'a, str>,
+}
+
+impl OpText<'_> {
+    /// The same, independent of the bytes it was read from; what is larger than that is left out.
+    fn into_owned(self) -> OpText<'static> {
+        const EACH_MAX: usize = 1024 * 1024;
+        let own = |text: Cow<'_, str>| match text.len() {
+            0..=EACH_MAX => Cow::Owned(text.into_owned()),
+            _ => Cow::default(),
+        };
+        OpText { input: own(self.input), reason: own(self.reason), result: own(self.result) }
+    }
+}
+
+/// One opcode of a job, without its log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opcode<'a> {
     /// The opcode's type, e.g. `OP_TEST_DELAY`.
@@ -101,6 +124,8 @@ pub struct Opcode<'a> {
     pub ended: Option<Timestamp>,
     /// luxid found the job process dead and wrote so (the end of the reason trail).
     pub death_detected: bool,
+    /// What else the file says of it.
+    pub text: OpText<'a>,
 }
 
 /// A job as one version of its file tells it.
@@ -148,7 +173,7 @@ impl Job<'_> {
             ops: self
                 .ops
                 .into_iter()
-                .map(|op| Opcode { code: Cow::Owned(op.code.into_owned()), ..op })
+                .map(|op| Opcode { code: Cow::Owned(op.code.into_owned()), text: op.text.into_owned(), ..op })
                 .collect(),
             id: self.id,
             received: self.received,

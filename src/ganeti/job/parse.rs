@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Job, JobId, Opcode, Status, Timestamp};
+use super::{Job, JobId, OpText, Opcode, Status, Timestamp};
 use crate::ganeti::python_json;
 use crate::ganeti::text::plain;
 
@@ -144,7 +144,9 @@ struct RawJob<'a> {
 #[derive(Deserialize)]
 struct RawOpcode<'a> {
     #[serde(borrow)]
-    input: RawInput<'a>,
+    input: &'a RawValue,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
     status: Status,
     start_timestamp: Option<Timestamp>,
     exec_timestamp: Option<Timestamp>,
@@ -161,7 +163,7 @@ struct RawInput<'a> {
 
 /// The opcode at place `op` of a job.
 fn opcode<'a>((op, raw): (usize, RawOpcode<'a>)) -> Result<Opcode<'a>, ParseError> {
-    let Text(code) = raw.input.op_id;
+    let RawInput { op_id: Text(code), reason } = serde_json::from_str(raw.input.get())?;
     if !is_op_id(&code) {
         return Err(ParseError::OpId { op, code: plain(&code, OP_ID_MAX) });
     }
@@ -171,8 +173,21 @@ fn opcode<'a>((op, raw): (usize, RawOpcode<'a>)) -> Result<Opcode<'a>, ParseErro
         started: raw.start_timestamp,
         executed: raw.exec_timestamp,
         ended: raw.end_timestamp,
-        death_detected: raw.input.reason.is_some_and(ends_in_death_detection),
+        death_detected: reason.is_some_and(ends_in_death_detection),
+        text: OpText {
+            input: Cow::Borrowed(raw.input.get()),
+            reason: reason.map(text).unwrap_or_default(),
+            result: raw.result.filter(|_| is_bad_end(raw.status)).map(text).unwrap_or_default(),
+        },
     })
+}
+
+fn text(raw: &RawValue) -> Cow<'_, str> {
+    Cow::Borrowed(raw.get())
+}
+
+fn is_bad_end(status: Status) -> bool {
+    matches!(status, Status::Error | Status::Canceled)
 }
 
 /// A string that is borrowed wherever it has no escapes.
@@ -202,7 +217,12 @@ mod tests {
     fn both_writers_are_understood() {
         let haskell = br#"{"id":7,"ops":[{"input":{"OP_ID":"OP_TEST_DELAY","duration":1},"status":"queued","result":null,"log":[],"priority":0}],"received_timestamp":[1,5]}"#;
         let python = b"{\"received_timestamp\": [1, 5], \"ops\": [{\"log\": [], \"status\": \"queued\", \"start_timestamp\": null, \"input\": {\"reason\": null, \"OP_ID\": \"OP_TEST_DELAY\"}}], \"id\": 7, \"livelock\": null, \"process_id\": null}\n";
-        let (haskell, python) = (parse(id(7), haskell).unwrap(), parse(id(7), python).unwrap());
+        let without_text = |bytes| {
+            let mut job = parse(id(7), bytes).unwrap();
+            job.ops[0].text = OpText::default();
+            job
+        };
+        let (haskell, python) = (without_text(&haskell[..]), without_text(&python[..]));
         assert_eq!(haskell, python);
         assert_eq!(haskell.received, Timestamp::from((1, 5)));
         assert!(matches!(haskell.ops[0].code, Cow::Borrowed(_)));

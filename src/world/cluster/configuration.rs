@@ -23,7 +23,10 @@ const REST: Duration = Duration::from_secs(30);
 
 /// The file that wconfd writes, below Ganeti's data directory (Ganeti: `pathutils.py`,
 /// `CLUSTER_CONF_FILE`).
-const FILE: &str = "config.data";
+pub(super) const FILE: &str = "config.data";
+
+/// The largest configuration that is read, in bytes.
+pub(super) const SIZE_LIMIT: u64 = wconfd::ANSWER_LIMIT;
 
 /// Where a configuration came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

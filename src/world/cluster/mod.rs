@@ -11,7 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::engine::environment::ClusterFacts;
-use crate::ganeti::config::NO_MASTER;
+use crate::engine::input::ClusterId;
+use crate::ganeti::config::{self, NO_MASTER};
 use crate::world::regular_file::{self, ReadError};
 use crate::world::unchanged::{Identity, Kept};
 
@@ -45,12 +46,18 @@ pub struct Cluster {
     data_dir: PathBuf,
     master: Kept<Option<String>>,
     name: Kept<Option<String>>,
+    id: Kept<Option<ClusterId>>,
 }
 
 impl Cluster {
     /// The cluster with this data directory.
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), master: Kept::default(), name: Kept::default() }
+        Self {
+            data_dir: data_dir.to_owned(),
+            master: Kept::default(),
+            name: Kept::default(),
+            id: Kept::default(),
+        }
     }
 
     /// The master's name; `None` when this node belongs to no cluster, or to one that is
@@ -71,6 +78,20 @@ impl Cluster {
             name: value(&self.data_dir, CLUSTER_NAME, &mut self.name).unwrap_or_default(),
             master,
         }
+    }
+
+    /// Which cluster it is, by its configuration as this node has it; `None` where there is none
+    /// that can be read.
+    pub fn id(&mut self) -> Option<ClusterId> {
+        let path = self.data_dir.join(configuration::FILE);
+        let identity = Identity::of(&path.symlink_metadata().ok()?);
+        if let Some(id) = self.id.get(&identity) {
+            return id.clone();
+        }
+        let text = regular_file::read(&path, configuration::SIZE_LIMIT).ok().flatten()?;
+        let id = config::cluster_id(&text).map(|(uuid, name)| ClusterId { uuid: uuid.into(), name });
+        self.id.keep(identity, id.clone());
+        id
     }
 
     /// The number of nodes that are not marked offline; 0 when it is not known.

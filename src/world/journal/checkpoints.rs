@@ -196,7 +196,15 @@ mod tests {
         let (tell, told) = channel();
         journal.checkpoint_aside(dir.path(), Box::new(move |size| tell.send(size).unwrap()));
         let (time, node, script) = (Timestamp::from_micros(1), "node1".to_owned(), "10-a".to_owned());
-        let run = RunStart { id: 1, seq: 1, node, script, attempt: 1, started: time };
+        let run = RunStart {
+            id: 1,
+            seq: 1,
+            node,
+            directory: "global-pre.d".to_owned(),
+            script,
+            attempt: 1,
+            started: time,
+        };
         journal.commit(&[Change::Event(1, event(1), EventState::Pending), Change::RunStart(run)]).unwrap();
         let reader = Connection::open(dir.path().join(FILE)).unwrap();
         reader.execute_batch("BEGIN; SELECT count(*) FROM events").unwrap();

@@ -6,27 +6,35 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 use serde::Serialize;
 
-use super::load::{self, EVENT_COLUMNS, event};
-use super::{FILE, JournalError};
+use super::load::{self, EVENT_COLUMNS};
+use super::{FILE, Filter, JournalError};
 use crate::ganeti::event::{Event, EventKey, EventRecord};
-use crate::ganeti::job::{JobId, Timestamp};
+use crate::ganeti::job::Timestamp;
 use crate::ganeti::opcodes::View;
 use crate::ganeti::text::cut;
 
 /// The most events of a batch.
-const BATCH_EVENTS: u32 = 256;
+pub(super) const BATCH_EVENTS: u32 = 256;
 
 /// Bytes of text from which on a batch is complete.
-const BATCH_SIZE: usize = 1024 * 1024;
+pub(super) const BATCH_SIZE: usize = 1024 * 1024;
 
 /// The history, open for reading.
 #[derive(Debug)]
 pub struct History {
-    db: Connection,
+    pub(super) db: Connection,
     path: PathBuf,
+}
+
+/// The columns of an event of the history. The hold of a pre is that of its opcode.
+pub(super) fn columns() -> String {
+    format!(
+        "{EVENT_COLUMNS}, state, coalesce(held, (SELECT max(pre.held) FROM events AS pre
+            WHERE pre.job = events.job AND pre.received = events.received AND pre.op = events.op)) AS held"
+    )
 }
 
 /// One event and what became of it.
@@ -38,6 +46,8 @@ pub struct HistoryEvent {
     pub event: Event,
     /// `pending`, `done` or `standby`.
     pub state: String,
+    /// How long its opcode's job was held.
+    pub held: Option<Duration>,
     /// Its runs, in the order they began.
     pub runs: Vec<RunRecord>,
 }
@@ -49,11 +59,10 @@ impl HistoryEvent {
         struct Line<'a> {
             #[serde(flatten)]
             event: EventRecord<'a>,
-            state: &'a str,
             runs: &'a [RunRecord],
         }
-        let line =
-            Line { event: EventRecord::new(self.seq, &self.event), state: &self.state, runs: &self.runs };
+        let event = EventRecord::new(self.seq, &self.event, &self.state, self.held);
+        let line = Line { event, runs: &self.runs };
         // Strings, numbers and lists of them: there is nothing in it that JSON cannot say.
         serde_json::to_string(&line).unwrap_or_default()
     }
@@ -61,9 +70,15 @@ impl HistoryEvent {
     /// Whether a run of it was under way when the daemon died: it has no end, and never gets one.
     pub fn was_cut_short(&self, run: &RunRecord) -> bool {
         let is_next = |other: &RunRecord| {
-            other.node == run.node && other.script == run.script && other.attempt > run.attempt
+            (&other.node, &other.directory, &other.script) == (&run.node, &run.directory, &run.script)
+                && other.attempt > run.attempt
         };
         !run.ended && (self.state != "pending" || self.runs.iter().any(is_next))
+    }
+
+    /// How much text it holds, in bytes, about.
+    pub(super) fn size(&self) -> usize {
+        self.runs.iter().map(RunRecord::size).sum()
     }
 
     /// Whether a run of it failed.
@@ -77,9 +92,11 @@ impl HistoryEvent {
 pub struct RunRecord {
     /// The node it ran on.
     pub node: String,
-    /// The script's name.
+    /// The hooks directory that the script is of, e.g. `global-post.d`.
+    pub directory: String,
+    /// The script's name; the directory's for a request to another node.
     pub script: String,
-    /// 1, or more after a crash.
+    /// 1, or more after a crash, or when it was run again.
     pub attempt: u32,
     /// When it began, in seconds since the epoch.
     pub started: f64,
@@ -120,23 +137,6 @@ impl RunRecord {
         }
         output.len()
     }
-}
-
-/// Which events to read.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only those after this number.
-    pub after: i64,
-    /// Only those of this job.
-    pub job: Option<JobId>,
-    /// Only this one.
-    pub key: Option<EventKey>,
-    /// Only those with a failed run.
-    pub failed: bool,
-    /// At most this many.
-    pub limit: Option<u32>,
-    /// Of each at most so many bytes of output; of what is left out is told how much it is.
-    pub output: Option<usize>,
 }
 
 /// Some events that have been read.
@@ -215,22 +215,26 @@ impl History {
         load::pre_plan(&self.db, job, post.received, op).map_err(|error| self.wrap(error))
     }
 
-    fn wrap(&self, error: rusqlite::Error) -> JournalError {
+    pub(super) fn wrap(&self, error: rusqlite::Error) -> JournalError {
         JournalError::Sqlite { path: self.path.clone(), error }
     }
 
     /// The first events of `filter`.
     fn batch(&self, filter: &Filter) -> rusqlite::Result<Batch> {
         let most = filter.limit.map_or(BATCH_EVENTS, |limit| limit.min(BATCH_EVENTS));
-        let (sql, values) = question(filter, most);
+        let (conditions, mut values) = filter.conditions();
+        values.push(filter.after.into());
+        let sql = format!(
+            "SELECT {} FROM events WHERE {conditions} AND events.seq > ? ORDER BY events.seq LIMIT {most}",
+            columns()
+        );
         let mut statement = self.db.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
         let (mut batch, mut size) = (Batch::default(), 0);
         while let Some(row) = rows.next()? {
-            let (seq, event) = event(row)?;
-            let runs = self.runs(seq, filter.output.unwrap_or(usize::MAX))?;
-            size += runs.iter().map(RunRecord::size).sum::<usize>();
-            batch.events.push(HistoryEvent { seq, event, state: row.get("state")?, runs });
+            let event = self.event(row, filter.output)?;
+            size += event.size();
+            batch.events.push(event);
             if size >= BATCH_SIZE {
                 return Ok(batch);
             }
@@ -239,52 +243,39 @@ impl History {
         Ok(batch)
     }
 
+    /// The event in a row of [`columns`], with at most so many bytes of its runs' output.
+    pub(super) fn event(&self, row: &Row<'_>, output: Option<usize>) -> rusqlite::Result<HistoryEvent> {
+        let (seq, event) = load::event(row)?;
+        let held: Option<i64> = row.get("held")?;
+        let held = held.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)));
+        let runs = self.runs(seq, output.unwrap_or(usize::MAX))?;
+        Ok(HistoryEvent { seq, event, state: row.get("state")?, held, runs })
+    }
+
     /// The runs of an event, with so many bytes of output.
     fn runs(&self, seq: i64, mut room: usize) -> rusqlite::Result<Vec<RunRecord>> {
-        let sql = "SELECT node, script, attempt, started, ended IS NOT NULL, code, signal, seconds, output, dropped,
-                          error FROM runs WHERE seq = ?1 ORDER BY id";
+        let sql = "SELECT node, directory, script, attempt, started, ended IS NOT NULL, code, signal, seconds, output,
+                          dropped, error FROM runs WHERE seq = ?1 ORDER BY id";
         self.db
             .prepare_cached(sql)?
             .query_map([seq], |row| {
                 let mut run = RunRecord {
                     node: row.get(0)?,
-                    script: row.get(1)?,
-                    attempt: row.get(2)?,
-                    started: Timestamp::from_micros(row.get(3)?).as_secs_f64(),
-                    ended: row.get(4)?,
-                    code: row.get(5)?,
-                    signal: row.get(6)?,
-                    seconds: row.get(7)?,
-                    output: row.get(8)?,
-                    dropped: row.get(9)?,
-                    error: row.get(10)?,
+                    directory: row.get(1)?,
+                    script: row.get(2)?,
+                    attempt: row.get(3)?,
+                    started: Timestamp::from_micros(row.get(4)?).as_secs_f64(),
+                    ended: row.get(5)?,
+                    code: row.get(6)?,
+                    signal: row.get(7)?,
+                    seconds: row.get(8)?,
+                    output: row.get(9)?,
+                    dropped: row.get(10)?,
+                    error: row.get(11)?,
                 };
                 room -= run.shorten(room);
                 Ok(run)
             })?
             .collect()
     }
-}
-
-/// What is asked for at most so many events of `filter`, and the values in it.
-fn question(filter: &Filter, most: u32) -> (String, Vec<i64>) {
-    let (mut sql, mut values) =
-        (format!("SELECT {EVENT_COLUMNS}, state FROM events WHERE seq > ?"), vec![filter.after]);
-    let mut only = |condition: &str, value: i64| {
-        sql += condition;
-        values.push(value);
-    };
-    if let Some(job) = filter.job.or(filter.key.map(|key| key.job)) {
-        only(" AND job = ?", job.get());
-    }
-    if let Some(key) = filter.key {
-        only(" AND op = ?", key.op.into());
-        sql += &format!(" AND phase = '{}'", key.phase);
-    }
-    if filter.failed {
-        sql += " AND EXISTS (SELECT 1 FROM runs WHERE runs.seq = events.seq AND ended IS NOT NULL
-                   AND (code IS NULL OR code <> 0 OR error IS NOT NULL))";
-    }
-    sql += &format!(" ORDER BY seq LIMIT {most}");
-    (sql, values)
 }

@@ -1,14 +1,18 @@
 //! What the daemon reads from the journal when it starts.
 
-use rusqlite::types::Type;
+use std::sync::Arc;
+
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::numbers;
-use crate::engine::change::{Earlier, Remembered, Undelivered};
+use crate::engine::change::{Earlier, Remembered, Rerun, RunKey, Undelivered};
 use crate::engine::tracker::Tracked;
 use crate::engine::transitions::Progress;
+use crate::ganeti::about::About;
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
+use crate::ganeti::object::{Object, ObjectKind};
 use crate::ganeti::opcodes::View;
 
 /// The highest number of a run of an event whose scripts have not all ended.
@@ -21,9 +25,7 @@ const LAST_RUN: &str = "SELECT coalesce(max(id), 0) FROM runs
 /// Runs get higher numbers than any of these events has: `next_run`.
 pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remembered> {
     let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
-    let with_runs = |(seq, event)| {
-        Ok::<_, rusqlite::Error>(Undelivered { seq, event, runs: runs(db, seq)?, plan: plan(db, seq)? })
-    };
+    let with_runs = |(seq, event)| undelivered(db, seq, event);
     let standby: Vec<Undelivered> =
         standby(db, standby_since)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?;
     let mut last_run = number(LAST_RUN)?.unwrap_or(0);
@@ -42,11 +44,21 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
         next_run: last_run + 1,
         highest_job: number("SELECT max(job) FROM events")?.unwrap_or(0),
         history_since: first_event_time(db)?,
+        last_written: None,
     })
 }
 
+/// An event with what a delivery needs to know of it.
+pub fn undelivered(db: &Connection, seq: i64, event: Event) -> rusqlite::Result<Undelivered> {
+    let sql = "SELECT rerun_from, rerun_script FROM events WHERE seq = ?1";
+    let (from, script): (Option<i64>, _) =
+        db.prepare_cached(sql)?.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let runs = runs(db, seq, from.unwrap_or(0))?;
+    Ok(Undelivered { seq, event, runs, plan: plan(db, seq)?, rerun: from.map(|_| Rerun { script }) })
+}
+
 fn jobs(db: &Connection) -> rusqlite::Result<Vec<(JobId, Tracked)>> {
-    db.prepare("SELECT id, received, next, pre, op_count, pid, livelock, started, seen FROM jobs")?
+    db.prepare("SELECT id, received, next, pre, op_count, pid, livelock, started, seen, executed FROM jobs")?
         .query_map([], |row| Ok((job_id(row, 0)?, tracked(row)?)))?
         .collect()
 }
@@ -66,6 +78,7 @@ fn tracked(row: &Row<'_>) -> rusqlite::Result<Tracked> {
         op_count: row.get(4)?,
         process,
         seen: Timestamp::from_micros(row.get(8)?),
+        executed: micros(row, 9)?,
     })
 }
 
@@ -82,26 +95,46 @@ pub fn progress(db: &Connection, id: JobId, received: Timestamp) -> rusqlite::Re
 
 /// The columns of an event, in the order [`event`] reads them.
 pub const EVENT_COLUMNS: &str =
-    "seq, job, received, op, phase, op_count, op_code, status, executed, late, time";
+    "events.seq, job, received, op, phase, op_count, op_code, status, executed, late, time,
+     (SELECT uuid FROM clusters WHERE id = cluster), object_type, object, previous_end, started, executed_at,
+     ended, reason, error";
 
 /// The event in a row of [`EVENT_COLUMNS`].
 pub fn event(row: &Row<'_>) -> rusqlite::Result<(i64, Event)> {
     let key = EventKey { job: job_id(row, 1)?, op: row.get(3)?, phase: word(row, 4)? };
-    let status = match row.get_ref(7)? {
-        rusqlite::types::ValueRef::Null => None,
-        _ => Some(word(row, 7)?),
-    };
     let event = Event {
         key,
         received: Timestamp::from_micros(row.get(2)?),
         op_count: row.get(5)?,
         op_code: row.get(6)?,
-        status,
+        status: word_or_null(row, 7)?,
         executed: row.get(8)?,
         late: row.get(9)?,
         time: Timestamp::from_micros(row.get(10)?),
+        about: Arc::new(about(row)?),
     };
     Ok((row.get(0)?, event))
+}
+
+fn about(row: &Row<'_>) -> rusqlite::Result<About> {
+    let kind: Option<ObjectKind> = word_or_null(row, 12)?;
+    let name = row.get(13)?;
+    let reason = row.get_ref(18)?.as_str_or_null()?;
+    let reason = reason.map(|text| serde_json::from_str(text).map_err(|error| invalid(18, error)));
+    Ok(About {
+        cluster: row.get::<_, Option<String>>(11)?.map(Into::into),
+        object: kind.map(|kind| Object { kind, name }),
+        previous_end: micros(row, 14)?,
+        started: micros(row, 15)?,
+        executed: micros(row, 16)?,
+        ended: micros(row, 17)?,
+        reason: reason.transpose()?.unwrap_or_default(),
+        error: row.get(19)?,
+    })
+}
+
+fn micros(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros))
 }
 
 fn pending(db: &Connection) -> rusqlite::Result<Vec<(i64, Event)>> {
@@ -140,10 +173,15 @@ fn first_event_time(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     Ok(time.map(Timestamp::from_micros))
 }
 
-fn runs(db: &Connection, seq: i64) -> rusqlite::Result<Earlier> {
-    let sql = "SELECT node, script, attempt, ended IS NOT NULL FROM runs WHERE seq = ?1 ORDER BY id";
+/// An event's runs; those with lower numbers than `from` do not count.
+fn runs(db: &Connection, seq: i64, from: i64) -> rusqlite::Result<Earlier> {
+    let sql = "SELECT node, directory, script, attempt, ended IS NOT NULL AND id >= ?2 FROM runs
+        WHERE seq = ?1 ORDER BY id";
     db.prepare_cached(sql)?
-        .query_map([seq], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?))))?
+        .query_map([seq, from], |row| {
+            let key = RunKey { node: row.get(0)?, directory: row.get(1)?, script: row.get(2)? };
+            Ok((key, (row.get(3)?, row.get(4)?)))
+        })?
         .collect()
 }
 
@@ -172,6 +210,17 @@ fn word<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
     column: usize,
 ) -> rusqlite::Result<T> {
     row.get_ref(column)?.as_str()?.parse().map_err(|error| invalid(column, error))
+}
+
+/// The same where there need not be one.
+fn word_or_null<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => word(row, column).map(Some),
+    }
 }
 
 fn invalid(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {

@@ -6,6 +6,8 @@
 
 mod aside;
 mod checkpoints;
+mod feed;
+mod filter;
 mod history;
 mod load;
 mod numbers;
@@ -15,7 +17,9 @@ mod write;
 
 pub use aside::{put_in_place, set_aside};
 pub use checkpoints::LogTeller;
-pub use history::{Filter, History, HistoryEvent, RunRecord};
+pub use feed::{Cursor, FeedAnswer, InvalidCursor, Lost, Told};
+pub use filter::Filter;
+pub use history::{History, HistoryEvent, RunRecord};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,6 +41,10 @@ pub const FILE: &str = "journal.db";
 /// The highest number that an event ever had, also one that was forgotten.
 const LAST_SEQ: &str = "max(coalesce((SELECT max(seq) FROM events), 0),
     coalesce((SELECT value FROM meta WHERE key = 'seq'), 0))";
+
+/// The number of the last change in the feed, also of one that was forgotten.
+const LAST_CHANGE: &str = "max(coalesce((SELECT max(change) FROM changes), 0),
+    coalesce((SELECT value FROM meta WHERE key = 'forgotten'), 0))";
 
 /// How long a commit waits for another writer.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(500);
@@ -106,6 +114,18 @@ impl JournalError {
     }
 }
 
+/// When the journal in this directory was written last; `None` when there is none. To be asked
+/// before it is opened.
+pub fn last_written(state_dir: &Path) -> Option<Timestamp> {
+    let modified = |name: String| {
+        let time = state_dir.join(name).metadata().ok()?.modified().ok()?;
+        let since_epoch = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).ok()?))
+    };
+    // A commit goes to the log; a checkpoint may follow long after it, but not much.
+    modified(format!("{FILE}-wal")).max(modified(FILE.to_owned()))
+}
+
 /// The journal, open for writing. There is one writer.
 #[derive(Debug)]
 pub struct Journal {
@@ -113,6 +133,8 @@ pub struct Journal {
     path: PathBuf,
     /// No event has a higher number, not even one that could not be written.
     last_seq: i64,
+    /// No change in the feed has a higher number.
+    last_change: i64,
     checkpoints: Option<Checkpoints>,
 }
 
@@ -132,10 +154,12 @@ impl Journal {
             return Err(JournalError::Newer { path, found });
         }
         schema::migrate(&mut db, found).map_err(wrap)?;
-        let last_seq = db.query_row(&format!("SELECT {LAST_SEQ}"), [], |row| row.get(0)).map_err(wrap)?;
+        let (last_seq, last_change) = db
+            .query_row(&format!("SELECT {LAST_SEQ}, {LAST_CHANGE}"), [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(wrap)?;
         // From here on somebody waits for each commit, and tries again.
         db.busy_timeout(COMMIT_PATIENCE).map_err(wrap)?;
-        Ok(Self { db, path, last_seq, checkpoints: None })
+        Ok(Self { db, path, last_seq, last_change, checkpoints: None })
     }
 
     /// Everything that a start needs to know; of the events that were another node's to deliver
@@ -189,7 +213,7 @@ impl Journal {
     }
 
     /// Writes the changes inside of a transaction.
-    fn write_all(&self, changes: &[Change]) -> rusqlite::Result<Written> {
+    fn write_all(&mut self, changes: &[Change]) -> rusqlite::Result<Written> {
         let mut written = Written::default();
         for change in changes {
             match change {
@@ -198,7 +222,7 @@ impl Journal {
                     written.more_to_prune |= more;
                     written.forgotten = written.forgotten.max(forgotten);
                 }
-                change => write(&self.db, change)?,
+                change => write(&self.db, change, &mut self.last_change)?,
             }
         }
         Ok(written)

@@ -1,50 +1,82 @@
 //! Forgetting old history, a piece at a time: a commit that forgets must not keep those waiting
 //! that come after it.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::LAST_SEQ;
 use super::write::statement;
 use crate::ganeti::job::Timestamp;
 
-/// Forgets at most `limit` events, and their runs: the oldest ones, up to the first that was
-/// noticed at `before` or later (after the clock was set back some are kept longer). What is
-/// not delivered stays. Returns whether there is more to forget, and when the last of those was
-/// noticed that were forgotten.
+/// Changes that are looked at for each event that may be forgotten.
+const CHANGES_EACH: usize = 4;
+
+/// Forgets at most `limit` events, and their runs: those that the feed told first, up to the first
+/// that was noticed at `before` or later. What is not delivered stays, and is told again when it
+/// is. Changes that others have overtaken go as well. Returns whether there is more to forget, and
+/// when the last of those was noticed that were forgotten.
 pub fn prune(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<(bool, Option<Timestamp>)> {
-    let (last, time, more) = last_to_forget(db, before, limit)?;
+    let Old { events, overtaken, last, latest, more } = old(db, before, limit as usize)?;
+    for change in overtaken {
+        statement(db, "DELETE FROM changes WHERE change = ?1")?.execute([change])?;
+    }
     if let Some(last) = last {
         // No number is ever given out again, also when all that had one are forgotten.
         statement(db, &format!("INSERT OR REPLACE INTO meta VALUES ('seq', {LAST_SEQ})"))?.execute([])?;
-        statement(db, "DELETE FROM events WHERE seq <= ?1 AND state <> 'pending'")?.execute(params![last])?;
+        statement(db, "INSERT OR REPLACE INTO meta VALUES ('forgotten', ?1)")?.execute([last])?;
+        statement(db, "DELETE FROM changes WHERE change <= ?1")?.execute([last])?;
     }
-    Ok((more, last.and(time)))
+    for seq in events {
+        statement(db, "DELETE FROM events WHERE seq = ?1")?.execute([seq])?;
+    }
+    Ok((more, latest))
 }
 
-/// The number of the last event that is forgotten now, the latest time of one, and whether more could be. No more rows
-/// are looked at than are forgotten, and those that are pending among them.
-fn last_to_forget(
-    db: &Connection,
-    before: Timestamp,
-    limit: u32,
-) -> rusqlite::Result<(Option<i64>, Option<Timestamp>, bool)> {
-    let mut oldest = statement(db, "SELECT seq, time, state = 'pending' FROM events ORDER BY seq")?;
-    let mut rows = oldest.query([])?;
-    let (mut last, mut latest, mut count) = (None, None, 0);
+/// What is forgotten now.
+#[derive(Default)]
+struct Old {
+    events: Vec<i64>,
+    /// Changes that others have overtaken.
+    overtaken: Vec<i64>,
+    /// The last change of such an event.
+    last: Option<i64>,
+    /// The latest time of one.
+    latest: Option<Timestamp>,
+    /// There is more.
+    more: bool,
+}
+
+fn old(db: &Connection, before: Timestamp, limit: usize) -> rusqlite::Result<Old> {
+    let sql = "SELECT changes.change, notice IS NULL, events.seq, time, state = 'pending' FROM changes
+        LEFT JOIN events ON events.seq = changes.seq AND events.change = changes.change ORDER BY changes.change";
+    let mut changes = statement(db, sql)?;
+    let mut rows = changes.query([])?;
+    let (mut old, mut looked_at) = (Old::default(), 0);
     while let Some(row) = rows.next()? {
-        let (seq, time, is_pending): (i64, i64, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if time >= before.as_micros() {
+        let (change, is_of_event): (i64, bool) = (row.get(0)?, row.get(1)?);
+        let (seq, time, is_pending): (Option<i64>, Option<i64>, Option<bool>) =
+            (row.get(2)?, row.get(3)?, row.get(4)?);
+        if time >= Some(before.as_micros()) {
             break;
         }
-        if is_pending {
-            continue;
+        let goes = is_pending == Some(false);
+        if goes && old.events.len() == limit {
+            old.more = true;
+            break;
         }
-        if count == limit {
-            return Ok((last, latest, true));
+        if looked_at == limit * CHANGES_EACH {
+            old.more = !old.events.is_empty() || !old.overtaken.is_empty();
+            break;
         }
-        count += 1;
-        last = Some(seq);
-        latest = latest.max(Some(Timestamp::from_micros(time)));
+        looked_at += 1;
+        match seq.filter(|_| goes) {
+            Some(seq) => {
+                old.events.push(seq);
+                old.last = Some(change);
+                old.latest = old.latest.max(time.map(Timestamp::from_micros));
+            }
+            None if seq.is_none() && is_of_event => old.overtaken.push(change),
+            None => {}
+        }
     }
-    Ok((last, latest, false))
+    Ok(old)
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction};
 use crate::world::failpoints;
 
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     // Times are microseconds since the epoch.
     "CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
@@ -123,6 +123,42 @@ const MIGRATIONS: [&str; 5] = [
     // from the end, and need not read all of them to find what is pending.
     "DROP INDEX events_undelivered;
      CREATE INDEX events_pending ON events (seq) WHERE state = 'pending';",
+    // What the record tells of an event beside its status, and the feed. Times are microseconds
+    // since the epoch, `held` microseconds. `reason` is JSON (`Trail`).
+    "ALTER TABLE jobs ADD COLUMN executed INTEGER;
+     CREATE TABLE clusters (
+        id   INTEGER PRIMARY KEY,
+        uuid TEXT NOT NULL UNIQUE
+     ) STRICT;
+     ALTER TABLE events ADD COLUMN cluster INTEGER;
+     ALTER TABLE events ADD COLUMN object_type TEXT;
+     ALTER TABLE events ADD COLUMN object TEXT;
+     ALTER TABLE events ADD COLUMN previous_end INTEGER;
+     ALTER TABLE events ADD COLUMN started INTEGER;
+     ALTER TABLE events ADD COLUMN executed_at INTEGER;
+     ALTER TABLE events ADD COLUMN ended INTEGER;
+     ALTER TABLE events ADD COLUMN reason TEXT;
+     ALTER TABLE events ADD COLUMN error TEXT;
+     ALTER TABLE events ADD COLUMN held INTEGER;
+     -- The number of its last change in the feed.
+     ALTER TABLE events ADD COLUMN change INTEGER NOT NULL DEFAULT 0;
+     -- It was run again: runs with lower numbers than this count no more.
+     ALTER TABLE events ADD COLUMN rerun_from INTEGER;
+     ALTER TABLE events ADD COLUMN rerun_script TEXT;
+     ALTER TABLE runs ADD COLUMN directory TEXT NOT NULL DEFAULT '';
+     UPDATE runs SET directory = (SELECT 'global-' || phase || '.d' FROM events WHERE events.seq = runs.seq);
+     -- What the feed tells, in its order: that an event has changed, or a notice (JSON). Only the
+     -- last change of an event counts.
+     CREATE TABLE changes (
+        change INTEGER PRIMARY KEY,
+        seq    INTEGER,
+        notice TEXT
+     ) STRICT;
+     UPDATE events SET change = seq;
+     INSERT INTO changes SELECT seq, seq, NULL FROM events;
+     INSERT OR REPLACE INTO meta SELECT 'forgotten', coalesce(min(seq) - 1, 0) FROM events;
+     -- Tells this journal from all others: cursors of the feed name it.
+     INSERT OR REPLACE INTO meta VALUES ('journal', random());",
 ];
 
 /// The version of the journal that this program writes.

@@ -14,12 +14,21 @@ pub fn event(job: i64) -> Event {
         executed: true,
         late: false,
         time: Timestamp::from_micros(5),
+        about: Default::default(),
     }
 }
 
 fn run(seq: i64, id: i64) -> RunStart {
     let (node, script) = ("node1".to_owned(), "10-a".to_owned());
-    RunStart { id, seq, node, script, attempt: 1, started: Timestamp::from_micros(5) }
+    RunStart {
+        id,
+        seq,
+        node,
+        directory: "global-pre.d".to_owned(),
+        script,
+        attempt: 1,
+        started: Timestamp::from_micros(5),
+    }
 }
 
 fn load(dir: &Path) -> Remembered {
@@ -134,7 +143,7 @@ fn what_another_node_was_to_deliver_is_loaded_as_far_back_as_is_asked() {
     let journal = Journal::open(dir.path()).unwrap();
     let loaded = journal.load(Timestamp::from_micros(20)).unwrap();
     assert_eq!(loaded.standby.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
-    assert_eq!(loaded.standby[1].runs[&("node1".to_owned(), "10-a".to_owned())], (1, false));
+    assert_eq!(loaded.standby[1].runs[&run(3, 7).key()], (1, false));
     assert_eq!(loaded.next_run, 8, "higher than any of theirs");
     assert_eq!((loaded.next_seq, loaded.highest_job), (4, 3));
     assert_eq!(loaded.history_since, Some(Timestamp::from_micros(10)));

@@ -1,12 +1,12 @@
 //! Writing changes to the journal, one after the other.
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::numbers;
-use crate::engine::change::{Change, EventState, RunStart};
+use crate::engine::change::{Change, EventState, Rerun, RunStart};
 use crate::engine::outcome::Outcome;
 use crate::engine::tracker::Tracked;
-use crate::ganeti::event::Event;
+use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
 
 /// A statement, prepared once.
@@ -14,20 +14,55 @@ pub fn statement<'db>(db: &'db Connection, sql: &str) -> rusqlite::Result<Cached
     db.prepare_cached(sql)
 }
 
-/// Writes one change inside of a transaction.
-pub fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
+/// Writes one change inside of a transaction. `last` is the number of the feed's last change.
+pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Result<()> {
     match change {
         Change::Job(id, tracked) => write_job(db, *id, tracked)?,
         Change::Forget(id) => {
             statement(db, "DELETE FROM jobs WHERE id = ?1")?.execute([id.get()])?;
         }
-        Change::Event(seq, event, state) => write_event(db, *seq, event, *state)?,
+        Change::Event(seq, event, state) => {
+            write_event(db, *seq, event, *state, tell(db, Some(*seq), None, last)?)?;
+        }
         Change::EventState(seq, state) => {
-            statement(db, "UPDATE events SET state = ?2 WHERE seq = ?1")?
-                .execute(params![seq, state.as_str()])?;
+            let change = tell(db, Some(*seq), None, last)?;
+            statement(db, "UPDATE events SET state = ?2, change = ?3 WHERE seq = ?1")?.execute(params![
+                seq,
+                state.as_str(),
+                change
+            ])?;
         }
         Change::Adopt(seq) => {
-            statement(db, "UPDATE events SET state = 'pending', late = 1 WHERE seq = ?1")?.execute([seq])?;
+            let change = tell(db, Some(*seq), None, last)?;
+            statement(db, "UPDATE events SET state = 'pending', late = 1, change = ?2 WHERE seq = ?1")?
+                .execute([*seq, change])?;
+        }
+        Change::Rerun(seq, Rerun { script }) => {
+            let change = tell(db, Some(*seq), None, last)?;
+            statement(
+                db,
+                "UPDATE events SET state = 'pending', change = ?2, rerun_script = ?3,
+                    rerun_from = (SELECT coalesce(max(id), 0) + 1 FROM runs WHERE runs.seq = events.seq)
+                 WHERE seq = ?1",
+            )?
+            .execute(params![seq, change, script])?;
+        }
+        Change::Notice(notice) => {
+            // Texts and numbers: there is nothing in it that JSON cannot say.
+            let notice = serde_json::to_string(notice).unwrap_or_default();
+            tell(db, None, Some(&notice), last)?;
+        }
+        Change::Held(EventKey { job, op, phase }, received, held) => {
+            let held = i64::try_from(held.as_micros()).unwrap_or(i64::MAX);
+            let sql =
+                "UPDATE events SET held = ?5 WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = ?4";
+            statement(db, sql)?.execute(params![
+                job.get(),
+                received.as_micros(),
+                op,
+                phase.as_str(),
+                held
+            ])?;
         }
         Change::Late(seq) => {
             statement(db, "UPDATE events SET late = 1 WHERE seq = ?1")?.execute([seq])?;
@@ -55,7 +90,7 @@ pub fn write(db: &Connection, change: &Change) -> rusqlite::Result<()> {
 
 fn write_job(db: &Connection, id: JobId, tracked: &Tracked) -> rusqlite::Result<()> {
     let process = tracked.process.as_ref();
-    statement(db, "INSERT OR REPLACE INTO jobs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
+    statement(db, "INSERT OR REPLACE INTO jobs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
         params![
             id.get(),
             tracked.received.as_micros(),
@@ -66,16 +101,36 @@ fn write_job(db: &Connection, id: JobId, tracked: &Tracked) -> rusqlite::Result<
             process.map(|process| &process.livelock),
             process.and_then(|process| process.started).map(Timestamp::as_micros),
             tracked.seen.as_micros(),
+            tracked.executed.map(Timestamp::as_micros),
         ],
     )?;
     Ok(())
 }
 
-fn write_event(db: &Connection, seq: i64, event: &Event, state: EventState) -> rusqlite::Result<()> {
+/// Has the feed tell of an event, or this notice; returns the number of that change.
+fn tell(db: &Connection, seq: Option<i64>, notice: Option<&str>, last: &mut i64) -> rusqlite::Result<i64> {
+    *last += 1;
+    statement(db, "INSERT INTO changes VALUES (?1, ?2, ?3)")?.execute(params![*last, seq, notice])?;
+    Ok(*last)
+}
+
+fn write_event(
+    db: &Connection,
+    seq: i64,
+    event: &Event,
+    state: EventState,
+    change: i64,
+) -> rusqlite::Result<()> {
+    let about = &event.about;
+    let micros = |time: Option<Timestamp>| time.map(Timestamp::as_micros);
+    // Texts and numbers: there is nothing in it that JSON cannot say.
+    let reason = serde_json::to_string(&about.reason).unwrap_or_default();
+    let cluster = about.cluster.as_deref().map(|uuid| cluster(db, uuid)).transpose()?;
     statement(
         db,
-        "INSERT INTO events (seq, job, received, op, phase, op_count, op_code, status, executed, late, time, state)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO events (seq, job, received, op, phase, op_count, op_code, status, executed, late, time, state,
+            cluster, object_type, object, previous_end, started, executed_at, ended, reason, error, change)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
     )?
     .execute(params![
         seq,
@@ -90,16 +145,49 @@ fn write_event(db: &Connection, seq: i64, event: &Event, state: EventState) -> r
         event.late,
         event.time.as_micros(),
         state.as_str(),
+        cluster,
+        about.object.as_ref().map(|object| object.kind.as_str()),
+        about.object.as_ref().and_then(|object| object.name.as_deref()),
+        micros(about.previous_end),
+        micros(about.started),
+        micros(about.executed),
+        micros(about.ended),
+        reason,
+        about.error,
+        change,
     ])?;
     Ok(())
+}
+
+/// The number of a cluster in the journal.
+fn cluster(db: &Connection, uuid: &str) -> rusqlite::Result<i64> {
+    let find = || {
+        statement(db, "SELECT id FROM clusters WHERE uuid = ?1")?
+            .query_row([uuid], |row| row.get::<_, i64>(0))
+            .optional()
+    };
+    if let Some(id) = find()? {
+        return Ok(id);
+    }
+    statement(db, "INSERT INTO clusters (uuid) VALUES (?1)")?.execute([uuid])?;
+    Ok(db.last_insert_rowid())
 }
 
 fn write_run_start(db: &Connection, run: &RunStart) -> rusqlite::Result<()> {
     statement(
         db,
-        "INSERT INTO runs (seq, id, node, script, attempt, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO runs (seq, id, node, directory, script, attempt, started)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute(params![run.seq, run.id, run.node, run.script, run.attempt, run.started.as_micros()])?;
+    .execute(params![
+        run.seq,
+        run.id,
+        run.node,
+        run.directory,
+        run.script,
+        run.attempt,
+        run.started.as_micros()
+    ])?;
     Ok(())
 }
 

@@ -94,6 +94,7 @@ impl World {
             executed: None,
             ended: None,
             death_detected: false,
+            text: Default::default(),
         };
         let ops = if dice.one_in(40) { 0 } else { dice.between(1, self.recipe.ops) };
         let job = Job {

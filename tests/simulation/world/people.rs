@@ -1,6 +1,6 @@
 //! What people do, and what befalls the machine: it is arranged before the world begins.
 
-use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::input::{ClusterId, Input};
 use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::ganeti::job::Timestamp;
 
@@ -206,6 +206,12 @@ impl World {
             return Err("ssconf_master_node: Input/output error".to_owned());
         }
         Ok(Some(if self.people.is_away { THERE } else { HERE }.to_owned()))
+    }
+
+    /// `Effect::AskCluster`.
+    pub fn cluster(&self) -> ClusterId {
+        let uuid = format!("00000000-0000-4000-8000-{:012}", self.ganeti.cluster);
+        ClusterId { uuid: uuid.into(), name: "cluster.example.com".to_owned() }
     }
 
     /// Whether this node is master, and ssconf says so.

@@ -81,6 +81,7 @@ fn event(phase: Phase) -> Event {
         executed: true,
         late: false,
         time: Timestamp::from((6, 0)),
+        about: Default::default(),
     }
 }
 
