@@ -90,10 +90,39 @@ pub fn common(
         );
         set("GANETI_HOOKD_EXECUTED", &yes_no(event.executed));
     }
+    for (name, value) in told(event) {
+        env.insert(name.to_owned(), value);
+    }
     for (name, value) in specialised {
         env.entry(name.clone()).or_insert_with(|| value.clone());
     }
     env
+}
+
+/// What the record tells, as far as scripts are given it.
+fn told(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
+    let (key, about) = (event.key, &event.about);
+    // Ganeti may have refused what has not executed: of its input only a name is told that is one.
+    let was_refused = !event.executed && event.status.is_some();
+    let object = about.object.as_ref();
+    let name = object.and_then(|object| object.name.clone());
+    let path = opcodes::hook_path(&event.op_code).map(str::to_owned);
+    let (reason, parent) = match was_refused {
+        true => (None, None),
+        false => (about.reason.users().map(str::to_owned), about.reason.parent(key)),
+    };
+    [
+        ("GANETI_HOOKD_ID", Some(event.id())),
+        ("GANETI_HOOKD_HOOKS_PATH", path),
+        ("GANETI_HOOKD_OBJECT_TYPE", object.map(|object| object.kind.as_str().to_owned())),
+        ("GANETI_HOOKD_OBJECT", name.filter(|name| !was_refused || opcodes::is_name(name))),
+        ("GANETI_HOOKD_REASON", reason),
+        ("GANETI_HOOKD_PARENT_JOB", parent.map(|parent| parent.job.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    // No program could be started with such a value.
+    .filter(|(_, value)| !value.contains('\0'))
 }
 
 /// The environment of one run on one node: `common`, and what differs by run.
@@ -112,4 +141,80 @@ pub fn set_late(common: &mut Environment) {
 
 fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ganeti::about::{About, Reason, Trail};
+    use crate::ganeti::event::PostStatus;
+    use crate::ganeti::job::Timestamp;
+    use crate::ganeti::object::{Object, ObjectKind};
+
+    fn reason(source: &str, text: &str) -> Reason {
+        Reason(source.to_owned(), text.to_owned(), 1.0)
+    }
+
+    fn environment(name: &str, executed: bool, status: Option<PostStatus>) -> Environment {
+        let trail = vec![
+            reason("gnt:opcode:instance_multi_alloc", "job=3;index=0"),
+            reason("gnt:user", "kernel update"),
+            reason("gnt:opcode:instance_startup", "job=7;index=0"),
+        ];
+        let object = Object { kind: ObjectKind::Instance, name: Some(name.to_owned()) };
+        let about = About {
+            cluster: Some("uuid".into()),
+            object: Some(object),
+            reason: Trail(trail),
+            ..About::default()
+        };
+        let phase = if status.is_some() { "post" } else { "pre" };
+        let event = Event {
+            key: format!("7.0.{phase}").parse().unwrap(),
+            received: Timestamp::from_micros(5),
+            op_count: 1,
+            op_code: "OP_INSTANCE_STARTUP".to_owned(),
+            status,
+            executed,
+            late: false,
+            time: Timestamp::default(),
+            about: Arc::new(about),
+        };
+        common(1, &event, &BTreeMap::new(), &ClusterFacts::default(), StatusWords::Design)
+    }
+
+    const TOLD: [&str; 6] = ["ID", "HOOKS_PATH", "OBJECT_TYPE", "OBJECT", "REASON", "PARENT_JOB"];
+
+    /// The values of those variables, `-` for those that are absent.
+    fn told(env: &Environment) -> [&str; 6] {
+        TOLD.map(|name| env.get(&format!("GANETI_HOOKD_{name}")).map_or("-", String::as_str))
+    }
+
+    #[test]
+    fn scripts_are_told_what_the_record_tells() {
+        let pre = environment("web1", true, None);
+        assert_eq!(
+            told(&pre),
+            ["uuid/5/7.0.pre", "instance-start", "INSTANCE", "web1", "kernel update", "3"]
+        );
+    }
+
+    #[test]
+    fn of_what_was_refused_only_a_name_is_told() {
+        let failed = Some(PostStatus::Failed);
+        let told_of = |name, executed| told(&environment(name, executed, failed)).map(str::to_owned);
+        assert_eq!(
+            told_of("../cron.d-evil", false),
+            ["uuid/5/7.0.post", "instance-start", "INSTANCE", "-", "-", "-"]
+        );
+        assert_eq!(told_of("web1", false)[3..], ["web1", "-", "-"]);
+        assert_eq!(told_of("../cron.d-evil", true)[3..], ["../cron.d-evil", "kernel update", "3"]);
+    }
+
+    #[test]
+    fn what_no_program_could_be_started_with_is_not_told() {
+        assert_eq!(told(&environment("web\0", true, None))[3], "-");
+    }
 }

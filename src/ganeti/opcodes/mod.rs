@@ -35,7 +35,7 @@ use entry::Hooks;
 use moment::{Moment, Side};
 use variables::Environment;
 
-pub use moment::Scene;
+pub use moment::{Scene, is_name};
 
 /// The object type of opcodes that have no hooks of their own.
 pub const NOT_APPLICABLE: &str = "NOT_APPLICABLE";

@@ -73,7 +73,7 @@ pub(super) const NAMES: &[&str] = &[
 
 /// Whether a text can be the name of an object: no path, no option, nothing that a shell or a
 /// terminal takes for more than text.
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     const LENGTH_MAX: usize = 255;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let mut bytes = text.bytes();
