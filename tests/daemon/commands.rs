@@ -1,6 +1,6 @@
 //! The commands beside a daemon: what they print and how they exit.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -430,6 +430,18 @@ fn play_live(name: &str) {
     assert!(!played.is_empty());
     daemon.wait("all of the recording", |events| events.len() >= played.len());
     assert_eq!(what_happened(&tree.events()), what_happened(&played), "{name}");
+    assert_eq!(what_is_told(&tree.events()), what_is_told(&played), "{name}");
+}
+
+/// The records of events, as far as they do not tell how the daemon came to know of them.
+fn what_is_told(events: &[Value]) -> BTreeMap<String, Value> {
+    const OURS: [&str; 6] = ["seq", "late", "time", "held", "state", "runs"];
+    let told = events.iter().map(|event| {
+        let mut record = event.as_object().unwrap().clone();
+        OURS.iter().for_each(|key| drop(record.remove(*key)));
+        (record["event"].to_string(), Value::Object(record))
+    });
+    told.collect()
 }
 
 #[test]

@@ -12,5 +12,6 @@ mod disk;
 mod jobs;
 mod live;
 mod proved;
+mod record;
 mod role;
 mod start;

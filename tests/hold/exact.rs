@@ -31,6 +31,11 @@ fn no_opcode_begins_before_its_pre_hooks_have_ended() {
     }
     assert_eq!(counters(&daemon), [JOBS, 0, 0, 0].map(|n| json!(n)));
     assert_eq!(daemon.status()["counters"]["holds_exact"], json!(JOBS));
+    daemon.wait_done(&[&format!("{JOBS}.0.post")]);
+    for event in tree.events() {
+        let held = event["held"].as_f64().unwrap_or_default();
+        assert!(held > 0.0 && held < 60.0, "pre and post tell how long the job stood still: {event}");
+    }
     let said = tree.cli(&["status"]).out;
     let counted = format!("{JOBS} held, {JOBS} exactly, 0 late, 0 missed, 0 armed now");
     assert!(said.contains("holds      exact (") && said.contains(&counted), "{said}");

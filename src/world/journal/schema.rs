@@ -181,7 +181,58 @@ pub fn migrate(db: &mut Connection, found: i64) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::engine::change::RunKey;
+    use crate::ganeti::job::Timestamp;
+    use crate::world::journal::{FILE, FeedAnswer, Filter, History, Journal};
+
+    /// A journal of an earlier version, with a job, an event that is done and one that is not, and
+    /// a run of each.
+    fn of_version(version: usize, dir: &Path) {
+        let db = Connection::open(dir.join(FILE)).unwrap();
+        MIGRATIONS[..version].iter().for_each(|migration| db.execute_batch(migration).unwrap());
+        db.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
+        db.execute_batch(
+            "INSERT INTO jobs (id, received, next, pre, op_count, seen) VALUES (42, 9, 0, 1, 1, 3);
+             INSERT INTO events (seq, job, received, op, phase, op_count, op_code, status, executed, late, time, state)
+                VALUES (7, 41, 8, 0, 'post', 1, 'OP_TEST_DELAY', 'failed', 1, 0, 5, 'done'),
+                       (8, 42, 9, 0, 'pre', 1, 'OP_TEST_DELAY', NULL, 1, 0, 6, 'pending');
+             INSERT INTO runs (id, seq, node, script, attempt, started, ended, code)
+                VALUES (1, 7, 'node1', '10-a', 1, 5, 6, 0), (2, 8, 'node1', '10-a', 1, 5, NULL, NULL);",
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn a_journal_of_each_earlier_version_is_read_as_one_of_this() {
+        for version in 1..MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            of_version(version, dir.path());
+            let journal = Journal::open(dir.path()).unwrap();
+            let loaded = journal.load(Timestamp::default()).unwrap();
+            assert_eq!((loaded.jobs.len(), loaded.next_seq, loaded.next_run), (1, 9, 3), "{version}");
+            let [undelivered] = &loaded.undelivered[..] else { panic!("{:?}", loaded.undelivered) };
+            let [node, directory, script] = ["node1", "global-pre.d", "10-a"].map(str::to_owned);
+            let run = RunKey { node, directory, script };
+            assert_eq!((undelivered.seq, undelivered.runs.get(&run)), (8, Some(&(1, false))), "{version}");
+            let history = History::open(dir.path()).unwrap().unwrap();
+            let mut told = Vec::new();
+            let answer = history.feed(None, &Filter::default(), |one| {
+                told.push(one.to_json());
+                true
+            });
+            assert!(matches!(answer.unwrap(), FeedAnswer::Read { is_end: true, .. }));
+            assert_eq!(told.len(), 2, "{version}: {told:?}");
+            let record: serde_json::Value = serde_json::from_str(&told[0]).unwrap();
+            assert_eq!((&record["id"], &record["reason"]), (&json!("-/8/41.0.post"), &json!([])));
+            assert_eq!(record["runs"][0]["directory"], "global-post.d");
+            assert_eq!((&record["started"], &record["object"]), (&json!(null), &json!(null)));
+        }
+    }
 
     #[test]
     fn an_old_journal_is_brought_up_once() {
