@@ -167,6 +167,11 @@ impl Agenda {
         self.serial.is_missing(steady, was_known);
     }
 
+    /// The last job number that a scan has read is none, or an old one.
+    pub fn serial_lacks(&mut self) {
+        self.serial.lacks();
+    }
+
     /// The last job number is known. Returns whether it was missing before.
     pub fn serial_is_known(&mut self) -> bool {
         self.serial.is_known()

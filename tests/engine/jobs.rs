@@ -87,6 +87,24 @@ fn of_many_holes_a_later_job_costs_one_change() {
 }
 
 #[test]
+fn a_job_that_came_and_went_unheard_is_found_though_the_scan_could_not_read_the_serial() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(1);
+    desk.put(ended(1, 0));
+    desk.archive.insert(id(2), ended(2, 0));
+    desk.serial = Some(2);
+    desk.give(Input::Overflow);
+    while desk.scans.is_empty() {
+        desk.give(Input::Quiet);
+    }
+    let scan = desk.scans.remove(0);
+    desk.give(Input::ScanEnded { scan, result: Ok(None) });
+    desk.settle();
+    assert_eq!(desk.events().len(), 4, "{:?}", desk.events());
+}
+
+#[test]
 fn a_stray_job_far_above_the_serial_is_no_new_cluster() {
     let mut desk = Desk::new();
     desk.serial = Some(5);

@@ -119,6 +119,7 @@ impl Judge {
         // Nobody had looked at it when the history was lost: it may have been told.
         let was_lost = truth.since <= self.history_lost_at;
         by_the_clock && (again || !world.files.queue.contains_key(&job.id))
-            || again && (as_far && was_unheard || was_lost)
+            || again && as_far && was_unheard
+            || job.cluster > 0 && was_lost
     }
 }
