@@ -80,6 +80,9 @@ pub struct Agenda {
     /// Jobs that could not be read or judged for want of something that may come back.
     again: BTreeSet<JobId>,
     again_at: Option<Duration>,
+    /// Jobs that something happened to while they could not be looked at: much may have happened
+    /// since.
+    delayed: BTreeSet<JobId>,
     /// Why the readings were asked for that have not been answered.
     asked: BTreeMap<JobId, Cause>,
     large: LargeFiles,
@@ -124,6 +127,7 @@ impl Agenda {
     /// The job is to be looked at again after a while.
     pub fn again(&mut self, id: JobId, steady: Duration) {
         self.again.insert(id);
+        self.delayed.insert(id);
         self.again_at.get_or_insert(steady + retry::LOOK);
     }
 
@@ -135,6 +139,17 @@ impl Agenda {
                 self.found(id, Rank::News);
             }
         }
+    }
+
+    /// Nothing could be looked at until now.
+    pub fn was_delayed(&mut self) {
+        self.delayed.extend(&self.is_hinted);
+    }
+
+    /// Whether the job may have come and gone since it was to be looked at first. To be asked
+    /// when it is read.
+    pub fn may_have_gone(&mut self, id: JobId) -> bool {
+        self.delayed.remove(&id) || self.large.wants(id)
     }
 
     /// Whether the queue cannot be watched, or cannot be listed, for now.
@@ -150,6 +165,11 @@ impl Agenda {
     /// The last job number cannot be read. If it was known before it is looked for again.
     pub fn serial_is_missing(&mut self, steady: Duration, was_known: bool) {
         self.serial.is_missing(steady, was_known);
+    }
+
+    /// The last job number that a scan has read is none, or an old one.
+    pub fn serial_lacks(&mut self) {
+        self.serial.lacks();
     }
 
     /// The last job number is known. Returns whether it was missing before.
@@ -200,6 +220,7 @@ impl Agenda {
     /// Nothing is wanted of this job any more but what happens from now on.
     pub fn forget(&mut self, id: JobId) {
         self.again.remove(&id);
+        self.delayed.remove(&id);
         self.is_small(id);
     }
 

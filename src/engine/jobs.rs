@@ -89,8 +89,15 @@ pub struct Jobs {
     numbers: Numbers,
     /// What had ended by then is history; `None` before the first start is over.
     begun: Option<Timestamp>,
-    /// The oldest event in the history when this daemon started.
+    /// The oldest event in the history when this daemon started, or the last one before all of it
+    /// was lost.
     history_since: Option<Timestamp>,
+    /// When the last event was told, or this daemon started.
+    told_at: Timestamp,
+    /// Numbers have begun again: the next serial is that of another cluster.
+    begins_again: bool,
+    /// They have while this daemon ran: what is not accounted for may have been told.
+    began_again: bool,
     /// No event of a job with a higher number was ever told.
     highest_told: i64,
     /// What the history says of jobs that are to be looked at.
@@ -116,6 +123,7 @@ impl Jobs {
         first_look: Option<Timestamp>,
         history_since: Option<Timestamp>,
         highest_told: i64,
+        started: Timestamp,
     ) -> Self {
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
@@ -131,6 +139,9 @@ impl Jobs {
             numbers,
             begun,
             history_since,
+            told_at: started,
+            begins_again: false,
+            began_again: false,
             highest_told,
             recalled: BTreeMap::new(),
             sights: BTreeMap::new(),
@@ -219,9 +230,10 @@ impl Jobs {
         is_of_pass && !looked_at() || self.unjudged.contains(&id)
     }
 
-    /// Whether the archive is to be looked at for a job that is not in the queue.
+    /// Whether the archive is to be looked at for a job that is not in the queue. One that is not
+    /// known may be new though its number is accounted for: an older cluster had given it out.
     pub fn is_wanted(&self, id: JobId) -> bool {
-        !self.numbers.contains(id) || self.tracker.get(id).is_some_and(Tracked::is_open)
+        !(self.numbers.contains(id) && self.is_closed(id))
     }
 
     /// The last job number that was given out, read when the queue was already watched. Returns
@@ -233,7 +245,9 @@ impl Jobs {
         if self.is_first_ever() && self.begun.is_none() {
             return (Vec::new(), false);
         }
-        if serial < self.numbers.highest() {
+        let begins_again = std::mem::take(&mut self.begins_again);
+        if begins_again || serial < self.numbers.highest() {
+            self.began_again = true;
             return (vec![self.numbers.begin_again(serial)], true);
         }
         (self.numbers.reach(serial).into_iter().collect(), false)
@@ -247,9 +261,9 @@ impl Jobs {
         self.begun
     }
 
-    /// The history up to now is lost.
-    pub fn history_is_lost(&mut self, now: Timestamp) {
-        self.history_since = Some(now);
+    /// The history of what was told up to now is lost.
+    pub fn history_is_lost(&mut self) {
+        self.history_since = Some(self.told_at);
     }
 
     /// The queue has been listed for the first time ever. All but the last numbers are
@@ -310,14 +324,25 @@ impl Jobs {
         self.tracker.get(id).is_none() && self.numbers.contains(id)
     }
 
-    /// Whether this is another job than the one that was known by its number.
-    pub fn is_another(&self, job: &Job<'_>) -> bool {
-        self.tracker.known(job).is_none() && self.numbers.contains(job.id) && self.begun_for_good().is_some()
+    /// Whether this is another job than the one that was known by its number: numbers may have
+    /// begun again. If it is newer they have, whatever has been given out since.
+    pub fn is_another(&mut self, job: &Job<'_>) -> bool {
+        let is_another = self.tracker.known(job).is_none()
+            && self.numbers.contains(job.id)
+            && self.begun_for_good().is_some();
+        self.begins_again |= is_another && self.is_newer(job);
+        is_another
+    }
+
+    /// Whether the job was received after the one that is known by its number.
+    fn is_newer(&self, job: &Job<'_>) -> bool {
+        self.tracker.get(job.id).is_some_and(|known| known.received < job.received)
     }
 
     /// An event of the job is told.
-    pub fn is_told(&mut self, id: JobId) {
+    pub fn is_told(&mut self, id: JobId, now: Timestamp) {
         self.highest_told = self.highest_told.max(id.get());
+        self.told_at = self.told_at.max(now);
     }
 
     /// The job's process was found dead. While what was there before is still looked at, it
@@ -363,8 +388,15 @@ impl Jobs {
         // Times alone prove nothing, since the clock may have been set back: a number in the
         // queue that is new to us is a new job, whenever it says that it ended.
         let is_of_first_look = self.is_first_ever() && self.is_backlog(job.id);
-        let may_be_old = kind == Kind::Archived || self.numbers.contains(job.id) || is_of_first_look;
-        if may_be_old && job.received <= begun { transitions::as_of(job, begun) } else { Progress::default() }
+        let is_accounted_for = self.numbers.contains(job.id);
+        let may_be_old = kind == Kind::Archived || is_accounted_for || is_of_first_look;
+        // It may have been told before the history that there is begins.
+        let lost = self.history_since.filter(|_| is_accounted_for || self.began_again);
+        let over = lost.map_or(begun, |lost| lost.max(begun));
+        if may_be_old && !self.is_newer(job) && job.received <= over {
+            return transitions::as_of(job, over);
+        }
+        Progress::default()
     }
 
     /// What the history says of a job that is to be looked at.

@@ -109,7 +109,7 @@ impl Engine {
         let queue_dir = settings.paths.queue_dir.display().to_string();
         let mut engine = Self {
             agenda: Agenda::new(),
-            jobs: Jobs::new(jobs, numbers, begun, first_look, history_since, highest_job),
+            jobs: Jobs::new(jobs, numbers, begun, first_look, history_since, highest_job, now.time),
             deliveries: Deliveries::default(),
             holds: Holds::default(),
             ledger: Ledger::new(remembered.next_seq, remembered.next_run),

@@ -108,7 +108,9 @@ pub fn as_of(job: &Job<'_>, time: Timestamp) -> Progress {
     for (index, op) in job.ops.iter().enumerate() {
         // luxid's rewrite of a dead job gives every opcode a new end, but not a new beginning.
         let next_started = job.ops.get(index + 1).and_then(|next| next.started);
-        let had_ended = op.status.is_final() && op.ended <= Some(time);
+        // Ganeti gives a canceled opcode no end: it is not over before it began.
+        let last = op.ended.max(op.executed).max(op.started);
+        let had_ended = op.status.is_final() && last <= Some(time);
         if !had_ended && next_started.is_none_or(|started| started > time) {
             progress.pre = op.executed.is_some_and(|executed| executed <= time);
             break;

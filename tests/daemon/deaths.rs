@@ -57,24 +57,6 @@ fn a_process_that_writes_its_last_version_and_ends_has_succeeded() {
 }
 
 #[test]
-fn luxids_rewrite_of_a_dead_job_is_not_a_second_post() {
-    let tree = Tree::new();
-    let daemon = tree.start();
-    let mut job = Job::new(1, &["OP_TEST_DELAY", "OP_TEST_DELAY", "OP_TEST_DELAY"]);
-    let process = tree.process_of(&mut job);
-    tree.put(job.succeeds(0));
-    daemon.wait_done(&["1.0.post"]);
-    tree.put(job.runs(1));
-    daemon.wait_done(&["1.1.pre"]);
-    process.kill();
-    daemon.wait_done(&["1.1.post"]);
-    tree.put(job.death_is_detected());
-    daemon.fence();
-    assert_eq!(tree.event("1.1.post")["status"], "disappeared");
-    assert_eq!(tree.events().iter().filter(|event| event["job"] == 1).count(), 4, "{:#?}", tree.told());
-}
-
-#[test]
 fn a_death_that_only_ganeti_saw_is_believed() {
     let tree = Tree::new();
     let daemon = tree.start();

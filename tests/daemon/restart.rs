@@ -104,19 +104,6 @@ fn jobs_that_were_archived_before_anybody_looked_are_found() {
 }
 
 #[test]
-fn a_clock_that_was_set_does_not_make_a_new_job_history() {
-    let tree = Tree::new();
-    let daemon = tree.start();
-    // Seen only when it is over, and by its own times that was long before the daemon.
-    let job = Job::ended(1);
-    let text = job.text().replace("[17", "[16");
-    assert_ne!(text, job.text());
-    tree.put_bytes(1, text.as_bytes());
-    daemon.wait_done(&["1.0.post"]);
-    assert_eq!(tree.event("1.0.post")["status"], "succeeded");
-}
-
-#[test]
 fn a_hook_that_was_under_way_runs_again_and_those_before_it_do_not() {
     let tree = Tree::new();
     tree.log_hook("pre", "10-before", "");
@@ -184,34 +171,6 @@ fn a_hook_that_ends_while_the_daemon_stops_has_ended_and_the_next_one_is_for_the
 }
 
 #[test]
-fn pending_events_survive_the_death_of_the_daemon() {
-    let tree = Tree::new();
-    tree.log_hook("pre", "10-log", "[ $GANETI_HOOKD_ATTEMPT -gt 1 ] || [ $GANETI_JOB_ID = 2 ] || sleep 600");
-    tree.log_hook("post", "10-log", "");
-    let daemon = tree.start();
-    let mut job = Job::new(1, &["OP_TEST_DELAY", "OP_TEST_DELAY"]);
-    tree.put(job.runs(0));
-    daemon.wait_hooks(1);
-    tree.put(job.succeeds(0).fails(1));
-    tree.put(&Job::ended(2));
-    daemon.wait_done(&["2.0.post"]);
-    daemon.kill();
-    let daemon = tree.start();
-    daemon.wait_done(&["1.0.post"]);
-    assert_eq!(tree.told().iter().filter(|event| event.starts_with("1.")).count(), 2, "{:#?}", tree.told());
-    let log: Vec<String> = tree.hook_log().into_iter().filter(|line| line.contains(" 1.0.")).collect();
-    assert_eq!(
-        log,
-        [
-            "10-log 1.0.pre - late=no attempt=1",
-            "10-log 1.0.pre - late=yes attempt=2",
-            "end 10-log 1.0.pre",
-            "10-log 1.0.post succeeded late=yes attempt=1",
-        ]
-    );
-}
-
-#[test]
 fn a_process_that_died_while_the_daemon_was_down_has_disappeared() {
     let tree = Tree::new();
     let daemon = tree.start();
@@ -241,30 +200,6 @@ fn a_process_that_lives_on_is_watched_again() {
     process.kill();
     daemon.wait_done(&["1.0.post"]);
     assert_eq!(tree.told(), ["1.0.pre", "1.0.post disappeared"]);
-}
-
-#[test]
-fn job_numbers_that_begin_again_are_other_jobs() {
-    let tree = Tree::new();
-    let daemon = tree.start();
-    for id in 1..=3 {
-        tree.put(&Job::ended(id));
-    }
-    tree.put_serial(3);
-    daemon.wait_done(&["3.0.post"]);
-    // The cluster is destroyed and made again while the daemon looks on.
-    for id in 1..=3 {
-        fs::remove_file(tree.job_path(id)).unwrap();
-    }
-    tree.put_serial(1);
-    tree.put(&Job::ended(1));
-    daemon.wait("job 1 again", |events| events.iter().filter(|e| e["event"] == "1.0.post").count() == 2);
-    // And an old job 2 is still there when a new one takes its place.
-    let mut second = Job::delay(2);
-    tree.put(&second);
-    tree.put(second.runs(0));
-    daemon.wait("job 2 again", |events| events.iter().filter(|e| e["event"] == "2.0.pre").count() == 2);
-    assert_eq!(tree.told().len(), 6 + 2 + 1);
 }
 
 #[test]

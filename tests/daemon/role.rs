@@ -177,39 +177,6 @@ fn a_cluster_is_told_by_the_name_it_had_when_the_opcode_began() {
 }
 
 #[test]
-fn back_and_forth_within_a_hook_keeps_the_order() {
-    let tree = Tree::new();
-    tree.log_hook("pre", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");
-    tree.log_hook("post", "10-log", "");
-    let daemon = tree.start();
-    let mut job = Job::delay(1);
-    tree.put(job.runs(0));
-    daemon.wait_hooks(1);
-    tree.put(job.succeeds(0));
-    daemon.wait("its end", |events| events.len() == 2);
-    tree.put_data(MASTER, OTHER_NODE);
-    daemon.wait_log("is standby now", 1);
-    tree.put_data(MASTER, NODE);
-    daemon.wait_log("is master now", 2);
-    let of_job_1 =
-        || -> Vec<String> { tree.hook_log().into_iter().filter(|line| line.contains(" 1.")).collect() };
-    daemon.wait("the post that waits", |events| events.iter().all(|event| event["state"] == "pending"));
-    tree.put(Job::delay(2).waits(0).fails(0));
-    daemon.wait_done(&["2.0.post"]);
-    assert_eq!(of_job_1().len(), 1, "the pre hook still runs: {:#?}", tree.hook_log());
-    fs::write(tree.path("gate"), "").unwrap();
-    daemon.wait_done(&["1.0.post"]);
-    assert_eq!(
-        of_job_1(),
-        [
-            "10-log 1.0.pre - late=no attempt=1",
-            "end 10-log 1.0.pre",
-            "10-log 1.0.post succeeded late=yes attempt=1"
-        ]
-    );
-}
-
-#[test]
 fn a_restart_in_standby_keeps_what_a_failover_needs() {
     let tree = Tree::with_log();
     let daemon = tree.start();

@@ -54,10 +54,16 @@ pub struct Desk {
     pub armed: BTreeSet<Token>,
     /// Whether the kernel can stop processes.
     pub kernel_stops: Result<String, String>,
-    /// What the history tells of jobs.
+    /// What the history tells of jobs, besides what is written.
     pub history: BTreeMap<JobId, (Timestamp, Progress)>,
     /// Commits fail.
     pub disk_is_full: bool,
+    /// They fail until the journal has been written anew.
+    pub journal_is_damaged: bool,
+    /// What of `written` is not in the history any more: all that was written before, and events
+    /// that are no newer.
+    lost: usize,
+    forgotten: Option<Timestamp>,
     /// How many events the journal has that could be forgotten.
     pub old_events: u32,
 
@@ -112,6 +118,9 @@ impl Desk {
             kernel_stops: Err("not here".to_owned()),
             history: BTreeMap::new(),
             disk_is_full: false,
+            journal_is_damaged: false,
+            lost: 0,
+            forgotten: None,
             old_events: 0,
             done: Vec::new(),
             written: Vec::new(),
@@ -182,7 +191,7 @@ impl Desk {
             Effect::ReadLarge { .. } | Effect::Unwatch(_) | Effect::Shorten { .. } | Effect::Ask(_) => {}
             Effect::ReadSerial => self.give(Input::Serial(self.serial)),
             Effect::Recall { id, received } => {
-                let told = self.history.get(&id).filter(|told| told.0 == received).map(|told| told.1);
+                let told = self.recall(id, received);
                 self.give(Input::Recalled { id, received, told: Ok(told) });
             }
             Effect::AskMaster if self.master_error => self.give(Input::Master(Err("EIO".to_owned()))),
@@ -205,7 +214,12 @@ impl Desk {
                 self.give(Input::Stopped { token, job, result });
             }
             Effect::Continue { token, .. } => drop(self.stopped.remove(&token)),
-            Effect::Commit(changes) | Effect::WriteAnew(changes) => self.commit(&changes),
+            Effect::Commit(changes) => self.commit(&changes),
+            Effect::WriteAnew(changes) => {
+                self.journal_is_damaged = false;
+                self.lost = self.written.len();
+                self.commit(&changes);
+            }
             Effect::Plan(request) => self.plans.push(request),
             Effect::Prepare { seq, phase } => self.prepare(seq, phase),
             Effect::Start(ScriptRun { run, seq, while_stopped: Some(token), .. })
@@ -252,8 +266,9 @@ impl Desk {
     }
 
     fn commit(&mut self, changes: &Arc<Vec<Change>>) {
-        if self.disk_is_full {
-            let error = CommitError { text: "database or disk is full".to_owned(), damaged: false };
+        if self.disk_is_full || self.journal_is_damaged {
+            let error =
+                CommitError { text: "it cannot be written".to_owned(), damaged: self.journal_is_damaged };
             return self.give(Input::Committed(Err(error)));
         }
         self.written.extend(changes.iter().cloned());
@@ -270,7 +285,23 @@ impl Desk {
                 self.old_events = self.old_events.saturating_sub(*limit);
             }
         }
+        self.forgotten = self.forgotten.max(forgotten);
         self.give(Input::Committed(Ok(Written { more_to_prune, forgotten })));
+    }
+
+    fn recall(&self, id: JobId, received: Timestamp) -> Option<Progress> {
+        if let Some((_, told)) = self.history.get(&id).filter(|(of, _)| *of == received) {
+            return Some(*told);
+        }
+        let of_it = |change: &Change| match change {
+            Change::Event(_, event, _) if event.key.job == id && event.received == received => {
+                (Some(event.time) > self.forgotten).then_some(event.key)
+            }
+            _ => None,
+        };
+        let last = self.written[self.lost..].iter().filter_map(of_it).next_back()?;
+        let pre = last.phase == Phase::Pre;
+        Some(Progress { next: if pre { last.op } else { last.op + 1 }, pre })
     }
 
     fn prepare(&mut self, seq: i64, phase: Phase) {

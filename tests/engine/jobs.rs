@@ -87,6 +87,24 @@ fn of_many_holes_a_later_job_costs_one_change() {
 }
 
 #[test]
+fn a_job_that_came_and_went_unheard_is_found_though_the_scan_could_not_read_the_serial() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(1);
+    desk.put(ended(1, 0));
+    desk.archive.insert(id(2), ended(2, 0));
+    desk.serial = Some(2);
+    desk.give(Input::Overflow);
+    while desk.scans.is_empty() {
+        desk.give(Input::Quiet);
+    }
+    let scan = desk.scans.remove(0);
+    desk.give(Input::ScanEnded { scan, result: Ok(None) });
+    desk.settle();
+    assert_eq!(desk.events().len(), 4, "{:?}", desk.events());
+}
+
+#[test]
 fn a_stray_job_far_above_the_serial_is_no_new_cluster() {
     let mut desk = Desk::new();
     desk.serial = Some(5);
@@ -136,6 +154,104 @@ fn a_job_of_a_cluster_made_again_is_a_new_one() {
     desk.give(Input::Overflow);
     desk.put(ended(1, 50));
     assert_eq!(desk.events().len(), 4);
+}
+
+/// Two jobs have been told; their cluster is gone.
+fn a_cluster_that_is_gone() -> Desk {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(2);
+    desk.put(ended(1, 0));
+    desk.put(ended(2, 0));
+    assert_eq!(desk.events().len(), 4);
+    desk.queue.clear();
+    desk
+}
+
+#[test]
+fn a_job_of_a_cluster_made_again_that_came_and_went_while_nothing_could_be_written_is_told() {
+    let mut desk = a_cluster_that_is_gone();
+    desk.disk_is_full = true;
+    desk.give(Input::Hint(id(2)));
+    desk.settle();
+    desk.serial = Some(1);
+    desk.archive.insert(id(1), ended(1, 50));
+    desk.give(Input::Hint(id(1)));
+    desk.disk_is_full = false;
+    desk.wait(1.0);
+    assert_eq!(desk.events().len(), 6, "{:?}", desk.events());
+}
+
+#[test]
+fn a_large_job_of_a_cluster_made_again_that_went_before_it_was_read_is_told() {
+    for is_forgotten in [true, false] {
+        let mut desk = a_cluster_that_is_gone();
+        if is_forgotten {
+            desk.give(Input::Hint(id(1)));
+            desk.settle();
+        }
+        desk.large.insert(id(1));
+        desk.give(Input::Hint(id(1)));
+        desk.settle();
+        desk.large.clear();
+        desk.archive.insert(id(1), ended(1, 50));
+        desk.give(Input::Hint(id(1)));
+        desk.settle();
+        assert_eq!(desk.events().len(), 6, "{:?}", desk.events());
+    }
+}
+
+#[test]
+fn a_job_of_a_cluster_made_again_that_could_not_be_read_before_it_went_is_told() {
+    let mut desk = a_cluster_that_is_gone();
+    desk.unreadable.insert(id(1));
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    desk.unreadable.clear();
+    desk.archive.insert(id(1), ended(1, 50));
+    desk.wait(1.0);
+    assert_eq!(desk.events().len(), 6, "{:?}", desk.events());
+}
+
+#[test]
+fn what_came_after_the_last_event_is_not_over_though_the_history_is_lost_later() {
+    let mut desk = a_cluster_that_is_gone();
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    desk.disk_is_full = true;
+    desk.give(Input::Hint(id(2)));
+    desk.settle();
+    desk.archive.insert(id(1), ended(1, 5));
+    desk.wait(10.0);
+    desk.serial = Some(1);
+    (desk.disk_is_full, desk.journal_is_damaged) = (false, true);
+    desk.give(Input::Overflow);
+    desk.wait(1.0);
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    assert_eq!(desk.events().len(), 6, "{:?}", desk.events());
+}
+
+#[test]
+fn a_job_that_is_newer_than_the_one_of_its_number_is_a_new_one_whatever_the_clock_says() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(1);
+    // The clock has been set back behind the first start.
+    desk.put(ended(1, -50));
+    desk.put(delay(1, -40).runs(0, -40));
+    assert_eq!(desk.events().len(), 3, "{:?}", desk.events());
+}
+
+#[test]
+fn a_newer_job_of_the_same_number_shows_that_numbers_have_begun_again() {
+    let mut desk = a_cluster_that_is_gone();
+    // As many numbers have been given out as before, and nobody was told.
+    desk.queue.insert(id(1), ended(1, 50));
+    desk.archive.insert(id(2), ended(2, 51));
+    desk.give(Input::Overflow);
+    desk.settle();
+    let log = desk.log.iter().filter(|line| line.contains("begin again"));
+    assert_eq!((desk.events().len(), log.count()), (8, 1), "{:?}", desk.events());
 }
 
 #[test]

@@ -125,3 +125,21 @@ fn the_watch_stands_before_the_queue_is_listed() {
     let ready = place(&|effect| *effect == Effect::Ready);
     assert!(watch < scan && scan < ready);
 }
+
+#[test]
+fn what_was_canceled_before_the_queue_was_first_watched_is_no_history_if_there_was_no_queue() {
+    let mut desk = Desk::before_start(Default::default(), Remembered::default());
+    desk.scripts.clear();
+    desk.give(Input::NoQueue);
+    // A cluster is made, and its first job has come and gone before the queue can be watched.
+    desk.now.time = Timestamp::from((EPOCH + 9, 0));
+    let mut canceled = delay(1, 5).runs(0, 6);
+    canceled.ops[0].status = Status::Canceled;
+    desk.queue.insert(id(1), canceled);
+    desk.serial = Some(1);
+    desk.settle();
+    assert_eq!(
+        desk.events(),
+        ["1.0.pre (late) OP_TEST_DELAY pending", "1.0.post (late) OP_TEST_DELAY failed pending"]
+    );
+}

@@ -297,7 +297,13 @@ impl Driver {
     fn do_it(&mut self, effect: Effect) -> Result<(), End> {
         let world = &mut self.world;
         let input = match effect {
-            Effect::Watch => Input::Watched(world.watch()),
+            Effect::Watch => {
+                let result = world.watch();
+                if world.is_without_queue() {
+                    self.give(Input::NoQueue)?;
+                }
+                Input::Watched(result)
+            }
             Effect::ReadSerial => Input::Serial(world.serial()),
             Effect::AskMaster => Input::Master(world.master()),
             Effect::AskCluster => Input::Cluster(Some(world.cluster())),
@@ -387,6 +393,9 @@ impl Driver {
             Err(what) => return Err(self.judge.broken("the journal can be written", None, &what).into()),
         };
         self.journal = new;
+        if anew {
+            self.judge.history_is_lost(self.world.now);
+        }
         self.judge.is_written(changes, &mut self.world, &self.journal)?;
         self.crash(&Effect::Ready, 2)?;
         self.give(Input::Committed(Ok(written)))

@@ -16,15 +16,12 @@ macro_rules! names {
     };
 }
 
-/// The queue of this world is always there.
-pub const NO_QUEUE: &str = "input: NoQueue";
-
 names! { input_name, INPUTS, Input<'_>,
     Input::Hint(_) => "input: Hint",
     Input::Overflow => "input: Overflow",
     Input::WatchLost => "input: WatchLost",
     Input::Watched(_) => "input: Watched",
-    Input::NoQueue => NO_QUEUE,
+    Input::NoQueue => "input: NoQueue",
     Input::Named(_) => "input: Named",
     Input::Listed { .. } => "input: Listed",
     Input::ScanEnded { .. } => "input: ScanEnded",

@@ -69,6 +69,8 @@ pub enum Sabotage {
     NeverEndsRuns,
     HearsLateOfItsTurn,
     ForgetsWhatItLeft,
+    TakesNewJobsForOld,
+    IgnoresThatThereIsNoQueue,
 }
 
 use Sabotage::*;
@@ -115,6 +117,8 @@ impl Sabotage {
         (TakesRunsForEndedAtOnce, "in order"),
         (TakesRunsForEndedAtOnce, "no more scripts than workers"),
         (SaysThatItIsTheFirstAttempt, "at most once"),
+        (TakesNewJobsForOld, "nothing lost"),
+        (IgnoresThatThereIsNoQueue, "nothing lost"),
         (NeverEndsRuns, "SIGTERM ends the daemon within 15 s"),
     ];
 
@@ -131,6 +135,9 @@ impl Sabotage {
     pub fn in_world(self, recipe: Recipe) -> Recipe {
         let mut recipe = Recipe { sabotage: Some(self), ..recipe };
         recipe.faults.extend(self.shows_with());
+        if self == IgnoresThatThereIsNoQueue {
+            recipe.leftovers = 0;
+        }
         if self == LooksAtOldJobsFirst {
             // Jobs begin while many others are looked at.
             (recipe.leftovers, recipe.calm) = (6_000, recipe.calm.min(5_000_000));
@@ -176,6 +183,8 @@ impl Sabotage {
             NumbersANewJournalAnew => &[Fault::Damage, Fault::Crash],
             TakesEveryStopForInTime => &[Fault::NoKernelStop, Fault::LateLanding],
             AsksNobodyWhetherAJobStands => &[Fault::Admin],
+            TakesNewJobsForOld => &[Fault::Recreate, Fault::CommitFails],
+            IgnoresThatThereIsNoQueue => &[Fault::WatchRefused],
             NeverEndsRuns => &[Fault::Terminate, Fault::ScriptHangs],
             _ => &[],
         }
@@ -196,6 +205,7 @@ impl Sabotage {
             (GoesOnAfterStop, Input::Stop)
             | (IgnoresOverflows, Input::Overflow)
             | (IgnoresALostWatch, Input::WatchLost)
+            | (IgnoresThatThereIsNoQueue, Input::NoQueue)
             | (DropsWhatIsPostponed, Input::Postponed { .. }) => None,
             (TakesAnExitForAnothers, Input::Exited(Token(token))) => Some(Input::Exited(Token(token + 1))),
             (TakesAShortageForAFailure, Input::Postponed { run, seq, error }) => {
@@ -301,6 +311,11 @@ impl Sabotage {
                 vec![Effect::Start(run)]
             }
             (BeginsTwice, effect @ Effect::Start(_)) => vec![effect.clone(), effect],
+            (TakesNewJobsForOld, Effect::Read { id, limit, .. })
+                if id.get() <= world.people.highest_before =>
+            {
+                vec![Effect::Read { id, limit, archive: false }]
+            }
             (NeverReadsTheArchive, Effect::Read { id, limit, .. }) => {
                 vec![Effect::Read { id, limit, archive: false }]
             }

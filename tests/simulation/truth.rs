@@ -32,8 +32,8 @@ pub struct Truth {
     pub since: Option<u64>,
     /// When the daemon first read it.
     pub first_read: Option<u64>,
-    /// Whether the journal has ever known of it.
-    pub known: bool,
+    /// Since when the journal has known of it.
+    pub known_since: Option<u64>,
 }
 
 impl Truth {
@@ -92,6 +92,7 @@ impl Truth {
 
     /// The file was removed for good.
     pub fn removed(&mut self) {
-        self.removed = !self.told_to_end;
+        // What was told of it is written anew now and then.
+        self.removed |= !self.told_to_end;
     }
 }

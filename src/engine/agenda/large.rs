@@ -60,6 +60,13 @@ impl LargeFiles {
         self.next()
     }
 
+    /// Whether the file is to be read, or being read.
+    pub fn wants(&self, id: JobId) -> bool {
+        let is_waiting = |cause| self.waiting.contains(&(cause, id));
+        let reading = self.reading.filter(|reading| reading.id == id && reading.is_wanted);
+        reading.is_some() || is_waiting(Cause::Hinted) || is_waiting(Cause::Scanned)
+    }
+
     /// What a reading of the file tells is not wanted.
     pub fn unwant(&mut self, id: JobId) {
         self.waiting.remove(&(Cause::Hinted, id));

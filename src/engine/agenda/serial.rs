@@ -27,6 +27,11 @@ impl Serial {
         }
     }
 
+    /// What was read of it does not tell: once it is known, what is missing is looked for.
+    pub fn lacks(&mut self) {
+        self.is_lacking = true;
+    }
+
     /// It is known. Returns whether it was missing before.
     pub fn is_known(&mut self) -> bool {
         std::mem::take(self).is_lacking

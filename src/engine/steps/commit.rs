@@ -31,7 +31,7 @@ impl Engine {
 
     fn is_written(&mut self, now: Now, written: Written) {
         if self.ledger.is_writing_anew() {
-            self.jobs.history_is_lost(now.time);
+            self.jobs.history_is_lost();
         }
         let outgoing = self.ledger.committed(now.time);
         if outgoing.written.iter().any(|change| matches!(change, Change::Prune(..))) {
@@ -44,6 +44,7 @@ impl Engine {
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
+            self.agenda.was_delayed();
             // What was left alone meanwhile has its turn.
             self.round.goes_on();
         }

@@ -22,7 +22,11 @@ pub const LARGE_FILE: u64 = 1024 * 1024;
 impl Engine {
     /// Has the job's file read.
     pub(in crate::engine) fn read(&mut self, id: JobId) {
-        let archive = self.jobs.is_wanted(id);
+        let archive = self.agenda.may_have_gone(id) || self.jobs.is_wanted(id);
+        self.read_with(id, archive);
+    }
+
+    fn read_with(&mut self, id: JobId, archive: bool) {
         self.effects.push(Effect::Read { id, limit: LARGE_FILE, archive });
     }
 
@@ -140,7 +144,8 @@ impl Engine {
         match told {
             Ok(told) => {
                 self.jobs.recall(id, received, told);
-                self.read(id);
+                // It was found, wherever that was.
+                self.read_with(id, true);
             }
             Err(error) => {
                 self.agenda.answered(id);
@@ -162,8 +167,7 @@ impl Engine {
                 return self.effects.push(Effect::Recall { id: job.id, received: job.received });
             }
         };
-        if kind == Kind::Queued && self.jobs.is_another(job) {
-            // Numbers may have begun again.
+        if self.jobs.is_another(job) {
             self.effects.push(Effect::ReadSerial);
         }
         self.report.count(|counters| counters.versions_read += 1);
@@ -254,7 +258,7 @@ impl Engine {
             counters.events_late += u64::from(event.late);
         });
         let seq = self.ledger.next_seq();
-        self.jobs.is_told(event.key.job);
+        self.jobs.is_told(event.key.job, now.time);
         match self.place.role() {
             Role::Standby if !is_untold => {
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Standby));

@@ -71,7 +71,8 @@ impl Engine {
             self.ledger.record(Change::FirstLook(self.jobs.begun().unwrap_or(now.time)));
         } else if serial < Some(self.jobs.numbers().highest()) {
             // It may be older than what has been read since: only what is read now can tell
-            // that numbers have begun again.
+            // that numbers have begun again, or which are missing.
+            self.agenda.serial_lacks();
             self.effects.push(Effect::ReadSerial);
         } else {
             self.serial(now, serial);

@@ -72,16 +72,20 @@ impl Judge {
         };
         let truth = &job.truth;
         let since = since.max(world.people.last_role_change);
-        if truth.history || truth.removed || truth.unreadable || cannot_be_known(world, journal, job) {
+        if truth.history || truth.removed || truth.unreadable {
             return Ok(());
         }
         // What was there before the first start ended is history up to where it was first read.
         let was_before = truth.since.is_none_or(|written| written <= since);
-        let since =
-            if was_before { truth.first_read.map_or(u64::MAX, |read| read.max(since)) } else { since };
+        let since = match self.no_queue_at.filter(|_| !world.people.clock_was_set) {
+            // There was nothing to be history.
+            Some(at) => at.max(world.people.last_role_change),
+            None if was_before => truth.first_read.map_or(u64::MAX, |read| read.max(since)),
+            None => since,
+        };
         let name = (job.job.id, job.job.received.as_micros());
         for (op, truth) in truth.ops.iter().enumerate() {
-            let is_required = |at: u64| at > since;
+            let is_required = |at: u64| at > since && !self.cannot_be_known(world, journal, job, at);
             for (phase, at) in [(Phase::Pre, truth.pre), (Phase::Post, truth.post.map(|(_, at)| at))] {
                 let Some(at) = at.filter(|at| is_required(*at)) else { continue };
                 let key = EventKey { job: name.0, op: op as u32, phase };
@@ -95,15 +99,27 @@ impl Judge {
         }
         Ok(())
     }
-}
 
-/// What nobody can know any more (design, section 3).
-fn cannot_be_known(world: &World, journal: &Journal, job: &SimJob) -> bool {
-    // By the clock, which people have set back, it ended before the daemon was ever started.
-    let is_old = journal.begun.is_some_and(|begun| job.job.received <= begun);
-    let by_the_clock = world.people.clock_was_set && is_old && !world.files.queue.contains_key(&job.id);
-    // Its number was given out before, and again before anybody looked.
-    let before = world.people.highest_before;
-    let again = world.files.serial.is_some_and(|serial| serial >= before);
-    by_the_clock || job.cluster > 0 && job.id <= before && again && !job.truth.known
+    /// What nobody can know any more (design, section 3): it happened unseen.
+    fn cannot_be_known(&self, world: &World, journal: &Journal, job: &SimJob, at: u64) -> bool {
+        let truth = &job.truth;
+        if truth.known_since.is_some_and(|since| at > since) {
+            return false;
+        }
+        // Its number was given out before, by another cluster.
+        let before = world.people.highest_before;
+        let again = job.cluster > 0 && job.id <= before;
+        // By the clock, which people have set back, it was received before the daemon was ever
+        // started; and nothing else tells it from what was there then.
+        let is_old = journal.begun.is_some_and(|begun| job.job.received <= begun);
+        let by_the_clock = world.people.clock_was_set && is_old;
+        // It came and went while nobody listened, and the numbers have come as far as they were.
+        let was_unheard = truth.since.is_some_and(|since| since <= world.files.listens_since());
+        let as_far = world.files.serial.is_some_and(|serial| serial >= before);
+        // Nobody had looked at it when the history was lost: it may have been told.
+        let was_lost = truth.since <= self.history_lost_at;
+        by_the_clock && (again || !world.files.queue.contains_key(&job.id))
+            || again && as_far && was_unheard
+            || job.cluster > 0 && was_lost
+    }
 }

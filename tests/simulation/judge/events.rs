@@ -69,18 +69,32 @@ impl Judge {
                 self.run_is_written(change);
                 Ok(())
             }
+            Change::FirstLook(_) => {
+                self.no_queue_is_written = self.no_queue_at;
+                Ok(())
+            }
             Change::Begun(_) => {
                 self.required_since.get_or_insert(world.now);
                 Ok(())
             }
             Change::Job(id, tracked) => {
+                let now = world.now;
                 if let Some(job) = world.ganeti.of_mut(*id, tracked.received) {
-                    job.truth.known = true;
+                    job.truth.known_since.get_or_insert(now);
                     job.truth.told_to_end |= !tracked.is_open();
                 }
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// This is to be written, which may have to be tried again and again.
+    pub(super) fn is_to_be_written(&mut self, changes: &[Change], now: u64) {
+        for change in changes {
+            if let Change::Event(seq, ..) = change {
+                self.noticed.entry(*seq).or_insert(now);
+            }
         }
     }
 
@@ -142,7 +156,8 @@ impl Judge {
         {
             return Err(invented(format!("{event}: another opcode")));
         }
-        let told = Told { seq, life: world.life, at: world.now };
+        let at = self.noticed.get(&seq).copied().unwrap_or(world.now);
+        let told = Told { seq, life: world.life, at };
         // One that is written anew was noticed when it was written first.
         let before = self.told.entry((name, key.op, key.phase)).or_insert(told);
         if before.seq != seq {

@@ -60,8 +60,15 @@ pub struct Judge {
     always_targets: bool,
     told: BTreeMap<(Name, u32, Phase), Told>,
     names: BTreeMap<i64, (Name, EventKey)>,
+    /// When this life first tried to write an event.
+    noticed: BTreeMap<i64, u64>,
     /// Since when what happens is not history.
     required_since: Option<u64>,
+    /// When there was no queue on the first start; and whether a later start knows that.
+    no_queue_at: Option<u64>,
+    no_queue_is_written: Option<u64>,
+    /// When a journal was written anew last, without the history.
+    history_lost_at: Option<u64>,
     /// What the engine was told last of who is master, and when it asked.
     is_master: bool,
     asked_at: Option<u64>,
@@ -127,7 +134,11 @@ impl Judge {
             always_targets: recipe.settings.hooks.nodes == Nodes::Targets,
             told: BTreeMap::new(),
             names: BTreeMap::new(),
+            noticed: BTreeMap::new(),
             required_since: None,
+            no_queue_at: None,
+            no_queue_is_written: None,
+            history_lost_at: None,
             is_master: false,
             asked_at: None,
             told_of: 0,
@@ -186,6 +197,8 @@ impl Judge {
         self.settings = settings;
         (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
         self.takes_over_at = None;
+        self.no_queue_at = self.no_queue_is_written;
+        self.noticed.clear();
         self.versions.clear();
         self.tokens.clear();
         self.hinted.clear();
@@ -202,14 +215,21 @@ impl Judge {
 
     /// The journal was set aside: what happened up to now is history again.
     pub fn journal_is_lost(&mut self, world: &mut World) {
-        self.required_since = None;
+        (self.required_since, self.no_queue_at, self.no_queue_is_written) = (None, None, None);
         // What was told is forgotten: it is told as on a first start.
         self.told.clear();
         self.attempts.clear();
         self.pending.clear();
+        // Numbers come again if more events were told than seconds have passed since the last time.
+        self.said_late.clear();
         for job in &mut world.ganeti.jobs {
             job.truth.first_read = None;
         }
+    }
+
+    /// The journal was written anew: what was told before that, only the engine's memory tells.
+    pub fn history_is_lost(&mut self, now: u64) {
+        self.history_lost_at = Some(now);
     }
 
     /// Whether the daemon has been told to stop.
@@ -223,6 +243,9 @@ impl Judge {
             Input::Hint(id) if self.stopping.is_none() => {
                 let since = world.files.hinted_at(id.get()).unwrap_or(self.other_reads);
                 self.hinted.entry(*id).or_insert(since);
+            }
+            Input::NoQueue if self.required_since.is_none() && self.no_queue_is_written.is_none() => {
+                self.no_queue_at = Some(world.now);
             }
             Input::Stop => drop(self.stopping.get_or_insert(world.now)),
             Input::Reloaded(Ok((settings, _))) => {
@@ -277,6 +300,10 @@ impl Judge {
     ) -> Result<(), Broken> {
         match effect {
             Effect::Read { id, .. } | Effect::ReadLarge { id, .. } => self.comes_first(*id, world),
+            Effect::Commit(changes) | Effect::WriteAnew(changes) => {
+                self.is_to_be_written(changes, world.now);
+                Ok(())
+            }
             Effect::AskMaster => {
                 self.asks_master(world, journal);
                 Ok(())
@@ -353,8 +380,11 @@ impl Judge {
             self.hinted.clear();
             return self.nobody_stands(world, "it was told to stop");
         }
-        // A large file is read beside the rest, and one that just failed a second later.
-        self.hinted.clear();
+        // A large file is read beside the rest, and one that just failed a second later; nothing is
+        // read while the journal cannot be written.
+        if !self.stalled {
+            self.hinted.clear();
+        }
         Ok(())
     }
 

@@ -22,7 +22,8 @@ impl Judge {
     /// A file is read: whoever was hinted at comes first.
     pub(super) fn comes_first(&mut self, id: JobId, world: &mut World) -> Result<(), Broken> {
         let waited = self.hinted.remove(&id).map(|since| (id, since));
-        if waited.is_none() {
+        // While the journal cannot be written no hint is taken up, and large files are read on.
+        if waited.is_none() && !self.stalled {
             self.other_reads += 1;
             world.files.reads = self.other_reads;
         }

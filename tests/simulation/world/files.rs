@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ganeti_hookd::engine::input::{Input, Stamp, Version};
 use ganeti_hookd::ganeti::job::{Job, JobId};
 
+use super::people::Deed;
 use super::{Happening, Message, World};
 use crate::recipe::Fault;
 
@@ -43,6 +44,8 @@ pub struct Files {
     /// Files that cannot be read, and until when.
     failing: BTreeMap<i64, u64>,
     watch: Watch,
+    /// When there first is a queue.
+    made_at: u64,
     /// How many files have been read that nobody hinted at, as the judge counts.
     pub reads: u64,
     /// How many that were when a hint came, by job.
@@ -62,6 +65,12 @@ impl Files {
         std::mem::swap(&mut self.archive, &mut far.archive);
         std::mem::swap(&mut self.serial, &mut far.serial);
         std::mem::swap(&mut self.inode, &mut far.inode);
+        std::mem::swap(&mut self.made_at, &mut far.made_at);
+    }
+
+    /// Since when every change has been told of, if any is.
+    pub fn listens_since(&self) -> u64 {
+        self.watch.since
     }
 
     /// What tells this version of a file from others; 0 for none.
@@ -75,6 +84,8 @@ impl Files {
 struct Watch {
     number: u64,
     on: bool,
+    /// Nothing has been lost since then.
+    since: u64,
     overflowing: bool,
     /// Hints on their way; another of the same file adds nothing.
     pending: BTreeSet<i64>,
@@ -175,6 +186,7 @@ impl World {
     pub(super) fn overflow_told(&mut self, watch: u64) {
         if watch == self.files.watch.number && self.files.watch.overflowing {
             self.files.watch.overflowing = false;
+            self.files.watch.since = self.now;
             if self.files.watch.on {
                 self.inbox.push_back(Message::Plain(Input::Overflow));
             }
@@ -196,7 +208,8 @@ impl World {
 
     /// The daemon that watched is gone.
     pub(super) fn unwatch_all(&mut self) {
-        self.files.watch = Watch { number: self.files.watch.number, ..Watch::default() };
+        let Watch { number, since, .. } = self.files.watch;
+        self.files.watch = Watch { number, since, ..Watch::default() };
         self.files.hinted_at.clear();
     }
 
@@ -205,12 +218,29 @@ impl World {
         if self.fails(Fault::WatchRefused, 4) {
             self.files.watch.refused_until = self.now + self.of(Fault::WatchRefused).spread(1, 5_000_000);
         }
-        if self.now < self.files.watch.refused_until {
+        if self.now < self.files.watch.refused_until || self.is_without_queue() {
             return Err("the queue: no such file or directory".to_owned());
         }
         let number = self.files.watch.number + 1;
-        self.files.watch = Watch { number, on: true, ..Watch::default() };
+        self.files.watch = Watch { number, on: true, since: self.now, ..Watch::default() };
         Ok(())
+    }
+
+    /// The queue is made only then.
+    pub(super) fn make_queue_at(&mut self, at: u64) {
+        self.files.made_at = at;
+        self.files.serial = None;
+        self.later(at, Happening::People(Deed::MakeQueue));
+    }
+
+    /// Whether there is no queue yet.
+    pub fn is_without_queue(&self) -> bool {
+        self.now < self.files.made_at
+    }
+
+    /// How long it is until there is a queue.
+    pub(super) fn until_queue(&self) -> u64 {
+        self.files.made_at.saturating_sub(self.now)
     }
 
     /// `Effect::Read`.

@@ -71,6 +71,9 @@ impl Ganeti {
 impl World {
     /// Somebody submits a job: its number is given out, its file follows.
     pub fn submit(&mut self) {
+        if self.is_without_queue() {
+            return self.later(self.until_queue(), Happening::Submit);
+        }
         let Some(serial) = self.files.serial else { return };
         let at = self.new_job(serial + 1, 0);
         self.files.serial = Some(serial + 1);

@@ -24,6 +24,7 @@ pub enum Deed {
     FailBack,
     /// This node's ssconf tells who is master since so many failovers.
     HearOfMaster(u64, bool),
+    MakeQueue,
     Recreate,
     SetClock(i64),
     Remove,
@@ -65,6 +66,10 @@ impl World {
         let calm = recipe.calm;
         self.files.serial = Some(0);
         self.leftovers();
+        if recipe.has(Fault::WatchRefused) && recipe.leftovers == 0 {
+            let at = self.of(Fault::WatchRefused).spread(1_000, calm / 2);
+            self.make_queue_at(at);
+        }
         let mut dice = Dice::of(recipe.seed, "people");
         for _ in 0..recipe.jobs {
             let at = dice.below(calm);
@@ -167,6 +172,10 @@ impl World {
             Deed::FailOver => self.fail_over(true),
             Deed::FailBack => self.fail_over(false),
             Deed::HearOfMaster(heard_of, away) => self.hear_of_master(heard_of, away),
+            Deed::MakeQueue => {
+                self.story.say(|| "** the queue is made".to_owned());
+                self.files.serial = Some(0);
+            }
             Deed::Recreate => self.recreate(),
             Deed::SetClock(step) => {
                 self.story.say(|| format!("** the clock is set by {} s", step / 1_000_000));
@@ -278,7 +287,7 @@ impl World {
 
     /// The cluster is destroyed and made again: an empty queue, and numbers from 1.
     fn recreate(&mut self) {
-        if self.ganeti.away {
+        if self.ganeti.away || self.is_without_queue() {
             return;
         }
         self.story.say(|| "** the cluster is made again".to_owned());
@@ -326,6 +335,9 @@ impl World {
 
     /// A file that is no job of this queue.
     fn stray(&mut self, id: i64) {
+        if self.is_without_queue() {
+            return;
+        }
         if self.files.queue.contains_key(&id) || self.files.serial.is_some_and(|serial| serial >= id) {
             return;
         }
