@@ -139,11 +139,12 @@ pub(super) fn take_over(
 ) -> Option<Landing> {
     let State::Armed { is_sure, since } = watched.state else { return None };
     let pid = watched.process.pid;
-    if is_stopped_by(kernel, pid) != Arming::Stopped {
-        return None;
-    }
-    hold::await_stop(pid, STOP_PATIENCE);
-    if !kernel.stands(pid) {
+    let comes_to_stand = || {
+        is_stopped_by(kernel, pid) == Arming::Stopped
+            && hold::await_stop(pid, STOP_PATIENCE)
+            && kernel.stands(pid)
+    };
+    if !kernel.stands(pid) && !comes_to_stand() {
         return None;
     }
     watched.state = State::StoppedByKernel;
