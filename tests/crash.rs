@@ -18,5 +18,6 @@ mod crash {
     mod mount;
     mod points;
     mod room;
+    mod standing;
     mod supervised;
 }

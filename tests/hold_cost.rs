@@ -2,7 +2,8 @@
 //!
 //! Here the process looks at the clock all the time after it has renamed its job file: a gap is
 //! the hold. Run with
-//! `cargo test --release --test hold_cost -- --ignored --nocapture --test-threads 1`.
+//! `cargo test --release --test hold_cost -- --ignored --nocapture --test-threads 1`; where other
+//! programs run, the test under `chrt -f 20`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -137,7 +138,7 @@ fn tries() -> i64 {
 /// A gap that is a hold.
 const GAP: Duration = Duration::from_micros(400);
 
-/// A C program that reads inotify, stops, spawns, waits, continues; and the process it stops.
+/// A C program that reads inotify, stops, spawns the hook, waits, continues; and the process it stops.
 struct Limit {
     child: Child,
     dir: PathBuf,
@@ -145,7 +146,7 @@ struct Limit {
 }
 
 impl Limit {
-    fn new(tree: &Tree) -> Self {
+    fn new(tree: &Tree, hook: &Path) -> Self {
         let (program, dir) = (tree.path("limit"), tree.path("limit-queue"));
         fs::create_dir(&dir).unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/limit.c");
@@ -155,7 +156,7 @@ impl Limit {
         let process = Renamer::start(tree, &tree.path("limit-livelock"));
         let pid = process.child.id().to_string();
         let mut child = Command::new(program)
-            .args([Path::new("hold"), &dir, Path::new("/bin/true"), Path::new(&pid)])
+            .args([Path::new("hold"), &dir, hook, Path::new(&pid)])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -183,7 +184,7 @@ fn what_a_hold_costs() {
     let tree = Tree::new();
     let mut bench = Bench::new(&tree, "");
     tree.file_hook("pre", "10-hook", "#!/bin/true\n");
-    let mut limit = Limit::new(&tree);
+    let mut limit = Limit::new(&tree, &tree.path("hooks/global-pre.d/10-hook"));
     let (mut ours, mut least) = (Vec::new(), Vec::new());
     for id in 1..=tries() {
         ours.extend(bench.begins(id, GAP));

@@ -3,8 +3,9 @@
 
 use super::Daemon;
 use super::hands::Hands;
+use super::hands::processes::Processes;
 use crate::engine::Role;
-use crate::engine::effect::{Effect, Level, NodeRun, ScriptRun};
+use crate::engine::effect::{Effect, Level, NodeRun, ScriptRun, Token};
 use crate::engine::input::Input;
 use crate::ganeti::job::JobId;
 use crate::world::failpoints;
@@ -62,10 +63,10 @@ impl Daemon {
             Effect::Find { token, process } => {
                 Input::Found { token, presence: processes.find(token, process) }
             }
-            Effect::Stop { token, job, limit, by_signal } => Input::Stopped {
+            Effect::Stop { token, job, limit, executed, by_signal } => Input::Stopped {
                 token,
                 job,
-                result: processes.stop(token, job, limit, by_signal, || queue.is_as_read(job)),
+                result: processes.stop(token, job, limit, executed, by_signal, || queue.is_as_read(job)),
             },
             Effect::Arm { token, job } => {
                 Input::Armed { token, result: processes.arm(token, job, || queue.is_as_read(job)) }
@@ -79,8 +80,14 @@ impl Daemon {
             Effect::Commit(changes) => Input::Committed(journal.commit(&changes)),
             Effect::WriteAnew(changes) => Input::Committed(journal.write_anew(&changes)),
             Effect::Prepare { seq, phase } => runs.prepare(seq, phase),
-            Effect::Start(run) => runs.start(run)?,
-            Effect::Ask(run) => runs.ask(run)?,
+            Effect::Start(run) => {
+                let who_stands = run.while_stopped;
+                return begun(processes, who_stands, runs.start(run));
+            }
+            Effect::Ask(run) => {
+                let who_stands = run.while_stopped;
+                return begun(processes, who_stands, runs.ask(run));
+            }
             effect @ (Effect::Watch
             | Effect::Read { .. }
             | Effect::Scan { .. }
@@ -156,6 +163,18 @@ impl Daemon {
         self.watchdog.status(&summary);
         self.summary = summary;
     }
+}
+
+/// A hook has begun, unless it could not, and a process may stand still for it.
+fn begun(
+    processes: &mut Processes,
+    who_stands: Option<Token>,
+    could_not: Option<Input<'static>>,
+) -> Option<Input<'static>> {
+    if let (Some(token), None) = (who_stands, &could_not) {
+        processes.hook_has_begun(token);
+    }
+    could_not
 }
 
 fn log_level(level: Level) -> log::Level {

@@ -107,6 +107,8 @@ pub enum Effect {
         job: JobId,
         /// The longest that it may stand still.
         limit: Duration,
+        /// When its opcode began to execute.
+        executed: Timestamp,
         /// By a signal if the kernel has not stopped it; its opcode has just begun.
         by_signal: bool,
     },

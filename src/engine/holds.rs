@@ -17,7 +17,7 @@ use super::effect::{Effect, Token};
 use super::input::Landing;
 use super::retry;
 use crate::ganeti::event::EventKey;
-use crate::ganeti::job::JobId;
+use crate::ganeti::job::{JobId, Timestamp};
 
 /// The longest hold of a process that may be in a conversation with a node daemon.
 pub const LATE_LIMIT: Duration = Duration::from_secs(3);
@@ -251,7 +251,7 @@ impl Holds {
         self.guard = if at_once { Guard::None } else { Guard::After(steady + retry::GUARD) };
     }
 
-    /// Tells a job's process to stop before an opcode, unless `by_signal` only if the kernel has
+    /// Tells a job's process to stop before an opcode that began at this time, unless `by_signal` only if the kernel has
     /// stopped it.
     pub fn stop(
         &mut self,
@@ -259,6 +259,7 @@ impl Holds {
         token: Token,
         steady: Duration,
         limit: Duration,
+        executed: Timestamp,
         by_signal: bool,
     ) -> Vec<Effect> {
         let until = steady + limit;
@@ -267,7 +268,7 @@ impl Holds {
         // Another process may have run the job before.
         let other = self.armed.remove(&key.job).filter(|other| *other != token);
         let disarm = other.map(|token| Effect::Disarm { token, job: key.job });
-        disarm.into_iter().chain([Effect::Stop { token, job: key.job, limit, by_signal }]).collect()
+        disarm.into_iter().chain([Effect::Stop { token, job: key.job, limit, executed, by_signal }]).collect()
     }
 
     /// The process stands still. It may do so from now on, for less long where it may be in a

@@ -10,7 +10,7 @@ use super::supervised::{LOGS, Supervised, check, wait_going};
 use crate::harness::{Job, NODE, OTHER_NODE, Tree};
 
 /// Every fault point in the sources, and the visit at which the daemon dies there.
-const POINTS: &[(&str, u32)] = &[
+pub const POINTS: &[(&str, u32)] = &[
     ("exit.noticed", 1),
     ("hold.judged", 1),
     ("hold.before-arm", 1),
@@ -52,21 +52,23 @@ const POINTS: &[(&str, u32)] = &[
 ];
 
 /// Points where a process is stopped by a signal, not by the kernel in its rename.
-const BEST_EFFORT: [&str; 4] = ["hold.before-guard", "hold.guard-knows", "hold.file-knows", "hold.stopped"];
+pub const BEST_EFFORT: [&str; 4] =
+    ["hold.before-guard", "hold.guard-knows", "hold.file-knows", "hold.stopped"];
 
 /// Has the daemon die at a point, once.
-fn arm(tree: &Tree, point: &str, visit: u32) {
+pub fn arm(tree: &Tree, point: &str, visit: u32) {
     let _ = fs::remove_file(tree.path("faults.died"));
     let refused = if BEST_EFFORT.contains(&point) { "fail kernel.stop\n" } else { "" };
     fs::write(tree.path("faults"), format!("die {point} {visit}\n{refused}")).unwrap();
 }
 
 /// Whether it has died there.
-fn has_died(tree: &Tree, point: &str) -> bool {
+pub fn has_died(tree: &Tree, point: &str) -> bool {
     fs::read_to_string(tree.path("faults.died")).is_ok_and(|at| at == point)
 }
 
-fn hooked_tree() -> Tree {
+/// A master that holds jobs, with hooks that log.
+pub fn hooked_tree() -> Tree {
     let tree = Tree::new();
     tree.set("hooks.pre", "\"hold\"");
     for phase in ["pre", "post"] {

@@ -100,7 +100,7 @@ impl Drop for JobProcess {
 }
 
 /// The letter of a process's state in `/proc`; `None` when it is gone.
-fn state(pid: u32) -> Option<char> {
+pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(") ").unwrap() + 2..].chars().next()
 }

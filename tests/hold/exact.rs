@@ -188,6 +188,23 @@ fn one_that_published_its_opcode_before_it_was_armed_is_not_in_time_by_a_later_v
 }
 
 #[test]
+fn one_that_began_its_opcode_after_it_was_armed_is_in_time_whatever_it_had_published_before() {
+    let tree = master();
+    let daemon = tree.start();
+    tree.faults("pause hold.before-arm 400\npause hold.armed 400\n");
+    let (mut job, process) = waiting(&tree, 1);
+    wait_paused(&tree, "hold.before-arm");
+    tree.put(job.logs(0, "still waits"));
+    wait_paused(&tree, "hold.armed");
+    // The daemon has not read that.
+    tree.put(job.runs(0));
+    wait_begun(&tree, "10-log 1.0.pre - late=no");
+    assert_eq!(daemon.status()["counters"]["holds_exact"], json!(1), "{}", tree.log());
+    open_gate(&tree, 1);
+    process.wait_going();
+}
+
+#[test]
 fn what_was_published_while_an_older_version_was_read_is_read_before_the_job_goes_on() {
     let tree = master();
     let daemon = tree.start();

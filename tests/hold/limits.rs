@@ -66,6 +66,24 @@ fn the_guard_ends_a_hold_when_the_daemon_stands_still() {
 }
 
 #[test]
+fn a_daemon_that_hangs_before_hooks_begin_keeps_no_job_for_long() {
+    const VAIN_LIMIT: Duration = Duration::from_secs(3);
+    for hang in ["", "fail kernel.stop\n"] {
+        let tree = master();
+        tree.faults(hang);
+        let daemon = tree.start();
+        let (mut job, process) = armed(&tree, &daemon, 1);
+        tree.faults(&format!("{hang}pause journal.before-commit 60000\n"));
+        tree.put(job.runs(0));
+        process.wait_stopped();
+        let held = time_to_go_on(&process);
+        assert!(held < VAIN_LIMIT + SLACK, "{hang}{held:?}");
+        assert_eq!(tree.hook_log(), [""; 0], "no hook has begun");
+        daemon.kill();
+    }
+}
+
+#[test]
 fn pre_hooks_of_held_jobs_begin_before_others_that_wait() {
     let tree = master();
     tree.set("hooks.workers", "2");

@@ -311,7 +311,7 @@ impl Driver {
             Effect::LookForPreHooks => Input::PreHooks(world.has_pre_hooks()),
             Effect::StartGuard => Input::GuardStarted(world.start_guard()),
             Effect::Find { token, process } => Input::Found { token, presence: world.find(token, &process) },
-            Effect::Stop { token, job, limit, by_signal } => {
+            Effect::Stop { token, job, limit, by_signal, .. } => {
                 let result = world.stop(token, micros(limit), by_signal);
                 world.story.say(|| format!("  the stop: {result:?}"));
                 Input::Stopped { token, job, result }

@@ -293,13 +293,13 @@ impl Sabotage {
                 vec![Effect::WriteAnew(Arc::new(changes))]
             }
             (NeverContinues, Effect::Continue { .. }) => Vec::new(),
-            (ContinuesAtOnce, Effect::Stop { token, job, limit, by_signal }) => {
-                vec![Effect::Stop { token, job, limit, by_signal }, Effect::Continue { token, job }]
+            (ContinuesAtOnce, Effect::Stop { token, job, limit, executed, by_signal }) => {
+                vec![Effect::Stop { token, job, limit, executed, by_signal }, Effect::Continue { token, job }]
             }
             (StopsTwice, effect @ Effect::Stop { .. }) => vec![effect.clone(), effect],
-            (StopsAnybody, Effect::Stop { mut token, job, limit, by_signal }) => {
+            (StopsAnybody, Effect::Stop { mut token, job, limit, executed, by_signal }) => {
                 token.0 = token.0.saturating_sub(1);
-                vec![Effect::Stop { token, job, limit, by_signal }]
+                vec![Effect::Stop { token, job, limit, executed, by_signal }]
             }
             (ContinuesAtOnce, Effect::Start(mut run)) => {
                 run.while_stopped = None;

@@ -4,6 +4,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const TOKEN: Token = Token(1);
+const BEGAN: Timestamp = Timestamp::from_micros(1);
 
 fn key() -> EventKey {
     "7.0.pre".parse().unwrap()
@@ -11,7 +12,7 @@ fn key() -> EventKey {
 
 fn held(landing: Landing) -> Holds {
     let mut holds = Holds::default();
-    let _ = holds.stop(key(), TOKEN, SECOND, SECOND * 60, true);
+    let _ = holds.stop(key(), TOKEN, SECOND, SECOND * 60, BEGAN, true);
     let _ = holds.stands(TOKEN, SECOND, landing);
     holds
 }
@@ -41,7 +42,7 @@ fn who_is_armed_is_so_until_it_stands_still_or_is_let_be() {
     let both = [Effect::Disarm { token: TOKEN, job }, Effect::Arm { token: other, job }];
     assert_eq!(holds.arm(job, other), both);
     let _ = holds.arm(job, TOKEN);
-    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, true);
+    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, BEGAN, true);
     assert!(!holds.is_armed(job) && holds.arm(job, TOKEN).is_empty());
     let _ = holds.let_go(job);
     let _ = holds.arm(job, TOKEN);
@@ -63,7 +64,7 @@ fn a_hold_lasts_as_long_as_it_may() {
 #[test]
 fn in_time_is_who_stands_still_where_it_published_its_opcode() {
     let mut holds = Holds::default();
-    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, true);
+    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, BEGAN, true);
     assert!(!holds.is_in_time(key()), "it was only told to");
     assert!(!held(Landing::Late).is_in_time(key()));
     let mut holds = held(Landing::Early);
@@ -95,9 +96,10 @@ fn another_process_of_the_job_is_not_left_armed() {
     holds.exactness_is(Exactness::Exact("fentry".to_owned()));
     holds.guard_is(true, SECOND);
     let _ = holds.arm(key().job, Token(1));
-    let stop = Effect::Stop { token: Token(2), job: key().job, limit: SECOND, by_signal: true };
+    let stop =
+        Effect::Stop { token: Token(2), job: key().job, limit: SECOND, executed: BEGAN, by_signal: true };
     assert_eq!(
-        holds.stop(key(), Token(2), SECOND, SECOND, true),
+        holds.stop(key(), Token(2), SECOND, SECOND, BEGAN, true),
         [Effect::Disarm { token: Token(1), job: key().job }, stop]
     );
 }

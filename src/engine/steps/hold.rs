@@ -162,7 +162,7 @@ impl Engine {
         self.effects.extend(self.holds.let_go(id));
         let limit = self.settings.hooks.hold_limit;
         let is_young = age <= AGE_LIMIT;
-        self.effects.extend(self.holds.stop(event.key, token, now.steady, limit, is_young));
+        self.effects.extend(self.holds.stop(event.key, token, now.steady, limit, executed, is_young));
         Ok(())
     }
 

@@ -26,6 +26,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::hold::{go_on, may_be_stopped_by_the_kernel};
 use super::stat;
+use crate::engine::holds::VAIN_LIMIT;
 use crate::world::failpoints;
 
 /// The hidden command that runs the guard.
@@ -50,8 +51,8 @@ const ARM: i64 = -1;
 /// How often armed processes are looked at: the daemon may have been stopped itself.
 const ARMED_CHECK: Duration = Duration::from_millis(500);
 
-/// How long an armed process may stand in the rename before the daemon says what becomes of it.
-const ARMED_PATIENCE: Duration = Duration::from_secs(3);
+/// How long an armed process may stand in the rename before a hook begins that it stands still for.
+const ARMED_PATIENCE: Duration = VAIN_LIMIT;
 
 /// How often one that was let go is looked at, until it goes on.
 const AGAIN: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
 //! What `/proc` says of a process (Linux: proc(5)).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::OnceLock;
 
 use crate::world::clock;
@@ -21,7 +22,7 @@ pub struct ProcessStat {
 /// # Errors
 /// When `/proc` cannot be read or understood.
 pub fn read(pid: u32) -> io::Result<Option<ProcessStat>> {
-    let text = match std::fs::read(format!("/proc/{pid}/stat")) {
+    let text = match read_at_once(pid, "stat") {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
@@ -32,6 +33,18 @@ pub fn read(pid: u32) -> io::Result<Option<ProcessStat>> {
     let (state, start_ticks) = parse(&text).ok_or_else(|| io::Error::other("its format is unknown"))?;
     let started = clock::boot_time().as_secs_f64() + start_ticks as f64 / ticks_per_second();
     Ok(Some(ProcessStat { state, started, start_ticks }))
+}
+
+/// One of the files in `/proc/PID` that are shorter than 4 KiB, by one read: the kernel makes all of
+/// it for each, and a job may stand still until it is read.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_at_once(pid: u32, name: &str) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; 4096];
+    let length = File::open(format!("/proc/{pid}/{name}"))?.read(&mut text)?;
+    text.truncate(length);
+    Ok(text)
 }
 
 /// The users that a process acts for: real, effective, saved and file system's

@@ -4,8 +4,8 @@
 //! What is judged is a version that was read; a process may have published another since. So a
 //! process that the kernel has stopped goes on only when what it published has been read, and is
 //! exactly where it published its opcode only if it was armed before it published anything after
-//! the version that was read, and what it has published since was read. All that is told by the
-//! file, while no rename is under way: whether it is the one that was read.
+//! the version that was read, or before it began the opcode, and what it has published since was
+//! read. That is told by the file, while no rename is under way: whether it is the one that was read.
 
 use std::os::fd::AsFd;
 use std::thread;
@@ -14,15 +14,18 @@ use std::time::{Duration, Instant};
 use super::{Processes, State, Watched, set_free};
 use crate::engine::effect::Token;
 use crate::engine::input::Landing;
-use crate::ganeti::job::JobId;
+use crate::ganeti::job::{JobId, Timestamp};
+use crate::world::clock;
 use crate::world::failpoints;
-use crate::world::process::guard::Guard;
-use crate::world::process::held_file::HeldFile;
-use crate::world::process::hold::{self, Verified};
+use crate::world::process::hold;
 use crate::world::process::kernel_stop::{Arming, KernelStop};
 
 /// How long the kernel may take between two steps of its own.
 const KERNEL_PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long one that runs all the time is looked at: what it publishes may have begun before it was
+/// armed.
+const SETTLE_PATIENCE: Duration = Duration::from_millis(1);
 
 /// How long one that was sent the signal may take to stand still, when many want the processor.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
@@ -59,12 +62,14 @@ impl Processes {
                 set_free(watched, self.guard.as_ref(), &mut self.file, job);
                 return Err(reason.to_string());
             }
+            watched.state = State::Armed { is_sure: false, since: Some(clock::now()) };
             failpoints::point("hold.armed");
         }
+        let State::Armed { is_sure, since } = watched.state else { return Ok(()) };
         // One that was armed all the time has begun no rename since.
-        let was_sure = before == Arming::Armed && watched.state == State::Armed { is_sure: true };
-        let is_settled = stands || was_sure || hold::is_outside_of_renames(pid, KERNEL_PATIENCE);
-        watched.state = State::Armed { is_sure: is_settled && is_as_read() };
+        let was_sure = before == Arming::Armed && is_sure;
+        let is_settled = stands || was_sure || hold::is_outside_of_renames(pid, SETTLE_PATIENCE);
+        watched.state = State::Armed { is_sure: is_settled && is_as_read(), since };
         if before == Arming::Stopped {
             let _ = hold::go_on(watched.pidfd.as_fd());
         }
@@ -91,7 +96,7 @@ impl Processes {
             let _ = guard.let_go(job.get(), verified.pid);
             format!("the file of held processes: {error}")
         })?;
-        (watched.verified, watched.state) = (Some(verified), State::Armed { is_sure: false });
+        (watched.verified, watched.state) = (Some(verified), State::Armed { is_sure: false, since: None });
         Ok(())
     }
 
@@ -122,34 +127,32 @@ fn is_stopped_by(kernel: &KernelStop, pid: u32) -> Arming {
     }
 }
 
-/// Takes over a process that the kernel has stopped: from now on it is held. Returns where it
-/// stands: exactly there if what it has published is what was read. `None` when the kernel has not
-/// stopped it, or somebody else has let it go on.
+/// Takes over a process that the kernel has stopped: from now on it is held. Guard and file need not
+/// be told: they know of it since it was armed, and let it go on should nobody say more. Returns
+/// where it stands: exactly there if what it has published is what was read. `None` when the kernel
+/// has not stopped it, or somebody else has let it go on.
 pub(super) fn take_over(
     watched: &mut Watched,
     kernel: &KernelStop,
-    guard: &Guard,
-    file: &mut HeldFile,
-    job: JobId,
-    limit: Duration,
+    executed: Timestamp,
     is_as_read: impl Fn() -> bool,
 ) -> Option<Landing> {
-    let (State::Armed { is_sure }, Some(Verified { pid, .. })) = (watched.state, watched.verified) else {
-        return None;
+    let State::Armed { is_sure, since } = watched.state else { return None };
+    let pid = watched.process.pid;
+    let comes_to_stand = || {
+        is_stopped_by(kernel, pid) == Arming::Stopped
+            && hold::await_stop(pid, STOP_PATIENCE)
+            && kernel.stands(pid)
     };
-    if is_stopped_by(kernel, pid) != Arming::Stopped {
-        return None;
-    }
-    hold::await_stop(pid, STOP_PATIENCE);
-    let is_known = kernel.stands(pid)
-        && guard.hold(job.get(), pid, watched.pidfd.as_fd(), limit).is_ok()
-        && watched.verified.is_some_and(|verified| file.hold(verified).is_ok());
-    if !is_known {
+    if !kernel.stands(pid) && !comes_to_stand() {
         return None;
     }
     watched.state = State::StoppedByKernel;
     failpoints::point("hold.taken-over");
-    Some(if is_sure && is_as_read() { Landing::Exact } else { Landing::Late })
+    // It stands in its first rename since it was armed: what it began to execute since is published
+    // by none before.
+    let is_first = is_sure || since.is_some_and(|since| since < executed);
+    Some(if is_first && is_as_read() { Landing::Exact } else { Landing::Late })
 }
 
 /// The kernel stops the process no more; if it has, it goes on. Returns whether it had.

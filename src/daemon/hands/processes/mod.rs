@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
@@ -21,7 +22,7 @@ use crate::daemon::message::Message;
 use crate::engine::effect::Token;
 use crate::engine::input::Presence;
 use crate::engine::settings::Paths;
-use crate::ganeti::job::{JobId, ProcessRef};
+use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::world::process::exits::Exits;
 use crate::world::process::guard::Guard;
 use crate::world::process::held_file::HeldFile;
@@ -43,6 +44,15 @@ struct Watched {
     /// As it was when it proved to be the job's, before it was stopped or armed.
     verified: Option<Verified>,
     state: State,
+    /// How long it may stand still once a hook has begun, if the guard has yet to be told.
+    allowance: Option<Allowance>,
+}
+
+/// How long a process may stand still once a hook has begun.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    job: JobId,
+    until: Instant,
 }
 
 /// What we have done to a process.
@@ -55,6 +65,8 @@ enum State {
         /// In the first rename after the version that is known: it has published nothing in
         /// between.
         is_sure: bool,
+        /// When the kernel was told so; what it began to execute later it has published since.
+        since: Option<Timestamp>,
     },
     /// It stands still, in the rename where the kernel stopped it.
     StoppedByKernel,
@@ -124,8 +136,8 @@ impl Processes {
                 explain(&error)
             ));
         }
-        let (verified, state) = (None, State::Free);
-        self.watched.insert(token, Watched { process, pidfd, is_wanted: true, verified, state });
+        let (verified, state, allowance) = (None, State::Free, None);
+        self.watched.insert(token, Watched { process, pidfd, is_wanted: true, verified, state, allowance });
         Presence::Alive
     }
 
@@ -174,7 +186,7 @@ impl Processes {
 
 /// The process does not stand still and is not armed any more.
 fn set_free(watched: &mut Watched, guard: Option<&Guard>, file: &mut HeldFile, job: JobId) {
-    watched.state = State::Free;
+    (watched.state, watched.allowance) = (State::Free, None);
     if let Some(verified) = watched.verified.take() {
         forget(verified, guard, file, job);
     }

@@ -1,13 +1,14 @@
 //! Stopping processes by a signal, and letting go on whoever stands still.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::arming::{UNKNOWN, disarm, take_over};
-use super::{Processes, State, Watched, forget, set_free};
+use super::{Allowance, Processes, State, Watched, forget, set_free};
 use crate::engine::effect::Token;
+use crate::engine::holds::VAIN_LIMIT;
 use crate::engine::input::Landing;
-use crate::ganeti::job::JobId;
+use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::failpoints;
 use crate::world::process::guard::Guard;
 use crate::world::process::held_file::HeldFile;
@@ -17,7 +18,7 @@ use crate::world::process::kernel_stop::{KernelStop, standing_in_rename};
 impl Processes {
     /// Takes a process over from the kernel for `limit` at most, or else, `by_signal`, stops it, if
     /// it proves to be the job's and was not stopped before. Tells where it was. `is_as_read` tells
-    /// whether the job's file is the one that was read last.
+    /// whether the job's file is the one that was read last; by that one its opcode began at `executed`.
     ///
     /// # Errors
     /// Why it was not stopped.
@@ -26,14 +27,16 @@ impl Processes {
         token: Token,
         job: JobId,
         limit: Duration,
+        executed: Timestamp,
         by_signal: bool,
         is_as_read: impl Fn() -> bool,
     ) -> Result<Landing, String> {
         let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted).ok_or(UNKNOWN)?;
         let guard = self.guard.as_ref().ok_or("there is no guard")?;
+        let allowance = Instant::now().checked_add(limit).map(|until| Allowance { job, until });
         if let (State::Armed { .. }, Some(kernel)) = (watched.state, self.kernel.as_mut()) {
-            if let Some(landing) = take_over(watched, kernel, guard, &mut self.file, job, limit, &is_as_read)
-            {
+            if let Some(landing) = take_over(watched, kernel, executed, &is_as_read) {
+                watched.allowance = allowance;
                 return Ok(landing);
             }
             let was_stopped = disarm(watched, Some(kernel));
@@ -46,8 +49,8 @@ impl Processes {
             return Err("its opcode began a while ago".to_owned());
         }
         let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
-        stop(watched, verified, guard, &mut self.file, job, limit)?;
-        (watched.verified, watched.state) = (Some(verified), State::Stopped);
+        stop(watched, verified, guard, &mut self.file, job, limit.min(VAIN_LIMIT))?;
+        (watched.verified, watched.state, watched.allowance) = (Some(verified), State::Stopped, allowance);
         Ok(hold::landing(verified.pid, is_as_read))
     }
 
@@ -63,9 +66,22 @@ impl Processes {
     }
 
     /// A process that stands still may do so until `limit` from now only.
-    pub fn shorten(&self, token: Token, job: JobId, limit: Duration) {
-        let stands = |watched: &&Watched| matches!(watched.state, State::Stopped | State::StoppedByKernel);
-        if let (Some(watched), Some(guard)) = (self.watched.get(&token).filter(stands), &self.guard) {
+    pub fn shorten(&mut self, token: Token, job: JobId, limit: Duration) {
+        let stands =
+            |watched: &&mut Watched| matches!(watched.state, State::Stopped | State::StoppedByKernel);
+        if let (Some(watched), Some(guard)) = (self.watched.get_mut(&token).filter(stands), &self.guard) {
+            watched.allowance = None;
+            // A guard that is gone has let everything go already.
+            let _ = guard.hold(job.get(), watched.process.pid, watched.pidfd.as_fd(), limit);
+        }
+    }
+
+    /// A hook has begun that a process stands still for: it may do so for as long as was allowed,
+    /// whatever becomes of us. Until then the guard lets it go on after [`VAIN_LIMIT`].
+    pub fn hook_has_begun(&mut self, token: Token) {
+        let Some(watched) = self.watched.get_mut(&token) else { return };
+        if let (Some(Allowance { job, until }), Some(guard)) = (watched.allowance.take(), &self.guard) {
+            let limit = until.saturating_duration_since(Instant::now());
             // A guard that is gone has let everything go already.
             let _ = guard.hold(job.get(), watched.process.pid, watched.pidfd.as_fd(), limit);
         }
@@ -74,14 +90,17 @@ impl Processes {
     /// Lets a process that stands still for us go on.
     pub fn go_on(&mut self, token: Token, job: JobId) {
         let Some(watched) = self.watched.get_mut(&token) else { return };
-        match watched.state {
-            State::StoppedByKernel => forget_stop(watched, self.kernel.as_mut()),
-            State::Stopped => {}
+        let by_kernel = match watched.state {
+            State::StoppedByKernel => true,
+            State::Stopped => false,
             State::Free | State::Armed { .. } => return,
-        }
+        };
         failpoints::point("hold.before-go-on");
         let result = hold::go_on(watched.pidfd.as_fd());
         failpoints::point("hold.gone-on");
+        if by_kernel {
+            forget_stop(watched, self.kernel.as_mut());
+        }
         match result {
             Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file, job),
             // The guard still has it, and will let it go when its time is up.
@@ -94,7 +113,7 @@ impl Processes {
     }
 }
 
-/// The kernel forgets where it stopped a process that goes on now.
+/// The kernel forgets where it stopped a process that has gone on.
 fn forget_stop(watched: &Watched, kernel: Option<&mut KernelStop>) {
     if let Some(Err(reason)) = kernel.map(|kernel| kernel.disarm(watched.process.pid)) {
         log::error!("process {}: {reason}", watched.process.pid);

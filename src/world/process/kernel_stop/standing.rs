@@ -34,7 +34,7 @@ fn is_stopped(pid: u32) -> bool {
 }
 
 fn place(pid: u32) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()
+    String::from_utf8(stat::read_at_once(pid, "syscall").ok()?).ok()
 }
 
 /// Whether a line ends so, from the end: program counter, stack pointer.
