@@ -16,6 +16,7 @@ use crate::engine::effect::Token;
 use crate::engine::input::Landing;
 use crate::ganeti::job::JobId;
 use crate::world::failpoints;
+use crate::world::flood::Flow;
 use crate::world::process::guard::Guard;
 use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::{self, Verified};
@@ -162,7 +163,10 @@ pub(super) fn disarm(watched: &Watched, kernel: Option<&mut KernelStop>) -> bool
         Ok(Arming::Not | Arming::Missed) if !hold::may_be_stopped_by_the_kernel(pid) => return false,
         Ok(Arming::Not | Arming::Missed) => {}
         Ok(Arming::Stopping | Arming::Stopped) => _ = hold::await_stop(pid, KERNEL_PATIENCE),
-        Err(reason) => log::error!("process {pid} cannot be disarmed: {reason}"),
+        Err(reason) => {
+            static FLOW: Flow = Flow::new();
+            FLOW.error(format_args!("process {pid} cannot be disarmed: {reason}"));
+        }
     }
     let _ = hold::go_on(watched.pidfd.as_fd());
     true
