@@ -54,6 +54,18 @@ const THE_WORLD: &[&str] = &[
     "walkdir",
 ];
 
+/// The modules that write warnings to the log without a `Flow`: what they say comes once in the
+/// life of a daemon, of one of its threads, of a journal or of a watch.
+const SAY_SELDOM: &[&str] = &[
+    "daemon::hands::journal",
+    "daemon::start",
+    "world::cluster::own_name",
+    "world::journal::checkpoints",
+    "world::process::exits",
+    "world::queue::mounts",
+    "world::queue::watch",
+];
+
 /// How high a module stands: its folder's place in [`FLOORS`]; `None` for the crate's root.
 fn floor_of(module: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| is_within(module, floor))
@@ -219,4 +231,14 @@ fn what_leads_nowhere_is_no_circle() {
     }
     let joined = [("a", "use x::X;"), ("a::x", "use super::A;")];
     assert_eq!(circles_in_a(OwnFile::LeftOut, &joined), [""; 0]);
+}
+
+#[test]
+fn warnings_that_may_come_often_are_counted() {
+    let sources = sources();
+    let warns = |source: &str| ["log::warn!", "log::error!"].iter().any(|word| source.contains(word));
+    let found = sources.iter().filter(|(_, source)| warns(&code(source))).map(|(module, _)| module.as_str());
+    let mut found: Vec<&str> = found.collect();
+    found.sort();
+    assert_eq!(found, SAY_SELDOM);
 }

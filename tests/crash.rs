@@ -16,6 +16,7 @@ mod crash {
     mod kills;
     mod limits;
     mod mount;
+    mod panics;
     mod points;
     mod room;
     mod standing;

@@ -67,6 +67,24 @@ fn numbers_that_do_not_matter_may_be_anything() {
 }
 
 #[test]
+fn numbers_that_only_python_knows_are_passed_over() {
+    let text = "\u{feff}{\"id\":1,\"ops\":[{\"input\":{\"OP_ID\":\"OP_X\",\"a\":NaN,\"b\":\"NaN\\\"NaN\",\"c\":[-Infinity]},\
+                \"status\":\"success\",\"log\":[[1,[1,2],\"message\",Infinity]],\"result\":[NaN,{\"x\":-Infinity}]}]}";
+    let job = read(text).unwrap();
+    assert_eq!((job.ops.len(), job.ops[0].status), (1, Status::Success));
+    let input = op_input(text.as_bytes(), 0).unwrap().unwrap().input;
+    assert_eq!(
+        (&input["a"], &input["b"], &input["c"]),
+        (&json!("nan"), &json!("NaN\"NaN"), &json!(["-inf"]))
+    );
+    for bad in
+        ["{\"id\":NaN,\"ops\":[]}", "{\"id\":1,\"ops\":NaN}", "{\"id\":1,\"ops\":[],NaN}", "NaN", "\u{feff}"]
+    {
+        assert!(read(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn escapes_are_read() {
     let text = r#"{"id":1,"livelock":"\/run\/l\u00f6ck","ops":[{"input":{"OP_ID":"OP_\u0054EST\u005fDELAY"},"status":"queued"}]}"#;
     let job = read(text).unwrap();

@@ -2,12 +2,16 @@
 //! itself.
 #![no_main]
 
-use ganeti_hookd::ganeti::python_json::{members, read};
+use ganeti_hookd::ganeti::python_json::{as_json, members, read};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 fuzz_target!(|data: &[u8]| {
+    if let Some(json) = as_json(data) {
+        assert!(json.starts_with(b"\xef\xbb\xbf") || as_json(&json).is_none(), "once is enough");
+        assert!(serde_json::from_slice::<&RawValue>(data).is_err(), "JSON is left as it is");
+    }
     let Ok(raw) = serde_json::from_slice::<&RawValue>(data) else { return };
     let reading = read(raw);
     let strictly = serde_json::from_slice::<Value>(data).ok();

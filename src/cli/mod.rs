@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::daemon::{StartError, read_settings};
 use crate::engine::settings::{DEFAULT_PATH, Settings};
+use crate::world::panics;
 use crate::world::process::{guard, inherited};
 
 /// Global hooks for an unmodified Ganeti: scripts before and after every opcode, also
@@ -97,6 +98,9 @@ pub fn failed(what: impl ToString) -> Failure {
 /// Runs the command that the program was called with.
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    panics::tell(|line| {
+        let _ = complain(&format!("a defect: {line}"), 1);
+    });
     // Without /proc there is nothing to be done about it, and hooks can still run.
     let _ = inherited::keep_from_children();
     let result = match args.command {

@@ -17,6 +17,7 @@ use crate::ganeti::job::{self, JobId};
 use crate::ganeti::recording::Line;
 use crate::ganeti::secrets::blanked;
 use crate::world::clock::now;
+use crate::world::panics;
 use crate::world::process::exits::Exits;
 use crate::world::process::{Presence, find, livelock};
 use crate::world::queue::read::JOB_SIZE_LIMIT;
@@ -112,7 +113,7 @@ fn stop_on_signals(inbox: Sender<Message>) -> Result<(), Failure> {
     let mut signals = handle(&[SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for _ in signals.forever() {
-            let _ = inbox.send(Message::Stop);
+            panics::insist(|| drop(inbox.send(Message::Stop)));
         }
     })?;
     Ok(())

@@ -59,6 +59,9 @@ pub fn ask(run_dir: &Path, target: &str) -> Result<Vec<u8>, String> {
     })
 }
 
+/// Entries of a list that are shown to people.
+const LIST_MAX: usize = 20;
+
 /// The status in words.
 fn describe(status: &Status) -> String {
     let mut lines = Lines::default();
@@ -126,19 +129,29 @@ impl Lines {
     }
 
     fn details(&mut self, status: &Status) {
-        for HeldJob { event, pid, late, hook, seconds: held, .. } in &status.held {
+        self.list("held", &status.held, |HeldJob { event, pid, late, hook, seconds: held, .. }| {
             let (late, hook) = (if *late { ", late" } else { "" }, hook.as_deref().unwrap_or("-"));
             let held = seconds(*held);
-            self.line("held", format_args!("{event} (process {pid}{late}) for {held}, waits for {hook}"));
+            format!("{event} (process {pid}{late}) for {held}, waits for {hook}")
+        });
+        self.list("running", &status.running, |RunningHook { event, script, node, seconds: running }| {
+            format!("{event} {script} on {node} for {}", seconds(*running))
+        });
+        self.list("failed", &status.last_failures, |FailedHook { event, script, node, what }| {
+            format!("{event} {script} on {node}: {what}")
+        });
+        self.list("bad file", &status.bad_files, |(name, what)| format!("{name} {what}"));
+    }
+
+    /// The first of a list, and how many more there are.
+    fn list<T>(&mut self, title: &str, all: impl IntoIterator<Item = T>, describe: impl Fn(T) -> String) {
+        let mut all = all.into_iter();
+        for one in all.by_ref().take(LIST_MAX) {
+            self.line(title, describe(one));
         }
-        for RunningHook { event, script, node, seconds: running } in &status.running {
-            self.line("running", format_args!("{event} {script} on {node} for {}", seconds(*running)));
-        }
-        for FailedHook { event, script, node, what } in &status.last_failures {
-            self.line("failed", format_args!("{event} {script} on {node}: {what}"));
-        }
-        for (name, what) in &status.bad_files {
-            self.line("bad file", format_args!("{name} {what}"));
+        match all.count() {
+            0 => {}
+            more => self.line(title, format_args!("and {more} more, which --json shows")),
         }
     }
 }

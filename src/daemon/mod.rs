@@ -16,7 +16,6 @@ mod watchdog;
 pub use settings_file::{StartError, node_name, read_settings};
 pub use start::run;
 
-use std::any::Any;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -66,6 +65,7 @@ impl Daemon {
     /// Takes messages and works until told to stop.
     fn main_loop(&mut self) {
         loop {
+            failpoints::defect("main");
             self.give(Input::Quiet);
             if self.engine.is_done() {
                 return;
@@ -160,7 +160,9 @@ impl Daemon {
     }
 
     fn guard_ended(&mut self) {
-        self.hands.processes.guard_has_ended();
+        if self.hands.processes.guard_has_ended() {
+            self.give(Input::Panicked("the guard has panicked".to_owned()));
+        }
         self.give(Input::GuardEnded);
     }
 
@@ -227,11 +229,4 @@ impl Daemon {
         self.give(Input::Quiet);
         log::info!("stopped");
     }
-}
-
-/// What a panic of a thread says, as the end of a sentence.
-fn defect(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("a defect of ganeti-hookd: {}", text.as_deref().unwrap_or("it does not say what"))
 }

@@ -34,6 +34,9 @@ pub enum StartError {
     /// Another daemon runs.
     #[error("another ganeti-hookd runs with the state directory {0}; one is enough")]
     Locked(PathBuf),
+    /// It had to end.
+    #[error("the daemon ends: {0}")]
+    Defect(String),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),

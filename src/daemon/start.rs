@@ -25,13 +25,15 @@ use super::watchdog::Watchdog;
 use super::{Clocks, Daemon};
 use crate::engine::Engine;
 use crate::engine::change::Remembered;
+use crate::engine::input::Input;
 use crate::engine::settings::{Paths, Settings};
 use crate::world::api::{self, Api};
 use crate::world::cluster::own_name;
+use crate::world::flood::Flow;
 use crate::world::process::held_file::{self, HeldFile};
 use crate::world::process::priority;
 use crate::world::queue::mounts;
-use crate::world::{clock, failpoints, own_files, signals};
+use crate::world::{clock, failpoints, own_files, panics, signals};
 
 /// The file that is locked while a daemon runs, below the state directory.
 const LOCK_FILE: &str = "lock";
@@ -53,6 +55,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     failpoints::point("start.locked");
     let held_file = release_leftovers(&paths.run_dir)?;
     let (sender, inbox) = unbounded();
+    tell_of_panics(sender.clone());
     let window = settings.master.failover_window;
     let (journal, remembered) = Books::open(&paths.state_dir, window, sender.clone())?;
     failpoints::point("start.loaded");
@@ -64,10 +67,29 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let hands = hands(&settings, &node, held_file, journal, &sender)?;
     // The watcher, which is started from here, as well.
     priority::raise();
-    let mut daemon = daemon(config, settings, node, remembered, hands, inbox);
-    daemon.main_loop();
-    daemon.end();
-    Ok(())
+    work(daemon(config, settings, node, remembered, hands, inbox))
+}
+
+/// Works until told to stop.
+fn work(mut daemon: Daemon) -> Result<(), StartError> {
+    let worked = panics::caught(|| {
+        daemon.main_loop();
+        daemon.end();
+    });
+    worked.map_err(|what| {
+        // Nothing of it can be relied on. With the process, all goes that it holds.
+        std::mem::forget(daemon);
+        StartError::Defect(what)
+    })
+}
+
+/// A panic of any thread is logged, and counted by the engine.
+fn tell_of_panics(inbox: Sender<Message>) {
+    static FLOW: Flow = Flow::new();
+    panics::tell(move |line| {
+        FLOW.error(&line);
+        let _ = inbox.send(Message::Input(Input::Panicked(line)));
+    });
 }
 
 /// Does away with what whoever started us left to us.
@@ -128,10 +150,11 @@ fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {
     let mut signals = signals::handle(&[SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            let message = if signal == SIGHUP { Message::Reload } else { Message::Stop };
-            if inbox.send(message).is_err() {
-                return;
-            }
+            panics::insist(|| {
+                failpoints::defect("signals");
+                let message = if signal == SIGHUP { Message::Reload } else { Message::Stop };
+                let _ = inbox.send(message);
+            });
         }
     })?;
     Ok(())

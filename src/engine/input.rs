@@ -194,6 +194,8 @@ pub enum Input<'a> {
     PreHooks(bool),
     /// The configuration was read again, with this node's name; or why it stays as it was.
     Reloaded(Result<(Box<Settings>, String), String>),
+    /// A thread has panicked: which, where, and what it said.
+    Panicked(String),
     /// Nothing else has happened, as far as is known: time to do what follows.
     Quiet,
     /// End.

@@ -177,6 +177,7 @@ impl Engine {
             Input::OnlineNodes(nodes) => self.online_nodes = nodes,
             Input::PreHooks(there) => self.pre_hooks_are(there),
             Input::Reloaded(result) => self.reloaded(now, result),
+            Input::Panicked(what) => self.panicked(&what),
             Input::Quiet => self.quiet(now),
             Input::Stop => self.stop(now),
         }

@@ -40,6 +40,8 @@ pub enum Problem {
     ClusterConfiguration,
     /// Our own configuration.
     Configuration,
+    /// A defect of ours.
+    Defect,
     /// The guard.
     Guard,
     /// What scripts need.
@@ -63,6 +65,7 @@ impl Problem {
         match self {
             Self::ClusterConfiguration => "cluster configuration",
             Self::Configuration => "configuration",
+            Self::Defect => "defect of ganeti-hookd",
             Self::Guard => "guard",
             Self::Hooks => "hooks",
             Self::HooksDirectory => "hooks directory",

@@ -142,6 +142,8 @@ pub struct Counters {
     pub holds_timed_out: u64,
     /// Commits that failed.
     pub journal_errors: u64,
+    /// Times that a thread panicked.
+    pub panics: u64,
 }
 
 /// One metric: its name, kind, meaning, and value.
@@ -185,6 +187,7 @@ pub const METRICS: &[Metric] = &[
     ("holds_missed_total", "counter", "jobs that could not be stopped", |s| s.counters.holds_missed as f64),
     ("holds_timed_out_total", "counter", "holds ended by hold-limit", |s| s.counters.holds_timed_out as f64),
     ("journal_errors_total", "counter", "failed commits", |s| s.counters.journal_errors as f64),
+    ("panics_total", "counter", "panics, each a defect of ganeti-hookd", |s| s.counters.panics as f64),
 ];
 
 impl Status {

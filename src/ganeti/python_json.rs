@@ -4,7 +4,7 @@
 //! be beyond what a float holds, and lists nest as deep as somebody typed them. [`read`] lets
 //! each of those cost itself: what is not UTF-8 is replaced, as it is in the output of hooks; such
 //! a number is a text, as Python prints it; what is too deep is left out of its object, and is
-//! null in its list.
+//! null in its list. Numbers that are none, and a byte order mark, are no JSON at all: [`as_json`].
 
 use std::fmt;
 
@@ -31,6 +31,37 @@ pub fn read(raw: &RawValue) -> Reading {
         Ok(value) => Reading { value: Some(value), is_damaged: false },
         Err(_) => Reading { value: piecewise(raw, 0), is_damaged: true },
     }
+}
+
+/// A text with what Python writes and reads but JSON has not, `NaN`, `Infinity` and a byte order mark
+/// (Python: `json`, simplejson), in words that JSON has; `None` where there is nothing of the kind.
+pub fn as_json(text: &[u8]) -> Option<Vec<u8>> {
+    const WORDS: [(&[u8], &[u8]); 2] = [(b"NaN", b"\"nan\""), (b"Infinity", b"1e999")];
+    let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut is_changed = rest.len() < text.len();
+    let mut json = Vec::with_capacity(rest.len());
+    while let Some(first) = rest.first() {
+        let word = WORDS.iter().find(|(word, _)| rest.starts_with(word));
+        let length = match first {
+            b'"' => length_of_string(rest),
+            _ => word.map_or(1, |(word, _)| word.len()),
+        };
+        json.extend_from_slice(word.map_or(&rest[..length], |(_, written)| written));
+        is_changed |= word.is_some();
+        rest = &rest[length..];
+    }
+    is_changed.then_some(json)
+}
+
+/// How long the string is that a text begins with.
+fn length_of_string(text: &[u8]) -> usize {
+    let mut is_escaped = false;
+    let end = text.iter().skip(1).position(|byte| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |at| at + 2)
 }
 
 /// The members of an object, each as its text, in their order.

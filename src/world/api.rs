@@ -19,8 +19,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::engine::status::Status;
+use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::http::{Request, exchange, read_request, write_response};
+use crate::world::panics::caught;
 use crate::world::shortage::explain;
 
 /// The socket, below the run directory.
@@ -89,41 +91,62 @@ pub fn serve(run_dir: &Path, backend: impl Backend) -> io::Result<Api> {
     Ok(Api { path })
 }
 
-fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
-    let connections = Arc::new(AtomicUsize::new(0));
-    loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // A shortage of descriptors passes; do not spin until it has.
-                static FLOW: Flow = Flow::new();
-                FLOW.warn(format_args!("cannot accept a connection to the API: {}", explain(&error)));
-                thread::sleep(Duration::from_millis(200));
-                continue;
-            }
-        };
-        if connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
-            let _ = write_response(&stream, 503, "text/plain", b"too many connections\n");
-            continue;
-        }
-        serve_one(stream, Arc::clone(backend), Arc::clone(&connections));
+/// A connection that is open, one of so many.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn one_of(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
     }
 }
 
-/// Serves a connection on a thread of its own.
-fn serve_one(stream: UnixStream, backend: Arc<dyn Backend>, connections: Arc<AtomicUsize>) {
-    connections.fetch_add(1, Ordering::Relaxed);
-    let count = Arc::clone(&connections);
-    let serving = thread::Builder::new().name("api-request".to_owned()).spawn(move || {
-        if let Err(error) = answer(&*backend, &stream) {
-            log::debug!("API: {error}");
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    loop {
+        // A shortage of descriptors passes, a panic is over; do not spin until it is.
+        let accepted = caught(|| accept_one(listener, backend, &connections));
+        if let Err(error) = accepted.and_then(|accepted| accepted.map_err(|error| explain(&error))) {
+            static FLOW: Flow = Flow::new();
+            FLOW.warn(format_args!("cannot accept a connection to the API: {error}"));
+            thread::sleep(Duration::from_millis(200));
         }
-        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves the next connection on a thread of its own.
+fn accept_one(
+    listener: &UnixListener,
+    backend: &Arc<dyn Backend>,
+    connections: &Arc<AtomicUsize>,
+) -> io::Result<()> {
+    let (stream, _) = listener.accept()?;
+    failpoints::defect("api");
+    if connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+        let _ = write_response(&stream, 503, "text/plain", b"too many connections\n");
+        return Ok(());
+    }
+    let (open, backend) = (Open::one_of(connections), Arc::clone(backend));
+    thread::Builder::new().name("api-request".to_owned()).spawn(move || {
+        let _open = open;
+        serve_one(&stream, &*backend);
+    })?;
+    Ok(())
+}
+
+fn serve_one(stream: &UnixStream, backend: &dyn Backend) {
+    let served = caught(|| answer(backend, stream)).unwrap_or_else(|what| {
+        // Where it has been answered already, the client has what it wanted.
+        write_response(stream, 500, "text/plain", format!("{what}\n").as_bytes())
     });
-    if let Err(error) = serving {
-        static FLOW: Flow = Flow::new();
-        FLOW.warn(format_args!("a connection to the API cannot be served: {}", explain(&error)));
-        connections.fetch_sub(1, Ordering::Relaxed);
+    if let Err(error) = served {
+        log::debug!("API: {error}");
     }
 }
 
@@ -131,6 +154,7 @@ fn answer(backend: &dyn Backend, stream: &UnixStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PEER_TIMEOUT))?;
     stream.set_write_timeout(Some(PEER_TIMEOUT))?;
     let request = read_request(stream)?;
+    failpoints::defect("api-request");
     let answer = match (request.method.as_str(), request.path()) {
         ("GET", "/v1/status") => {
             status(backend).map(|s| ("application/json", serde_json::to_vec(&s).unwrap_or_default()))

@@ -6,7 +6,7 @@
 //! `cargo bench` and `cargo test --release` leave in `target/release`, where a package is built
 //! from, has none. In every other build the functions here do nothing and are gone. What is to happen stands in the file that the variable
 //! `GANETI_HOOKD_FAULTS` names, one thing a line: `die POINT N` (at the N-th visit),
-//! `fail POINT`, `pause POINT MILLISECONDS`, `clock SECONDS`.
+//! `fail POINT`, `panic THREAD`, `pause POINT MILLISECONDS`, `clock SECONDS`.
 
 use std::io;
 
@@ -24,6 +24,10 @@ mod points {
     pub fn refused(_name: &str) -> super::io::Result<()> {
         Ok(())
     }
+
+    /// A place where a thread may have a defect.
+    #[inline(always)]
+    pub fn defect(_thread: &str) {}
 
     /// By how much the clock is set wrong.
     #[inline(always)]
@@ -95,6 +99,12 @@ mod points {
         }
     }
 
+    /// A place where a thread may have a defect, and has where the test says so.
+    #[track_caller]
+    pub fn defect(thread: &str) {
+        assert!(line("panic", Some(thread)).is_none(), "a test's {thread}\n\u{1b}[31mdefect");
+    }
+
     /// By how much the clock is set wrong.
     pub fn clock_step_micros() -> i64 {
         let seconds = line("clock", None).and_then(|words| words.get(1)?.parse::<i64>().ok());
@@ -102,4 +112,4 @@ mod points {
     }
 }
 
-pub use points::{clock_step_micros, point, refused};
+pub use points::{clock_step_micros, defect, point, refused};

@@ -18,7 +18,7 @@ pub fn tcp_port(service: &str, usual: u16) -> u16 {
 }
 
 /// The first TCP port of this name or alias in a text of lines `NAME PORT/PROTOCOL ALIAS...`.
-fn port_in(services: &str, service: &str) -> Option<u16> {
+pub fn port_in(services: &str, service: &str) -> Option<u16> {
     services.lines().find_map(|line| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let (name, port) = (words.next()?, words.next()?);

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use serde_json::json;
 
 use crate::harness::{Job, Tree};
 
@@ -130,4 +131,40 @@ fn names_that_are_no_jobs_are_not_looked_at() {
     daemon.fence();
     assert_eq!(daemon.logged("ERROR"), 0, "{}", daemon.log());
     assert_eq!(daemon.status()["counters"]["versions_read"], 1, "the fence");
+}
+
+#[test]
+fn what_an_old_ganeti_left_is_history() {
+    const TIMES: &str =
+        r#""start_timestamp": [1290000000, 1], "exec_timestamp": null, "end_timestamp": null"#;
+    let tree = Tree::with_log();
+    for id in 1..=300 {
+        let status = ["success", "waitlock"][id as usize % 2];
+        let op =
+            format!(r#"{{"input": {{"OP_ID": "OP_TEST_DELAY"}}, "status": "{status}", "log": [], {TIMES}}}"#);
+        put(&tree, id, format!(r#"{{"id": "{id}", "ops": [{op}], {TIMES}}}"#));
+    }
+    for _ in 0..2 {
+        let daemon = tree.start();
+        daemon.wait_status("all jobs", |status| status["jobs_tracked"].as_i64() >= Some(300));
+        daemon.fence();
+        let status = daemon.status();
+        assert_eq!((&status["jobs_open"], &status["bad_files"]), (&json!(0), &json!({})));
+        assert!(tree.told().is_empty(), "{:?}", tree.told());
+        daemon.stop();
+    }
+    let log = tree.log();
+    assert_eq!(log.matches("history").count(), 3, "a first start, and a line for all in each life\n{log}");
+    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+}
+
+#[test]
+fn a_long_list_of_bad_files_is_shown_in_part() {
+    let tree = Tree::new();
+    (1..=100).for_each(|id| put(&tree, id, "{"));
+    let daemon = tree.start();
+    daemon.wait_status("all files", |status| status["bad_files"].as_object().unwrap().len() == 100);
+    let said = tree.cli(&["status"]).out;
+    assert_eq!(said.matches("bad file").count(), 21, "{said}");
+    assert!(said.ends_with("bad file   and 80 more, which --json shows\n"), "{said}");
 }

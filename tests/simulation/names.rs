@@ -50,6 +50,7 @@ names! { input_name, INPUTS, Input<'_>,
     Input::OnlineNodes(_) => "input: OnlineNodes",
     Input::PreHooks(_) => "input: PreHooks",
     Input::Reloaded(_) => "input: Reloaded",
+    Input::Panicked(_) => "input: Panicked",
     Input::Quiet => "input: Quiet",
     Input::Stop => "input: Stop",
 }

@@ -11,7 +11,9 @@ use crate::daemon::{
 use crate::engine::settings::{Nodes, Settings};
 use crate::ganeti::config::ClusterConfig;
 use crate::world::cluster::{Cluster, Configuration, Found, Source};
+use crate::world::failpoints;
 use crate::world::noded::NodeDaemons;
+use crate::world::panics::caught;
 
 /// Node daemons that are asked at the same time.
 const AT_A_TIME: usize = 32;
@@ -58,15 +60,19 @@ fn check_nodes(settings: &Settings, config: &ClusterConfig, nodes: &[String]) ->
     let mut findings = Vec::new();
     for some in nodes.chunks(AT_A_TIME) {
         thread::scope(|scope| {
-            let asked: Vec<_> =
-                some.iter().map(|node| scope.spawn(|| check_node(&daemons, config, node))).collect();
-            findings.extend(asked.into_iter().filter_map(|node| node.join().ok()));
+            let check = |node| caught(|| check_node(&daemons, config, node));
+            let asked = some.iter().map(|node| (node, scope.spawn(move || check(node))));
+            for (node, asked) in asked.collect::<Vec<_>>() {
+                let checked = asked.join().unwrap_or_else(|_| Err("it was not asked".to_owned()));
+                findings.push(checked.unwrap_or_else(|what| fail("node", format!("{node}: {what}"))));
+            }
         });
     }
     findings
 }
 
 fn check_node(daemons: &NodeDaemons, config: &ClusterConfig, node: &str) -> Finding {
+    failpoints::defect("check");
     if config.is_offline(node) {
         return note("node", format!("{node} is marked offline; no hook runs there"));
     }

@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use crate::daemon::message::Message;
 use crate::engine::settings::Settings;
 use crate::world::cluster::own_name;
+use crate::world::flood::Flow;
 
 /// Between an answer of the system that does not fit and the next question.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -54,7 +55,10 @@ impl OwnName {
         match own_name::ask(move |name| drop(inbox.send(Message::Named(name)))) {
             Ok(()) => self.is_asking = true,
             // It is asked again when it is needed again.
-            Err(error) => log::warn!("this node's name cannot be asked for: {error}"),
+            Err(error) => {
+                static FLOW: Flow = Flow::new();
+                FLOW.warn(format_args!("this node's name cannot be asked for: {error}"));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Once;
 
 use crossbeam_channel::Sender;
 
@@ -121,7 +122,12 @@ impl Queue {
     ) -> R {
         match self.reader.version(id, limit.min(JOB_SIZE_LIMIT)) {
             Ok(Some(FileVersion { bytes, stamp })) => match job::parse(id, bytes) {
-                Ok(job) => tell(Version::Queued(&job, stamp)),
+                Ok(job) => {
+                    if job.ops.is_empty() && job::is_old(id, bytes) {
+                        say_old(id);
+                    }
+                    tell(Version::Queued(&job, stamp))
+                }
                 Err(error) => tell(Version::Bad(error.to_string(), stamp)),
             },
             Ok(None) if archive => self.read_archived(id, tell),
@@ -153,6 +159,14 @@ impl Queue {
         };
         if is_there { Version::Gone } else { Version::Failed("the queue is not where it was".to_owned()) }
     }
+}
+
+/// Says once that there are old jobs.
+fn say_old(id: JobId) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        log::info!("{} is a job of a Ganeti before 2.7: it and all of its kind are history", id.file_name());
+    });
 }
 
 /// Tells the daemon what it has to look at.

@@ -2,17 +2,17 @@
 //! spawns of a hundred hooks, and the other jobs do not wait for it.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::daemon::version::{LargeVersion, unreadable};
 use crate::engine::input::Version;
 use crate::ganeti::job::{self, JobId};
+use crate::world::failpoints;
+use crate::world::panics::caught;
 use crate::world::process::priority;
 use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
 
@@ -45,8 +45,8 @@ impl LargeFiles {
 fn work(mut reader: JobReader, inbox: &Receiver<(u64, JobId)>, owner: &Sender<Message>) {
     priority::come_last();
     for (reading, id) in inbox {
-        let read = catch_unwind(AssertUnwindSafe(|| read(&mut reader, id)));
-        let version = read.unwrap_or_else(|panic| LargeVersion::Other(Version::Bad(defect(&*panic), None)));
+        let read = caught(|| read(&mut reader, id));
+        let version = read.unwrap_or_else(|what| LargeVersion::Other(Version::Bad(what, None)));
         reader.give_back();
         if owner.send(Message::LargeRead { reading, id, version }).is_err() {
             return;
@@ -55,6 +55,7 @@ fn work(mut reader: JobReader, inbox: &Receiver<(u64, JobId)>, owner: &Sender<Me
 }
 
 fn read(reader: &mut JobReader, id: JobId) -> LargeVersion {
+    failpoints::defect("large-files");
     let error = match reader.version(id, JOB_SIZE_LIMIT) {
         Ok(Some(FileVersion { bytes, stamp })) => {
             return match job::parse(id, bytes) {

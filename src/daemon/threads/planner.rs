@@ -8,14 +8,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::engine::effect::PlanRequest;
 use crate::engine::input::Input;
@@ -28,9 +26,11 @@ use crate::ganeti::job::{self, InputReading, JobId, OpInput};
 use crate::ganeti::opcodes::View;
 use crate::ganeti::text::plain;
 use crate::world::cluster::{Configuration, Found, Source};
+use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::journal::History;
 use crate::world::noded;
+use crate::world::panics::caught;
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 use crate::world::services;
 
@@ -134,13 +134,13 @@ impl Desk {
         while waiting.take(inbox, self.readings) {
             let Some((readings, PlanRequest { seq, event, given, .. })) = waiting.next() else { continue };
             // Not even a defect of ours may keep an event from its scripts.
-            let planned = catch_unwind(AssertUnwindSafe(|| {
+            let planned = caught(|| {
+                failpoints::defect("planner");
                 self.read_after(readings);
                 self.plan(&event, given)
-            }));
-            let (plan, problem) = planned.unwrap_or_else(|panic| {
-                let (key, what) = (event.key, defect(&*panic));
-                DEFECTS.error(format_args!("{key}: {what}; it gets no specialised variables"));
+            });
+            let (plan, problem) = planned.unwrap_or_else(|what| {
+                DEFECTS.error(format_args!("{}: {what}; it gets no specialised variables", event.key));
                 (Plan::default(), None)
             });
             self.warnings.drain(..).for_each(|warning| WARNINGS.warn(warning));

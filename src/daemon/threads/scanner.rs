@@ -3,17 +3,17 @@
 //! told to stop need not wait for the end of the list.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::engine::input::{Input, Stamp};
 use crate::ganeti::job::JobId;
+use crate::world::failpoints;
 use crate::world::flood::Flow;
+use crate::world::panics::caught;
 use crate::world::queue::scan;
 use crate::world::regular_file::ReadError;
 use crate::world::shortage::explain;
@@ -49,8 +49,7 @@ impl Scanner {
 fn work(queue_dir: &Path, inbox: &Receiver<u64>, owner: &Sender<Message>) {
     for scan in inbox {
         let tell = |files| owner.send(Message::Input(Input::Listed { scan, files })).is_ok();
-        let listed = catch_unwind(AssertUnwindSafe(|| list(queue_dir, tell)));
-        let result = listed.unwrap_or_else(|panic| Err(defect(&*panic)));
+        let result = caught(|| list(queue_dir, tell)).flatten();
         if owner.send(Message::ScanEnded { scan, result }).is_err() {
             return;
         }
@@ -62,6 +61,7 @@ fn list(
     queue_dir: &Path,
     mut tell: impl FnMut(Vec<(JobId, Option<Stamp>)>) -> bool,
 ) -> Result<Option<i64>, String> {
+    failpoints::defect("scanner");
     let mut files = scan::files(queue_dir);
     loop {
         let piece = files.by_ref().take(PIECE).collect::<Result<Vec<_>, _>>();

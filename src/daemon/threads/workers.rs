@@ -4,7 +4,6 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +13,6 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::engine::environment::Environment;
 use crate::engine::input::Input;
@@ -25,6 +23,7 @@ use crate::world::flood::Flow;
 use crate::world::hook::run::{Limits, Starter, run};
 use crate::world::noded::answer::Told;
 use crate::world::noded::{NodeDaemons, Request};
+use crate::world::panics::caught;
 use crate::world::process::priority;
 use crate::world::shortage::explain;
 
@@ -70,9 +69,7 @@ impl Work {
     /// end: its event would be under way for ever.
     fn run(self, stop: BorrowedFd<'_>) -> Input<'static> {
         let Self { run, seq, task } = self;
-        let ended = catch_unwind(AssertUnwindSafe(|| task.run(stop)));
-        let (outcome, scripts) = ended.unwrap_or_else(|panic| {
-            let what = defect(&*panic);
+        let (outcome, scripts) = caught(|| task.run(stop)).unwrap_or_else(|what| {
             static FLOW: Flow = Flow::new();
             FLOW.error(format_args!("{task}: {what}"));
             (Outcome::not_run(what), Vec::new())
@@ -91,6 +88,7 @@ impl Work {
 impl Task {
     /// How it ended, and how each of another node's scripts did.
     fn run(&self, stop: BorrowedFd<'_>) -> (Outcome, Vec<(String, Outcome)>) {
+        failpoints::defect("hook");
         match self {
             Self::Script { starter, script, env, limits } => {
                 (run(starter, script, env, *limits, Some(stop)), Vec::new())

@@ -7,6 +7,7 @@ use crate::engine::deliveries::Delivery;
 use crate::engine::effect::Token;
 use crate::engine::holds::{Exactness, Hold};
 use crate::engine::input::{Landing, Now};
+use crate::engine::report::Problem;
 use crate::engine::status::{ArmedJob, HeldJob, RunningHook, Status};
 use crate::ganeti::event::EventKey;
 
@@ -41,6 +42,13 @@ impl Engine {
             bad_files: self.report.bad_files(),
             counters: self.report.counters(),
         }
+    }
+
+    /// A piece of work has failed by a defect of ours; that is said until the next start.
+    pub(in crate::engine) fn panicked(&mut self, what: &str) {
+        self.report.count(|counters| counters.panics += 1);
+        let what = format!("{what}; the log has more; please report it, the next start forgets it");
+        self.report.problem(Problem::Defect, &what);
     }
 
     fn held_job(&self, hold: &Hold, steady: Duration) -> HeldJob {

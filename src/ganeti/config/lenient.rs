@@ -40,13 +40,12 @@ where
     input.deserialize_any(ListVisitor(PhantomData))
 }
 
-/// An entry; what in it is not Unicode is replaced.
+/// An entry; what in it is not Unicode is replaced, and of what stands twice in it the last counts.
 fn entry<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
     let strictly = serde_json::from_str(raw.get()).ok();
     strictly.or_else(|| {
-        let reading = python_json::read(raw);
         // Once more as text: entries of entries are read from there.
-        let text = reading.is_damaged.then(|| serde_json::to_string(&reading.value?).ok())??;
+        let text = serde_json::to_string(&python_json::read(raw).value?).ok()?;
         serde_json::from_str(&text).ok()
     })
 }
@@ -63,7 +62,11 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for TableVisitor<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut items = Table::new();
         while let Some((Lossy(key), item)) = map.next_entry::<Lossy, &'de RawValue>()? {
-            items.extend(entry(item).map(|item| (key, item)));
+            // Of a key that stands twice the last entry counts, readable or not.
+            match entry(item) {
+                Some(item) => items.insert(key, item),
+                None => items.remove(&key),
+            };
         }
         Ok(items)
     }

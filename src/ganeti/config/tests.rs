@@ -23,6 +23,13 @@ fn answers_by_name_and_by_uuid() {
 }
 
 #[test]
+fn of_what_stands_twice_the_last_counts() {
+    let node = |rest: &str| parse(&format!(r#","instances":{{"i":{{"name":"old"}},"i":{rest}}}"#));
+    assert_eq!(node(r#"{"name":"a","name":"b"}"#).instance("i").unwrap().1.name, "b");
+    assert!(node("7").instance("i").is_none());
+}
+
+#[test]
 fn short_names_are_expanded_as_ganeti_does() {
     let config = parse("");
     for short in ["node1", "NODE1", "node1.example", "node1.example.com"] {

@@ -5,9 +5,11 @@
 //! opcode's parameters when a hook needs them.
 
 mod name;
+mod old;
 mod parse;
 
 pub use name::{ARCHIVE_DIR, JobId, SERIAL_FILE};
+pub use old::is_old;
 pub use parse::{InputReading, OpInput, ParseError, op_input, parse};
 
 use std::borrow::Cow;

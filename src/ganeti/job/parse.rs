@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::old::is_old;
 use super::{Job, JobId, OpText, Opcode, Status, Timestamp};
 use crate::ganeti::python_json;
 use crate::ganeti::text::plain;
@@ -64,11 +65,24 @@ pub enum ParseError {
     },
 }
 
-/// Reads the job that `bytes`, the content of the file of job `id`, holds.
+/// Reads the job that `bytes`, the content of the file of job `id`, holds. Of an old one
+/// ([`is_old`]) nothing is told: it has no opcodes.
 ///
 /// # Errors
 /// When the content is not a job of that number.
 pub fn parse(id: JobId, bytes: &[u8]) -> Result<Job<'_>, ParseError> {
+    let error = match parse_json(id, bytes) {
+        Err(ParseError::Json(error)) => error,
+        parsed => return parsed,
+    };
+    if is_old(id, bytes) {
+        return Ok(without_opcodes(id));
+    }
+    let json = python_json::as_json(bytes).ok_or(error)?;
+    parse_json(id, &json).map(Job::into_owned)
+}
+
+fn parse_json(id: JobId, bytes: &[u8]) -> Result<Job<'_>, ParseError> {
     let raw: RawJob<'_> = serde_json::from_slice(bytes)?;
     if raw.id != id {
         return Err(ParseError::OtherJob { name: id, content: raw.id });
@@ -81,6 +95,11 @@ pub fn parse(id: JobId, bytes: &[u8]) -> Result<Job<'_>, ParseError> {
         started: raw.start_timestamp,
         ops: raw.ops.into_iter().enumerate().map(opcode).collect::<Result<_, _>>()?,
     })
+}
+
+fn without_opcodes(id: JobId) -> Job<'static> {
+    let received = Timestamp::default();
+    Job { id, received, livelock: None, process_id: None, started: None, ops: Vec::new() }
 }
 
 /// What is no path proves nothing and is not carried along.
@@ -110,8 +129,11 @@ pub fn op_input(bytes: &[u8], op: usize) -> Result<Option<InputReading>, serde_j
         #[serde(borrow)]
         input: &'a RawValue,
     }
-    let job: Inputs<'_> = serde_json::from_slice(bytes)?;
-    job.ops.get(op).map(|op| input_of(op.input)).transpose()
+    let input = |bytes: &[u8]| {
+        let job: Inputs<'_> = serde_json::from_slice(bytes)?;
+        job.ops.get(op).map(|op| input_of(op.input)).transpose()
+    };
+    input(bytes).or_else(|error| input(&python_json::as_json(bytes).ok_or(error)?))
 }
 
 fn input_of(raw: &RawValue) -> Result<InputReading, serde_json::Error> {
@@ -261,6 +283,18 @@ mod tests {
     }
 
     #[test]
+    fn of_an_old_job_nothing_is_told() {
+        for rest in [
+            r#""ops":[{"input":{"OP_ID":"OP_X"},"status":"waitlock","start_timestamp":[1290000000,1]}]"#,
+            r#""ops":[{"input":{"OP_ID":"OP_X"},"status":"success"}],"received_timestamp":[1290000000,0]"#,
+        ] {
+            let job = format!(r#"{{"id":"1",{rest}}}"#);
+            let job = parse(id(1), job.as_bytes()).unwrap();
+            assert_eq!((job.id, job.ops.len(), job.process()), (id(1), 0, None));
+        }
+    }
+
+    #[test]
     fn only_names_of_opcodes_are_opcodes() {
         let job =
             |code: &str| format!(r#"{{"id":1,"ops":[{{"input":{{"OP_ID":"{code}"}},"status":"queued"}}]}}"#);
@@ -326,7 +360,9 @@ mod tests {
             ("", "EOF"),
             ("[]", "invalid length"),
             (r#"{"id":2,"ops":[]}"#, "named after job 1 but holds job 2"),
-            (r#"{"id":"1","ops":[]}"#, "invalid type"),
+            (r#"{"id":"2","ops":[]}"#, "invalid type"),
+            (r#"{"id":"01","ops":[]}"#, "invalid type"),
+            (r#"{"id":"1"}"#, "invalid type"),
             (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"lost"}]}"#, "unknown variant `lost`"),
             (r#"{"id":1,"ops":[{"input":{},"status":"queued"}]}"#, "missing field `OP_ID`"),
             (r#"{"id":1,"ops":[{"input":{"OP_ID":"OP_X"},"status":"queued"}]"#, "EOF"),

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::{NODE_LIST, text};
+use crate::world::{failpoints, panics};
 
 /// How long the answer is waited for where nothing can go on without it. The resolver may take
 /// longer than that (resolv.conf(5)).
@@ -36,8 +37,12 @@ pub fn own_name() -> String {
 pub fn ask(tell: impl FnOnce(String) + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("own-name".to_owned()).spawn(move || {
         let system = system_name();
-        let names = names_of(&system);
-        tell(full_name(system, names).to_lowercase());
+        // Whoever asked does not ask again before there is an answer.
+        let names = panics::caught(|| {
+            failpoints::defect("own-name");
+            names_of(&system)
+        });
+        tell(full_name(system, names.unwrap_or_default()).to_lowercase());
     })?;
     Ok(())
 }
@@ -70,7 +75,10 @@ pub fn watch(mut handler: impl FnMut() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("hostname".to_owned()).spawn(move || {
         loop {
             match poll(&mut [PollFd::new(&name, PollFlags::PRI)], None) {
-                Ok(_) => handler(),
+                Ok(_) => panics::insist(|| {
+                    failpoints::defect("hostname");
+                    handler();
+                }),
                 Err(Errno::INTR) => {}
                 Err(errno) => return log::error!("cannot wait for another name of the system: {errno}"),
             }

@@ -47,7 +47,7 @@ pub fn writers(path: &Path) -> io::Result<Option<Vec<Who>>> {
 
 /// Those whom a list lets write (Linux: `struct posix_acl_xattr_header` and `_entry`, all
 /// little-endian); `None` when it is no list that we know.
-fn parse(list: &[u8]) -> Option<Vec<Who>> {
+pub fn parse(list: &[u8]) -> Option<Vec<Who>> {
     const WRITE: u16 = 2;
     const MASK: u16 = 0x10;
     let (version, entries) = list.split_first_chunk()?;
@@ -83,7 +83,7 @@ fn parse(list: &[u8]) -> Option<Vec<Who>> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A list as the kernel keeps it: tags, permissions, numbers.

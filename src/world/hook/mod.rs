@@ -1,6 +1,6 @@
 //! Hook scripts of this node: which there are, whether they are trusted, and running them.
 
-mod acl;
+pub mod acl;
 pub mod run;
 pub mod scripts;
 pub mod startable;

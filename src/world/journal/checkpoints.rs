@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{FILE, Journal};
 use crate::engine::change::Change;
+use crate::world::{failpoints, panics};
 
 /// Changes between two checkpoints. A change is a page or some of 1 KiB in the log.
 const INTERVAL: usize = 200;
@@ -98,11 +99,15 @@ impl Keeper {
             if asked == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            match self.checkpoint() {
-                Ok(size) => self.tell_of(size),
-                // Whatever it is, the next commit meets it, too.
-                Err(error) => log::debug!("{}: no checkpoint: {error}", self.path.display()),
-            }
+            // After a panic the next one is tried all the same.
+            let _ = panics::caught(|| {
+                failpoints::defect("checkpoints");
+                match self.checkpoint() {
+                    Ok(size) => self.tell_of(size),
+                    // Whatever it is, the next commit meets it, too.
+                    Err(error) => log::debug!("{}: no checkpoint: {error}", self.path.display()),
+                }
+            });
         }
     }
 

@@ -9,6 +9,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
+use crate::world::{failpoints, panics};
+
 /// Waits for processes to end.
 #[derive(Debug)]
 pub struct Exits {
@@ -31,7 +33,11 @@ impl Exits {
                     Err(errno) => return log::error!("cannot wait for job processes to end: {errno}"),
                 }
                 for event in events.drain(..) {
-                    handler(event.data.u64());
+                    // It is told once, and nobody else tells it.
+                    panics::insist(|| {
+                        failpoints::defect("exits");
+                        handler(event.data.u64());
+                    });
                 }
             }
         })?;

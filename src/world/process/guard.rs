@@ -10,6 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +61,9 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How long after the daemon's end armed processes are looked at: the kernel takes up to half a
 /// second to forget what is attached.
 const AFTERWARDS: Duration = Duration::from_secs(2);
+
+/// The exit code of a program that has panicked.
+const PANICKED: i32 = 101;
 
 /// The daemon's end.
 #[derive(Debug)]
@@ -117,6 +121,11 @@ impl Guard {
     /// When the guard is gone.
     pub fn let_go(&self, job: i64, pid: u32) -> io::Result<()> {
         self.send(job, GO, pid, &[])
+    }
+
+    /// Whether it has ended by a panic.
+    pub fn has_panicked(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(status)) if status.code() == Some(PANICKED))
     }
 
     fn send(&self, job: i64, what: i64, pid: u32, pidfds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -210,23 +219,29 @@ pub fn run() -> io::Result<()> {
     prepare()?;
     let socket = io::stdin();
     let mut entries: BTreeMap<i64, Entry> = BTreeMap::new();
-    let result = loop {
-        match receive(socket.as_fd(), &entries) {
+    let result = catch_unwind(AssertUnwindSafe(|| serve(socket.as_fd(), &mut entries)));
+    let_all_go(entries);
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Does what the daemon says, until it is gone.
+fn serve(socket: BorrowedFd<'_>, entries: &mut BTreeMap<i64, Entry>) -> io::Result<()> {
+    loop {
+        match receive(socket, entries) {
             Ok(Some(message)) => {
-                if !take(message, &mut entries) {
+                if !take(message, entries) {
                     // There was no room for the descriptor.
-                    break Err(Errno::MFILE.into());
+                    return Err(Errno::MFILE.into());
                 }
             }
-            Ok(None) => break Ok(()),
+            Ok(None) => return Ok(()),
             Err(Errno::INTR | Errno::TIMEDOUT) => {}
-            Err(errno) => break Err(errno.into()),
+            Err(errno) => return Err(errno.into()),
         }
+        failpoints::defect("guard");
         let now = Instant::now();
         entries.values_mut().for_each(|entry| entry.look(now));
-    };
-    let_all_go(entries);
-    result
+    }
 }
 
 /// Takes over what a message says. Returns whether it could.

@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::hold::{Verified, go_on, may_be_stopped_by_the_kernel};
 use super::stat;
+use crate::world::flood::Flow;
 use crate::world::regular_file;
 
 /// The file, below the run directory.
@@ -89,7 +90,8 @@ impl HeldFile {
         let is_empty = self.held.is_empty() && !self.has_leftovers;
         let written = if is_empty { self.file.set_len(0) } else { self.write('-', process) };
         if let Err(error) = written {
-            log::warn!("the file of held processes: {error}");
+            static FLOW: Flow = Flow::new();
+            FLOW.warn(format_args!("the file of held processes: {error}"));
         }
     }
 
@@ -99,7 +101,7 @@ impl HeldFile {
 }
 
 /// The processes in the file's text that have not been let go, and whether each is only armed.
-fn still_held(text: &str) -> Vec<(Verified, bool)> {
+pub fn still_held(text: &str) -> Vec<(Verified, bool)> {
     let mut held = BTreeMap::new();
     for line in text.lines() {
         let mut fields = line.split(' ');

@@ -89,7 +89,7 @@ fn unknown() -> io::Error {
 }
 
 /// State and start time; the command name in parentheses may hold anything.
-fn parse(text: &[u8]) -> Option<(u8, u64)> {
+pub fn parse(text: &[u8]) -> Option<(u8, u64)> {
     let end_of_name = text.iter().rposition(|b| *b == b')')?;
     let rest = std::str::from_utf8(&text[end_of_name + 1..]).ok()?;
     let mut fields = rest.split_ascii_whitespace();

@@ -10,6 +10,8 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::world::{failpoints, panics};
+
 /// Calls `handler` whenever something was mounted or unmounted, on a thread of its own
 /// (Linux: proc(5), `/proc/PID/mounts` can be polled).
 ///
@@ -20,7 +22,10 @@ pub fn watch(mut handler: impl FnMut() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("mounts".to_owned()).spawn(move || {
         loop {
             match poll(&mut [PollFd::new(&mounts, PollFlags::PRI)], None) {
-                Ok(_) => handler(),
+                Ok(_) => panics::insist(|| {
+                    failpoints::defect("mounts");
+                    handler();
+                }),
                 Err(Errno::INTR) => {}
                 Err(errno) => return log::error!("cannot wait for mounts: {errno}"),
             }

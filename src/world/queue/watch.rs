@@ -5,7 +5,6 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use notify::event::{EventKind, EventKindMask, ModifyKind, RenameMode};
 use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::mounts::Place;
+use crate::world::panics::caught;
 use crate::world::{failpoints, shortage};
 
 /// What inotify hints at.
@@ -56,7 +56,7 @@ impl Drop for Watch {
         self.relied_on.store(false, Ordering::Release);
         let watcher = self.watcher.take();
         // Where its thread is gone notify's own drop panics.
-        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(watcher))).is_err() {
+        if caught(|| drop(watcher)).is_err() {
             log::error!("the thread that reads inotify was gone");
         }
     }
@@ -103,9 +103,16 @@ pub fn watch(dirs: &[PathBuf], handler: impl FnMut(Hint<'_>) + Send + 'static) -
     let relied_on = Arc::new(AtomicBool::new(false));
     let mut on_end = OnEnd { handler, dir: first.to_owned(), relied_on: Arc::clone(&relied_on) };
     let watched = dirs.to_vec();
-    let dispatch = move |event: notify::Result<Event>| match event {
-        Ok(event) => hints(&watched, &event, &mut on_end.handler),
-        Err(_) => (on_end.handler)(Hint::Overflow),
+    let dispatch = move |event: notify::Result<Event>| {
+        let heard = caught(|| {
+            failpoints::defect("inotify");
+            hints(&watched, &event.ok()?, &mut on_end.handler);
+            Some(())
+        });
+        // What was not understood may have been any change.
+        if heard != Ok(Some(())) {
+            (on_end.handler)(Hint::Overflow);
+        }
     };
     // From here on a failure drops the watcher by way of `Watch`, which can bear it.
     let watcher = RecommendedWatcher::new(dispatch, config).map_err(|error| explain(first, error))?;

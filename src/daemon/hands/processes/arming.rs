@@ -17,6 +17,7 @@ use crate::engine::input::Landing;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock;
 use crate::world::failpoints;
+use crate::world::flood::Flow;
 use crate::world::process::hold;
 use crate::world::process::kernel_stop::{Arming, KernelStop};
 
@@ -165,7 +166,10 @@ pub(super) fn disarm(watched: &Watched, kernel: Option<&mut KernelStop>) -> bool
         Ok(Arming::Not | Arming::Missed) if !hold::may_be_stopped_by_the_kernel(pid) => return false,
         Ok(Arming::Not | Arming::Missed) => {}
         Ok(Arming::Stopping | Arming::Stopped) => _ = hold::await_stop(pid, KERNEL_PATIENCE),
-        Err(reason) => log::error!("process {pid} cannot be disarmed: {reason}"),
+        Err(reason) => {
+            static FLOW: Flow = Flow::new();
+            FLOW.error(format_args!("process {pid} cannot be disarmed: {reason}"));
+        }
     }
     let _ = hold::go_on(watched.pidfd.as_fd());
     true

@@ -1,14 +1,14 @@
 //! The means by which the kernel stops processes: loaded once, attached while somebody may have to
 //! be armed.
 
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::thread;
 
 use super::Processes;
-use crate::daemon::defect;
 use crate::daemon::message::Message;
 use crate::world::failpoints;
+use crate::world::flood::Flow;
+use crate::world::panics::caught;
 use crate::world::process::kernel_stop::KernelStop;
 use crate::world::shortage::explain;
 
@@ -17,8 +17,7 @@ impl Processes {
     pub fn load_kernel_stop(&self) {
         let (inbox, queue_dir) = (self.inbox.clone(), self.queue_dir.clone());
         let load = move || {
-            let loaded = catch_unwind(|| load(&queue_dir));
-            let loaded = loaded.map_err(|panic| defect(&*panic)).and_then(|loaded| loaded);
+            let loaded = caught(|| load(&queue_dir)).flatten();
             let _ = inbox.send(Message::KernelStop(loaded.map(Box::new)));
         };
         if let Err(error) = thread::Builder::new().name("kernel-stop".to_owned()).spawn(load) {
@@ -35,7 +34,8 @@ impl Processes {
     /// Has ready what arming takes: a process may have to be armed soon.
     pub fn attach(&mut self) {
         if let Some(Err(reason)) = self.kernel.as_mut().map(KernelStop::attach) {
-            log::warn!("what stops processes in the kernel cannot be attached: {reason}");
+            static FLOW: Flow = Flow::new();
+            FLOW.warn(format_args!("what stops processes in the kernel cannot be attached: {reason}"));
         }
     }
 
@@ -51,6 +51,7 @@ impl Processes {
 }
 
 fn load(queue_dir: &Path) -> Result<KernelStop, String> {
+    failpoints::defect("kernel-stop");
     failpoints::refused("kernel.stop").map_err(|error| error.to_string())?;
     KernelStop::new(queue_dir).map_err(|reason| reason.to_string())
 }

@@ -178,9 +178,9 @@ impl Processes {
         Ok(())
     }
 
-    /// The guard is not there any more.
-    pub fn guard_has_ended(&mut self) {
-        self.guard = None;
+    /// The guard is not there any more. Returns whether it has panicked.
+    pub fn guard_has_ended(&mut self) -> bool {
+        self.guard.take().is_some_and(|mut guard| guard.has_panicked())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::engine::holds::VAIN_LIMIT;
 use crate::engine::input::Landing;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::failpoints;
+use crate::world::flood::Flow;
 use crate::world::process::guard::Guard;
 use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::{self, Verified};
@@ -105,7 +106,8 @@ impl Processes {
             Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file, job),
             // The guard still has it, and will let it go when its time is up.
             Err(errno) => {
-                log::error!("job {job} cannot be let go: {errno}; the guard will try");
+                static FLOW: Flow = Flow::new();
+                FLOW.error(format_args!("job {job} cannot be let go: {errno}; the guard will try"));
                 watched.state = State::Free;
             }
         }
@@ -116,7 +118,8 @@ impl Processes {
 /// The kernel forgets where it stopped a process that has gone on.
 fn forget_stop(watched: &Watched, kernel: Option<&mut KernelStop>) {
     if let Some(Err(reason)) = kernel.map(|kernel| kernel.disarm(watched.process.pid)) {
-        log::error!("process {}: {reason}", watched.process.pid);
+        static FLOW: Flow = Flow::new();
+        FLOW.error(format_args!("process {}: {reason}", watched.process.pid));
     }
 }
 

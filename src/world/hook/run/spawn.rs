@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process, kill_process_group,
     pidfd_send_signal, waitid, waitpid,
@@ -72,7 +73,7 @@ impl Starter {
             signals: &self.signals,
             errno: 0,
         };
-        let process = signals::with_all_blocked(|| clone(&mut child))?;
+        let mut process = signals::with_all_blocked(|| clone(&mut child))?;
         match child.errno {
             0 => Ok(process),
             errno => {
@@ -89,6 +90,8 @@ impl Starter {
 pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
+    /// It has been waited for.
+    is_over: bool,
 }
 
 impl Process {
@@ -96,12 +99,14 @@ impl Process {
     ///
     /// # Errors
     /// When somebody else has waited for it.
-    pub fn wait(&self) -> io::Result<WaitIdStatus> {
+    pub fn wait(&mut self) -> io::Result<WaitIdStatus> {
         loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+            let waited = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+            self.is_over = !matches!(waited, Ok(None) | Err(Errno::INTR));
+            match waited {
                 Ok(Some(status)) => return Ok(status),
-                Ok(None) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) if self.is_over => return Err(errno.into()),
+                _ => {}
             }
         }
     }
@@ -111,6 +116,16 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.pid, signal);
         let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+}
+
+/// Whoever waits for it may panic.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.signal(Signal::KILL);
+            let _ = self.wait();
+        }
     }
 }
 
@@ -191,7 +206,7 @@ fn clone(child: &mut Child<'_>) -> io::Result<Process> {
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
     #[expect(unsafe_code, reason = "it comes as a number")]
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Process { pid, pidfd })
+    Ok(Process { pid, pidfd, is_over: false })
 }
 
 /// What the child does. It shares our memory and may have been started while another thread
@@ -236,7 +251,7 @@ mod tests {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
         let (mut output, input) = io::pipe()?;
         let starter = Starter::new()?;
-        let process = loop {
+        let mut process = loop {
             match starter.start(&script, &script, env, input.as_fd()) {
                 // Another test has just been starting a program while ours was written.
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
@@ -296,6 +311,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_nobody_waits_for_is_ended() {
+        let (_output, input) = io::pipe().unwrap();
+        let env = variables(&[("PATH", "/bin")]);
+        let program = Path::new("/bin/cat");
+        let (pipe, _writer) = io::pipe().unwrap();
+        let starter = Starter { null: File::from(OwnedFd::from(pipe)), ..Starter::new().unwrap() };
+        let process = starter.start(program, program, &env, input.as_fd()).unwrap();
+        let children = || std::fs::read_to_string("/proc/thread-self/children").unwrap();
+        assert_ne!(children(), "");
+        drop(process);
+        assert_eq!(children(), "");
+    }
+
+    #[test]
     fn many_threads_start_scripts_at_once() {
         let starter = Starter::new().unwrap();
         std::thread::scope(|scope| {
@@ -307,7 +336,7 @@ mod tests {
                         let (mut output, input) = io::pipe().unwrap();
                         let env = variables(&[("NUMBER", &number)]);
                         let program = Path::new("/usr/bin/env");
-                        let process = starter.start(program, program, &env, input.as_fd()).unwrap();
+                        let mut process = starter.start(program, program, &env, input.as_fd()).unwrap();
                         drop(input);
                         let mut said = String::new();
                         output.read_to_string(&mut said).unwrap();

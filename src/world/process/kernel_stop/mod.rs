@@ -13,7 +13,7 @@
 
 mod assembler;
 mod attachment;
-mod btf;
+pub mod btf;
 mod kernel;
 mod machine;
 mod program;
