@@ -144,7 +144,9 @@ impl Judge {
         {
             return Err(invented(format!("{event}: another opcode")));
         }
-        let told = Told { seq, life: world.life, at: world.now };
+        // Noticed before the first commit that had it, which may have failed.
+        let at = self.first_written.remove(&seq).unwrap_or(world.now);
+        let told = Told { seq, life: world.life, at };
         // One that is written anew was noticed when it was written first.
         let before = self.told.entry((name, key.op, key.phase)).or_insert(told);
         if before.seq != seq {

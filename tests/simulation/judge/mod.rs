@@ -87,6 +87,8 @@ pub struct Judge {
     /// The scripts that this life prepared for an event, and the nodes it planned.
     prepared: BTreeMap<i64, Vec<String>>,
     targets: BTreeMap<i64, Vec<(String, String)>>,
+    /// When a commit first had an event that is not written.
+    first_written: BTreeMap<i64, u64>,
     /// What this life had planned: the event, and what it was given.
     planned: BTreeMap<i64, (Event, View)>,
     looked: BTreeMap<i64, directories::Looked>,
@@ -149,6 +151,7 @@ impl Judge {
             plans: BTreeSet::new(),
             prepared: BTreeMap::new(),
             targets: BTreeMap::new(),
+            first_written: BTreeMap::new(),
             planned: BTreeMap::new(),
             looked: BTreeMap::new(),
             to_run: BTreeMap::new(),
@@ -199,6 +202,7 @@ impl Judge {
         self.plans.clear();
         self.prepared.clear();
         self.targets.clear();
+        self.first_written.clear();
         self.planned.clear();
         self.looked.clear();
         self.to_run.clear();
@@ -321,6 +325,14 @@ impl Judge {
             }
             Effect::Prepare { seq, phase, paths } => {
                 self.prepares(*seq, *phase, paths);
+                Ok(())
+            }
+            Effect::Commit(changes) | Effect::WriteAnew(changes) => {
+                for change in changes.iter() {
+                    if let Change::Event(seq, ..) = change {
+                        self.first_written.entry(*seq).or_insert(world.now);
+                    }
+                }
                 Ok(())
             }
             _ => Ok(()),
