@@ -90,8 +90,8 @@ fn doubts(script: &Script, phase: Phase) -> Vec<&'static str> {
     let Ok(Some(text)) = text(&script.path) else { return vec![] };
     let reads = |name: &str| text.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name.as_bytes()));
     let is_whole = (text.len() as u64) < READ_MAX;
-    let path = "reads GANETI_HOOKS_PATH, which says \"global\" here: for Ganeti's own post hooks of jobs that \
-                died there is hooks.native-post";
+    let path = "reads GANETI_HOOKS_PATH, which says \"global\" here: GANETI_HOOKD_HOOKS_PATH has the opcode's \
+                own, and hooks.native-post runs Ganeti's own post hooks of jobs that died";
     let status =
         "never reads GANETI_POST_STATUS: it runs after failures, too, and may take them for successes";
     let is_blind = phase == Phase::Post && is_whole && !reads("POST_STATUS");

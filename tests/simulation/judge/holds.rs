@@ -75,7 +75,8 @@ impl Judge {
         let has = |path: &HooksPath| world.pre_hooks().contains(path);
         let here = has(&HooksPath::Global) || HooksPath::of_opcode(code).as_ref().is_some_and(has);
         let targets = self.settings.hooks.nodes == Nodes::Targets && world.online_nodes() > 1;
-        if !here && !(targets && opcodes::hook_path(code).is_some()) {
+        let elsewhere = targets && opcodes::hook_path(code).is_some();
+        if !here && !elsewhere {
             return Err(bad("its opcode has no pre hook"));
         }
         if self.stopped.contains(&(*at, op)) {

@@ -68,8 +68,8 @@ impl Hooks {
         add(&HooksPath::Global, Phase::Pre, recipe.scripts.0, &mut dice);
         add(&HooksPath::Global, Phase::Post, recipe.scripts.1, &mut dice);
         let mut others = Dice::of(recipe.seed, "scripts of opcodes");
-        for code in ["OP_TEST_DELAY", "OP_INSTANCE_STARTUP", "OP_NEVER_HEARD_OF"] {
-            let path = HooksPath::of_opcode(code).unwrap();
+        let codes = ["OP_TEST_DELAY", "OP_INSTANCE_STARTUP", "OP_NEVER_HEARD_OF"];
+        for path in codes.into_iter().filter_map(HooksPath::of_opcode) {
             for phase in [Phase::Pre, Phase::Post] {
                 let n = *others.pick(&[0, 0, 0, 1, 2]);
                 add(&path, phase, n, &mut others);
