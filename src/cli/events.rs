@@ -8,7 +8,6 @@ use super::table::{Layout, Table};
 use super::{Failure, failed, local_time};
 use crate::engine::directories;
 use crate::engine::settings::Settings;
-use crate::ganeti::event::Phase;
 use crate::ganeti::job::JobId;
 use crate::world::api;
 use crate::world::journal::{Filter, History, HistoryEvent, RunRecord};
@@ -90,14 +89,7 @@ fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
     let was_asked = event.runs.iter().any(|other| other.node == run.node && other.script == other.directory);
     let node = run.node.split('.').next().filter(|_| was_asked);
     let place = node.map(|node| format!("{node}:")).unwrap_or_default();
-    Some(format!("{place}{}{}={result}", hooks_path(event.event.key.phase, run), run.script))
-}
-
-/// `instance-start/`, where a script is of another directory than the one of all opcodes.
-fn hooks_path(phase: Phase, run: &RunRecord) -> String {
-    let path =
-        run.directory.strip_suffix(&directories::suffix(phase)).filter(|_| run.script != run.directory);
-    path.filter(|path| *path != "global").map(|path| format!("{path}/")).unwrap_or_default()
+    Some(format!("{place}{}={result}", directories::label(&run.directory, &run.script)))
 }
 
 impl Args {

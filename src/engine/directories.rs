@@ -71,8 +71,18 @@ impl HooksPath {
 }
 
 /// What the name of each directory of a phase ends in.
-pub fn suffix(phase: Phase) -> String {
+fn suffix(phase: Phase) -> String {
     format!("-{phase}.d")
+}
+
+/// A script as people are told of it: by its name, where it is of another directory than that of all
+/// opcodes `instance-start/10-dns`.
+pub fn label(directory: &str, script: &str) -> String {
+    let path = [Phase::Pre, Phase::Post].into_iter().find_map(|phase| directory.strip_suffix(&suffix(phase)));
+    match path.filter(|path| *path != "global" && script != directory) {
+        Some(path) => format!("{path}/{script}"),
+        None => script.to_owned(),
+    }
 }
 
 /// A request to another node, that is to be made.
@@ -165,6 +175,14 @@ mod tests {
         ] {
             assert_eq!(HooksPath::of_directory(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn people_are_told_of_a_directory_only_where_it_is_not_that_of_all_opcodes() {
+        assert_eq!(label("global-post.d", "10-dns"), "10-dns");
+        assert_eq!(label("instance-start-post.d", "10-dns"), "instance-start/10-dns");
+        assert_eq!(label("global-tags-set-pre.d", "10-dns"), "global-tags-set/10-dns");
+        assert_eq!(label("global-tags-set-pre.d", "global-tags-set-pre.d"), "global-tags-set-pre.d");
     }
 
     #[test]

@@ -122,6 +122,19 @@ fn a_request_that_was_taken_back_comes_before_what_follows_it() {
 }
 
 #[test]
+fn a_script_that_fails_is_named_with_its_directory() {
+    let mut desk = desk(|_| {});
+    desk.put(job(1, &[START], 0).runs(0, 0));
+    desk.plan_on(&[HERE], None);
+    desk.end("1.0.pre");
+    let status = desk.engine.status(desk.now);
+    assert_eq!(status.running[0].script, "global-instance-startup/10-b");
+    desk.end_with("1.0.pre", ganeti_hookd::engine::outcome::Outcome::not_run("no"));
+    let named = |line: &String| line.contains("hook global-instance-startup/10-b");
+    assert!(desk.log.iter().any(named), "{:?}", desk.log);
+}
+
+#[test]
 fn a_directory_that_is_refused_keeps_no_other_from_running() {
     let mut desk = desk(|_| {});
     desk.refused = vec!["global-pre.d"];

@@ -86,7 +86,7 @@ impl Engine {
     pub(in crate::engine) fn end_run(&mut self, now: Now, run: &RunStart, outcome: Outcome) {
         let event = self.key_of(run.seq);
         let is_here = run.node == self.place.node();
-        self.report.run_ended(&event, &run.script, &run.node, is_here, &outcome);
+        self.report.run_ended(&event, &run.label(), &run.node, is_here, &outcome);
         self.record_end(now, run, outcome);
     }
 
