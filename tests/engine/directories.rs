@@ -1,7 +1,8 @@
 //! Which hooks directories an event has, in which order they run, and before which opcodes a job is
 //! held for them.
 
-use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::change::{Change, EventState};
+use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::settings::{Nodes, Settings};
 use ganeti_hookd::ganeti::event::PostStatus;
 use ganeti_hookd::ganeti::job::Status;
@@ -117,8 +118,12 @@ fn a_request_that_was_taken_back_comes_before_what_follows_it() {
     desk.wait(5.0);
     assert_eq!(running(&desk), ["global-pre.d/10-a global"]);
     assert_eq!(asked(&desk), ["global-pre.d global"]);
+    desk.end("1.0.pre");
+    desk.end("1.0.pre");
     desk.answer(&[]);
     assert_eq!(asked(&desk), ["global-instance-startup-pre.d global"]);
+    desk.answer(&[]);
+    assert!(desk.written.contains(&Change::EventState(1, EventState::Done)));
 }
 
 #[test]
@@ -154,7 +159,11 @@ fn a_job_is_held_for_a_pre_hook_of_its_opcode_and_for_no_others() {
         desk.put(job(id, &[code], 0).by(pid).waits(0, 0));
         desk.put(job(id, &[code], 0).by(pid).runs(0, 0));
     }
-    assert!(!desk.stands(50), "in vain");
+    let stopped = |effect: &Effect| match effect {
+        Effect::Stop { job, .. } => Some(job.get()),
+        _ => None,
+    };
+    assert_eq!(desk.done.iter().filter_map(stopped).collect::<Vec<_>>(), [2], "the other in vain");
     assert!(desk.stands(60));
     desk.plan_on(&[HERE], None);
     assert_eq!(running(&desk), ["global-instance-startup-pre.d/10-b global"]);
