@@ -17,6 +17,7 @@ mod daemon {
     mod environment;
     mod large;
     mod nodes;
+    mod opcode_directories;
     mod order;
     mod overload;
     mod own_name;

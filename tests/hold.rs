@@ -13,6 +13,7 @@ mod hold {
     mod armed;
     mod best_effort;
     mod death;
+    mod directories;
     mod exact;
     mod interplay;
     mod limits;

@@ -38,7 +38,7 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "release" 
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand run" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l hooks -d 'Run the hook scripts in DIR/global-pre.d and DIR/global-post.d (default: the configured hooks-dir) and add what became of them (`runs`) to each event' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l hooks -d 'Run the hook scripts in the directories below DIR (default: the configured hooks-dir), as the daemon would on the master, and add what became of them (`runs`) to each event' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l speed -d 'Play as fast as it happened (1), twice as fast (2), ...; default: as fast as it goes' -r
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l live -d 'Play the files into this directory, for a daemon whose queue-dir, data-dir and ganeti-run-dir it is, with a process for each job process; at speed 1 unless told otherwise' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l config -d 'The configuration file' -r -F

@@ -1,5 +1,6 @@
 //! `ganeti-hookd check`
 
+mod hooks;
 mod nodes;
 
 use std::io::{self, Write};
@@ -11,13 +12,9 @@ use serde::Serialize;
 use super::status::ask;
 use super::{Failure, failed};
 use crate::daemon::{node_name, read_settings};
-use crate::engine::environment;
 use crate::engine::settings::{Paths, PreMode, Settings};
 use crate::engine::status::Status;
-use crate::ganeti::event::Phase;
 use crate::world::cluster::{Cluster, own_name};
-use crate::world::hook::scripts::{Hooks, Script};
-use crate::world::hook::startable::obstacle;
 use crate::world::hook::trust;
 use crate::world::own_files;
 use crate::world::process::kernel_stop::KernelStop;
@@ -49,21 +46,21 @@ enum Verdict {
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
 struct Finding {
-    check: &'static str,
+    check: String,
     verdict: Verdict,
     what: String,
 }
 
-fn ok(check: &'static str, what: impl ToString) -> Finding {
-    Finding { check, verdict: Verdict::Ok, what: what.to_string() }
+fn ok(check: impl Into<String>, what: impl ToString) -> Finding {
+    Finding { check: check.into(), verdict: Verdict::Ok, what: what.to_string() }
 }
 
-fn note(check: &'static str, what: impl ToString) -> Finding {
-    Finding { check, verdict: Verdict::Note, what: what.to_string() }
+fn note(check: impl Into<String>, what: impl ToString) -> Finding {
+    Finding { check: check.into(), verdict: Verdict::Note, what: what.to_string() }
 }
 
-fn fail(check: &'static str, what: impl ToString) -> Finding {
-    Finding { check, verdict: Verdict::Fail, what: what.to_string() }
+fn fail(check: impl Into<String>, what: impl ToString) -> Finding {
+    Finding { check: check.into(), verdict: Verdict::Fail, what: what.to_string() }
 }
 
 impl Args {
@@ -78,7 +75,7 @@ impl Args {
             state(&settings),
         ]);
         findings.extend(own(&settings));
-        findings.extend([Phase::Pre, Phase::Post].map(|phase| hooks(&settings, phase)).into_iter().flatten());
+        findings.extend(hooks::check(&settings));
         findings.extend([kernel(), proc_hidden()]);
         findings.extend(hold(&settings));
         findings.extend(nodes::check(&settings));
@@ -192,41 +189,6 @@ fn own(settings: &Settings) -> Vec<Finding> {
         return vec![ok("permissions", "the daemon's own files are root's alone")];
     }
     open.into_iter().map(|what| fail("permissions", what)).collect()
-}
-
-fn hooks(settings: &Settings, phase: Phase) -> Vec<Finding> {
-    let name = environment::directory(phase);
-    let dir = settings.paths.hooks_dir.join(name);
-    let scripts = match Hooks::new(&settings.paths.hooks_dir).of(phase).list() {
-        Ok(scripts) => scripts,
-        Err(refusal) => return vec![fail(name, refusal)],
-    };
-    let mut findings = passed_over(&dir, &scripts, name);
-    if scripts.is_empty() {
-        findings.push(note(name, format!("no script in {}", dir.display())));
-    }
-    findings.extend(scripts.into_iter().map(|script| hook(name, script)));
-    findings
-}
-
-/// Whether a hook will run.
-fn hook(check: &'static str, Script { name, path, refusal }: Script) -> Finding {
-    match (refusal, obstacle(&path)) {
-        (Some(refusal), _) => fail(check, format!("{name} is refused: {refusal}")),
-        (None, Some(obstacle)) => fail(check, format!("{name} will not start: {obstacle}")),
-        (None, None) => ok(check, name),
-    }
-}
-
-/// What is in a hooks directory and is no hook.
-fn passed_over(dir: &Path, scripts: &[Script], check: &'static str) -> Vec<Finding> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> =
-        names.filter(|name| scripts.iter().all(|script| script.name != *name)).collect();
-    names.sort();
-    let why = "it is no executable file (chmod 755), or its name has more than letters, digits, _ and -";
-    names.iter().map(|name| note(check, format!("{} does not run: {why}", name.escape_debug()))).collect()
 }
 
 fn kernel() -> Finding {

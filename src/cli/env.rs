@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Failure, failed};
 use crate::daemon::{node_name, threads::planner};
+use crate::engine::directories::HooksPath;
 use crate::engine::environment;
 use crate::engine::settings::{Paths, Settings};
 use crate::engine::transitions::{self, Progress};
@@ -84,7 +85,7 @@ impl Args {
         let master = cluster.master().unwrap_or_default().or_else(was_ours);
         let facts = cluster.facts(master);
         let common = environment::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
-        let env = environment::for_run(&common, true, attempt);
+        let env = environment::for_run(&common, &HooksPath::Global, true, attempt);
         let mut out = io::stdout().lock();
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string(&env).map_err(failed)?)?);

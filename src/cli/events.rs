@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::table::{Layout, Table};
 use super::{Failure, failed, local_time};
-use crate::engine::environment;
+use crate::engine::directories;
 use crate::engine::settings::Settings;
 use crate::ganeti::job::JobId;
 use crate::world::api;
@@ -71,12 +71,12 @@ fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
-/// A run in a few words: `10-mail=0`, `20-log=signal 9`, on another node `node2:10-mail=0`.
+/// A run in a few words: `10-mail=0`, `20-log=signal 9`, on another node `node2:10-mail=0`, of
+/// another directory than that of all opcodes `instance-start/10-dns=0`.
 /// A request to a node, which is a run named after the hooks directory, is worth a word
 /// only where it is the news.
 fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
-    let directory = environment::directory(event.event.key.phase);
-    if run.script == directory && run.ended && !run.has_failed() {
+    if run.script == run.directory && run.ended && !run.has_failed() {
         return None;
     }
     let result = match (run.ended, &run.error, run.code, run.signal) {
@@ -86,10 +86,10 @@ fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
         (true, None, Some(code), _) => code.to_string(),
         (true, None, None, signal) => format!("signal {}", signal.unwrap_or(0)),
     };
-    let was_asked = event.runs.iter().any(|other| other.node == run.node && other.script == directory);
+    let was_asked = event.runs.iter().any(|other| other.node == run.node && other.script == other.directory);
     let node = run.node.split('.').next().filter(|_| was_asked);
     let place = node.map(|node| format!("{node}:")).unwrap_or_default();
-    Some(format!("{place}{}={result}", run.script))
+    Some(format!("{place}{}={result}", directories::label(&run.directory, &run.script)))
 }
 
 impl Args {

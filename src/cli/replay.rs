@@ -12,11 +12,12 @@ use serde::Serialize;
 use super::{Failure, failed};
 use crate::daemon::read_settings;
 use crate::engine::change::EventState;
+use crate::engine::directories::{self, HooksPath};
 use crate::engine::environment::{self, Environment};
 use crate::engine::outcome::Outcome;
 use crate::engine::replay::Replay;
 use crate::engine::settings::{DEFAULT_PATH, Nodes, Settings};
-use crate::ganeti::event::{Event, EventRecord, Phase};
+use crate::ganeti::event::{Event, EventRecord};
 use crate::ganeti::opcodes::View;
 use crate::ganeti::recording::{Line, parse_line};
 use crate::ganeti::text::plain;
@@ -38,8 +39,8 @@ pub struct Args {
     #[arg(long)]
     env: bool,
 
-    /// Run the hook scripts in DIR/global-pre.d and DIR/global-post.d (default: the
-    /// configured hooks-dir) and add what became of them (`runs`) to each event
+    /// Run the hook scripts in the directories below DIR (default: the configured hooks-dir), as
+    /// the daemon would on the master, and add what became of them (`runs`) to each event
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     hooks: Option<Option<PathBuf>>,
 
@@ -82,6 +83,7 @@ struct Printed<'a> {
 /// One script that ran for an event.
 #[derive(Serialize)]
 struct Run {
+    directory: String,
     script: String,
     code: Option<i32>,
     signal: Option<i32>,
@@ -184,15 +186,16 @@ impl RealHooks {
         Ok(Self { scripts: Hooks::new(&dir), starter: Starter::new().map_err(failed)? })
     }
 
-    /// Runs those of an event, one after the other.
-    fn run(&mut self, phase: Phase, env: &Environment, limits: Limits) -> Result<Vec<Run>, Failure> {
-        let scripts = self.scripts.of(phase).list().map_err(failed)?;
+    /// Runs those of a directory, one after the other.
+    fn run(&mut self, directory: &str, env: &Environment, limits: Limits) -> Result<Vec<Run>, Failure> {
+        let scripts = self.scripts.list(directory).map_err(failed)?;
         let run = |script: Script| {
             let Outcome { code, signal, seconds, output, error, .. } = match &script.refusal {
                 Some(refusal) => Outcome::not_run(format!("refused: {refusal}")),
                 None => run(&self.starter, &script.path, env, limits, None),
             };
-            Run { script: script.name, code, signal, seconds, output, error }
+            let directory = directory.to_owned();
+            Run { directory, script: script.name, code, signal, seconds, output, error }
         };
         Ok(scripts.into_iter().map(run).collect())
     }
@@ -208,15 +211,15 @@ impl Player {
 
     fn print(&mut self, events: Vec<(i64, Event)>, progress: &mut Progress) -> Result<(), Failure> {
         for (seq, event) in events {
-            let (common, nodes) = match self.env || self.hooks.is_some() {
+            let (common, view) = match self.env || self.hooks.is_some() {
                 true => self.common(seq, &event),
                 false => Default::default(),
             };
             let printed = Printed {
                 event: EventRecord::new(seq, &event, EventState::Done.as_str(), None),
-                env: self.env.then(|| environment::for_run(&common, true, 1)),
-                nodes: self.env.then_some(nodes),
-                runs: self.run_hooks(&event, &common)?,
+                env: self.env.then(|| environment::for_run(&common, &HooksPath::Global, true, 1)),
+                runs: self.run_hooks(&event, &common, &view)?,
+                nodes: self.env.then_some(view.nodes),
             };
             let text = serde_json::to_string(&printed).map_err(failed)?;
             for warning in self.replay.take_warnings() {
@@ -228,26 +231,35 @@ impl Player {
         Ok(())
     }
 
-    /// What all scripts of an event get, and the nodes they run on.
-    fn common(&mut self, seq: i64, event: &Event) -> (Environment, Vec<String>) {
-        let View { variables, mut nodes } = self.replay.view(event);
+    /// What all scripts of an event get, and what is special about it.
+    fn common(&mut self, seq: i64, event: &Event) -> (Environment, View) {
+        let mut view = self.replay.view(event);
         if self.settings.hooks.nodes == Nodes::Master {
-            nodes.truncate(1);
+            view.nodes.truncate(1);
         }
         let (facts, words) = (self.replay.cluster(), self.settings.hooks.status_words);
-        (environment::common(seq, event, &variables, &facts, words), nodes)
+        (environment::common(seq, event, &view.variables, &facts, words), view)
     }
 
     /// Runs the scripts of an event, where that is wanted.
-    fn run_hooks(&mut self, event: &Event, common: &Environment) -> Result<Option<Vec<Run>>, Failure> {
+    fn run_hooks(
+        &mut self,
+        event: &Event,
+        common: &Environment,
+        view: &View,
+    ) -> Result<Option<Vec<Run>>, Failure> {
         let Some(hooks) = &mut self.hooks else { return Ok(None) };
         let settings = &self.settings.hooks;
         if settings.skips(&event.op_code) {
             return Ok(Some(vec![]));
         }
         let limits = Limits { timeout: settings.timeout, output: settings.output_limit };
-        let env = environment::for_run(common, true, 1);
-        hooks.run(event.key.phase, &env, limits).map(Some)
+        let mut runs = Vec::new();
+        for path in directories::here(event, Some(view), settings) {
+            let env = environment::for_run(common, &path, true, 1);
+            runs.extend(hooks.run(&path.directory(event.key.phase), &env, limits)?);
+        }
+        Ok(Some(runs))
     }
 }
 

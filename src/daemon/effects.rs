@@ -58,7 +58,7 @@ impl Daemon {
             Effect::AskMaster => Input::Master(runs.master()),
             Effect::AskCluster => Input::Cluster(runs.cluster()),
             Effect::CountNodes => Input::OnlineNodes(runs.online_nodes()),
-            Effect::LookForPreHooks => Input::PreHooks(runs.has_pre_hooks()),
+            Effect::LookForPreHooks => Input::PreHooks(runs.pre_hooks()),
             Effect::StartGuard => Input::GuardStarted(processes.start_guard()),
             Effect::Find { token, process } => {
                 Input::Found { token, presence: processes.find(token, process) }
@@ -79,7 +79,7 @@ impl Daemon {
             }
             Effect::Commit(changes) => Input::Committed(journal.commit(&changes)),
             Effect::WriteAnew(changes) => Input::Committed(journal.write_anew(&changes)),
-            Effect::Prepare { seq, phase } => runs.prepare(seq, phase),
+            Effect::Prepare { seq, phase, paths } => runs.prepare(seq, phase, paths),
             Effect::Start(run) => {
                 let who_stands = run.while_stopped;
                 return begun(processes, who_stands, runs.start(run));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::directories;
 use super::numbers::{Numbers, NumbersChange};
 use super::outcome::Outcome;
 use super::tracker::Tracked;
@@ -57,6 +58,11 @@ impl RunStart {
     /// What it is a run of.
     pub fn key(&self) -> RunKey {
         RunKey { node: self.node.clone(), directory: self.directory.clone(), script: self.script.clone() }
+    }
+
+    /// The script as people are told of it.
+    pub fn label(&self) -> String {
+        directories::label(&self.directory, &self.script)
     }
 }
 

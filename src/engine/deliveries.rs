@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::change::{Earlier, RunKey, RunStart, Undelivered};
+use super::directories::Request;
 use super::effect::Effect;
 use super::environment::Environment;
 use super::input::{Now, Script};
-use super::plan::Plan;
 use super::slots::Slots;
 use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
@@ -88,11 +88,13 @@ pub struct Delivery {
     /// How far it has come.
     pub stage: Stage,
     /// What is special about it, once that is known.
-    pub plan: Option<Plan>,
+    pub plan: Option<View>,
     /// What all its scripts get.
     pub common: Environment,
     /// This node's scripts that have not begun.
     pub scripts: VecDeque<Script>,
+    /// Requests to other nodes that have not been made; for each node in order.
+    pub requests: Vec<Request>,
     /// Runs under way, by number.
     pub running: BTreeMap<i64, Running>,
     /// A run was interrupted: the next start delivers the event again.
@@ -113,6 +115,7 @@ impl Delivery {
             plan: None,
             common: Environment::new(),
             scripts: VecDeque::new(),
+            requests: Vec::new(),
             running: BTreeMap::new(),
             interrupted: false,
         }
@@ -153,7 +156,7 @@ impl Delivery {
 
     /// What it is given, if that is known.
     pub fn view(&self) -> Option<&View> {
-        self.plan.as_ref().map(|plan| &plan.view).or(self.given.as_ref())
+        self.plan.as_ref().or(self.given.as_ref())
     }
 
     /// Whether nothing of it runs or is to run.
@@ -161,8 +164,15 @@ impl Delivery {
         self.stage == Stage::UnderWay
             && self.scripts.is_empty()
             && self.running.is_empty()
+            && self.requests.is_empty()
             && !self.interrupted
-            && self.plan.as_ref().is_none_or(|plan| plan.targets.is_empty())
+    }
+
+    /// Takes the next request of each node on which nothing of it is under way.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        let mut busy: BTreeSet<String> = self.running.values().map(|run| run.start.node.clone()).collect();
+        let free = |request: &mut Request| busy.insert(request.target.node.clone());
+        self.requests.extract_if(.., free).collect()
     }
 
     /// Whether it is another node's for good.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::change::Change;
+use super::directories::HooksPath;
 use super::environment::Environment;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
@@ -60,7 +61,8 @@ pub enum Effect {
     AskCluster,
     /// Count the nodes that are online. Brings `Input::OnlineNodes`.
     CountNodes,
-    /// Look whether there is a pre hook that would run. Brings `Input::PreHooks`.
+    /// Look which directories of global hooks have a pre hook that would run. Brings
+    /// `Input::PreHooks`.
     LookForPreHooks,
     /// Start a guard. Brings `Input::GuardStarted`.
     StartGuard,
@@ -145,6 +147,8 @@ pub enum Effect {
         seq: i64,
         /// Its phase.
         phase: Phase,
+        /// Where to look, in the order the scripts run.
+        paths: Vec<HooksPath>,
     },
     /// Run a script of this node. Brings `Input::RunEnded` or `Input::Postponed`.
     Start(ScriptRun),
@@ -184,6 +188,8 @@ pub struct ScriptRun {
     pub run: i64,
     /// The event's number.
     pub seq: i64,
+    /// The hooks path that it is of.
+    pub path: HooksPath,
     /// The script.
     pub script: PathBuf,
     /// All that it gets.
@@ -206,6 +212,8 @@ pub struct NodeRun {
     pub seq: i64,
     /// Where the node daemon listens.
     pub address: SocketAddr,
+    /// What it is asked for.
+    pub path: HooksPath,
     /// Before or after the opcode.
     pub phase: Phase,
     /// What the node's scripts get.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::directories::HooksPath;
 use crate::engine::settings::StatusWords;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::opcodes;
@@ -18,14 +19,6 @@ pub struct ClusterFacts {
     pub name: Option<String>,
     /// The master node's name.
     pub master: Option<String>,
-}
-
-/// The directory of the global hooks of a phase, below the hooks directory.
-pub fn directory(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pre => "global-pre.d",
-        Phase::Post => "global-post.d",
-    }
 }
 
 /// The search path of every hook (Ganeti: `constants.HOOKS_PATH`).
@@ -59,7 +52,6 @@ pub fn common(
     let mut env: Environment = [
         ("PATH", PATH.to_owned()),
         ("GANETI_HOOKS_VERSION", HOOKS_VERSION.to_owned()),
-        ("GANETI_HOOKS_PATH", "global".to_owned()),
         ("GANETI_HOOKS_PHASE", event.key.phase.to_string()),
         ("GANETI_OP_CODE", event.op_code.clone()),
         ("GANETI_OBJECT_TYPE", opcodes::object_type(&event.op_code).to_owned()),
@@ -126,8 +118,9 @@ fn told(event: &Event) -> impl Iterator<Item = (&'static str, String)> {
 }
 
 /// The environment of one run on one node: `common`, and what differs by run.
-pub fn for_run(common: &Environment, on_master: bool, attempt: u32) -> Environment {
+pub fn for_run(common: &Environment, path: &HooksPath, on_master: bool, attempt: u32) -> Environment {
     let mut env = common.clone();
+    env.insert("GANETI_HOOKS_PATH".to_owned(), path.told().to_owned());
     let role = if on_master { "master" } else { "not_master" };
     env.insert("GANETI_IS_MASTER".to_owned(), role.to_owned());
     env.insert("GANETI_HOOKD_ATTEMPT".to_owned(), attempt.to_string());

@@ -10,9 +10,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::directories::HooksPath;
 use super::effect::{Effect, Token};
 use super::input::Landing;
 use super::retry;
@@ -97,7 +98,8 @@ pub struct Holds {
     guard_started: Duration,
     /// A guard has ended soon after it was started.
     has_lost_one: bool,
-    has_scripts: bool,
+    /// What has a pre hook on this node, as last looked.
+    scripts: BTreeSet<HooksPath>,
     held: BTreeMap<JobId, Hold>,
     /// What time it is.
     steady: Duration,
@@ -124,14 +126,18 @@ impl Holds {
         Effect::Continue { token: hold.token, job: hold.key.job }
     }
 
-    /// Whether there is a pre hook, as last looked.
-    pub fn has_scripts(&self) -> bool {
-        self.has_scripts
+    /// Whether there is a pre hook for this opcode on this node, as last looked.
+    pub fn has_scripts(&self, op_code: &str) -> bool {
+        let has = |path: &HooksPath| self.scripts.contains(path);
+        has(&HooksPath::Global)
+            || !self.scripts.is_empty() && HooksPath::of_opcode(op_code).as_ref().is_some_and(has)
     }
 
-    /// There is a pre hook, or none.
-    pub fn scripts_are(&mut self, there: bool) {
-        self.has_scripts = there;
+    /// There are pre hooks of these hooks paths. Returns whether that is news.
+    pub fn scripts_are(&mut self, scripts: BTreeSet<HooksPath>) -> bool {
+        let is_news = scripts != self.scripts;
+        self.scripts = scripts;
+        is_news
     }
 
     /// Whether the kernel stops processes.

@@ -1,10 +1,12 @@
 //! Inputs: what happened. Each is taken by [`Engine::take`](super::Engine::take), one after
 //! the other, in the order in which it happened as far as anybody knows that.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::directories::HooksPath;
 use super::effect::Token;
 use super::environment::ClusterFacts;
 use super::outcome::Outcome;
@@ -143,8 +145,8 @@ pub enum Input<'a> {
     Prepared {
         /// The event.
         seq: i64,
-        /// The scripts in the order they run, or why there are none to be had.
-        scripts: Result<Vec<Script>, NoScripts>,
+        /// The scripts in the order they run, or what is short that may come back.
+        scripts: Result<Vec<Script>, String>,
         /// What is known of the cluster; the master is the engine's to add.
         facts: ClusterFacts,
     },
@@ -190,8 +192,8 @@ pub enum Input<'a> {
     Cluster(Option<ClusterId>),
     /// How many nodes are not marked offline.
     OnlineNodes(usize),
-    /// Whether there is a pre hook that would run.
-    PreHooks(bool),
+    /// The hooks paths that have a pre hook that would run.
+    PreHooks(BTreeSet<HooksPath>),
     /// The configuration was read again, with this node's name; or why it stays as it was.
     Reloaded(Result<(Box<Settings>, String), String>),
     /// A thread has panicked: which, where, and what it said.
@@ -281,22 +283,16 @@ pub struct CommitError {
     pub damaged: bool,
 }
 
-/// One script of a hooks directory.
+/// One script of a hooks directory; or a directory that must not be used, which is a script of
+/// its name that must not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
+    /// The hooks path that it is of.
+    pub hooks: HooksPath,
     /// Its name in the directory.
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
     /// Why it must not run, if so.
     pub refusal: Option<String>,
-}
-
-/// Why a hooks directory has no scripts to offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoScripts {
-    /// It must not be used.
-    Refused(String),
-    /// It cannot be read for want of something that may come back.
-    Shortage(String),
 }

@@ -20,6 +20,7 @@
 pub mod agenda;
 pub mod change;
 pub mod deliveries;
+pub mod directories;
 pub mod effect;
 pub mod environment;
 pub mod flood;
@@ -175,7 +176,7 @@ impl Engine {
             Input::Named(node) => self.named(now, node),
             Input::Master(result) => self.master_is(now, result),
             Input::OnlineNodes(nodes) => self.online_nodes = nodes,
-            Input::PreHooks(there) => self.pre_hooks_are(there),
+            Input::PreHooks(scripts) => self.pre_hooks_are(scripts),
             Input::Reloaded(result) => self.reloaded(now, result),
             Input::Panicked(what) => self.panicked(&what),
             Input::Quiet => self.quiet(now),

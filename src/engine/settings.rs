@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use crate::ganeti::event::PostStatus;
+
 /// Where the configuration file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/ganeti-hookd/hookd.toml";
 
@@ -77,12 +79,23 @@ pub struct Hooks {
     pub nodes: Nodes,
     /// Opcodes without scripts: names in which `*` stands for anything.
     pub skip_opcodes: Vec<String>,
+    /// The nodes that scripts in an opcode's directory run on.
+    pub opcode_directories: Nodes,
+    /// The posts for which the opcode's own post hooks run: those that Ganeti has none for.
+    pub native_post: Vec<PostStatus>,
+    /// Which of the opcodes' own: hooks paths in which `*` stands for anything.
+    pub native_paths: Vec<String>,
 }
 
 impl Hooks {
     /// Whether the opcode's events run no scripts.
     pub fn skips(&self, op_code: &str) -> bool {
         self.skip_opcodes.iter().any(|pattern| matches(pattern, op_code))
+    }
+
+    /// Whether the opcode's own post hooks, of this hooks path, run for a post like this.
+    pub fn wants_native(&self, status: PostStatus, path: &str) -> bool {
+        self.native_post.contains(&status) && self.native_paths.iter().any(|pattern| matches(pattern, path))
     }
 }
 
@@ -135,6 +148,9 @@ impl Default for Settings {
                 status_words: StatusWords::Design,
                 nodes: Nodes::Targets,
                 skip_opcodes: Vec::new(),
+                opcode_directories: Nodes::Master,
+                native_post: Vec::new(),
+                native_paths: vec!["*".to_owned()],
             },
             master: Master { name: String::new(), failover_window: Duration::from_secs(30) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
@@ -190,6 +206,9 @@ impl Settings {
             "hooks.status-words" => hooks.status_words = one_of(value, &STATUS_WORDS)?,
             "hooks.nodes" => hooks.nodes = one_of(value, &NODES)?,
             "hooks.skip-opcodes" => hooks.skip_opcodes = opcodes(value)?,
+            "hooks.opcode-directories" => hooks.opcode_directories = one_of(value, &OPCODE_DIRECTORIES)?,
+            "hooks.native-post" => hooks.native_post = statuses(value)?,
+            "hooks.native-paths" => hooks.native_paths = hooks_paths(value)?,
             "master.name" => self.master.name = string(value)?.to_owned(),
             "master.failover-window" => self.master.failover_window = duration(value, "0s", "1h")?,
             "history.keep" => self.history.keep = duration(value, "1s", "3650days")?,
@@ -202,7 +221,7 @@ impl Settings {
 const SECTIONS: [&str; 4] = ["paths", "hooks", "master", "history"];
 
 /// Every key there is.
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 20] = [
     "paths.queue-dir",
     "paths.data-dir",
     "paths.hooks-dir",
@@ -217,6 +236,9 @@ pub const KEYS: [&str; 17] = [
     "hooks.status-words",
     "hooks.nodes",
     "hooks.skip-opcodes",
+    "hooks.opcode-directories",
+    "hooks.native-post",
+    "hooks.native-paths",
     "master.name",
     "master.failover-window",
     "history.keep",
@@ -227,6 +249,10 @@ const PRE_MODES: [(&str, PreMode); 3] =
 const STATUS_WORDS: [(&str, StatusWords); 2] =
     [("design", StatusWords::Design), ("upstream", StatusWords::Upstream)];
 const NODES: [(&str, Nodes); 2] = [("targets", Nodes::Targets), ("master", Nodes::Master)];
+const OPCODE_DIRECTORIES: [(&str, Nodes); 2] = [("master", Nodes::Master), ("targets", Nodes::Targets)];
+
+/// The posts that Ganeti runs no hooks for.
+const NATIVE_POSTS: [PostStatus; 2] = [PostStatus::Disappeared, PostStatus::Failed];
 
 /// The largest `hooks.output-limit`, in bytes.
 const OUTPUT_LIMIT_MAX: u64 = 16 * 1024 * 1024;
@@ -292,19 +318,38 @@ fn size(value: &Value) -> Result<usize, String> {
 }
 
 fn opcodes(value: &Value) -> Result<Vec<String>, String> {
-    let names = value.as_array().and_then(|list| {
-        list.iter()
-            .map(|name| name.as_str().filter(|name| is_opcode_pattern(name)).map(str::to_owned))
-            .collect()
-    });
-    names.ok_or_else(|| {
+    list(value, |name| is_opcode_pattern(name).then(|| name.to_owned())).ok_or_else(|| {
         format!("must be a list of opcodes such as [\"OP_TEST_DELAY\", \"OP_CLUSTER_VERIFY_*\"], not {value}")
     })
+}
+
+fn statuses(value: &Value) -> Result<Vec<PostStatus>, String> {
+    let status = |word: &str| NATIVE_POSTS.into_iter().find(|status| status.as_str() == word);
+    list(value, status).ok_or_else(|| {
+        let words = NATIVE_POSTS.map(|status| format!("\"{}\"", status.as_str())).join(", ");
+        format!("must be a list of none, one or both of {words}, not {value}")
+    })
+}
+
+fn hooks_paths(value: &Value) -> Result<Vec<String>, String> {
+    list(value, |path| is_hooks_path_pattern(path).then(|| path.to_owned())).ok_or_else(|| {
+        format!("must be a list of hooks paths such as [\"instance-*\", \"node-add\"], not {value}")
+    })
+}
+
+/// A list of strings, each of which means something.
+fn list<T>(value: &Value, meaning: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    value.as_array()?.iter().map(|item| meaning(item.as_str()?)).collect()
 }
 
 fn is_opcode_pattern(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_*".contains(&b))
+}
+
+fn is_hooks_path_pattern(path: &str) -> bool {
+    !path.is_empty()
+        && path.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-*".contains(&b))
 }
 
 /// Whether `text` is of the form of `pattern`, in which `*` stands for any text.
@@ -380,6 +425,9 @@ mod tests {
         status-words = "design"
         nodes = "targets"
         skip-opcodes = []
+        opcode-directories = "master"
+        native-post = []
+        native-paths = ["*"]
         [master]
         name = ""
         failover-window = "30s"
@@ -414,13 +462,16 @@ mod tests {
     #[test]
     fn findings_name_the_key_and_what_is_allowed() {
         let findings = Settings::parse(
-            "[hooks]\npre = \"wait\"\nworkers = 0\ntimeout = 5\noutput-limit = \"1TiB\"\nskip-opcodes = [\"op\"]\nnodez = 1\n[paths]\nqueue-dir = \"queue\"\n[hook]\n",
+            "[hooks]\npre = \"wait\"\nworkers = 0\ntimeout = 5\noutput-limit = \"1TiB\"\nskip-opcodes = [\"op\"]\nopcode-directories = \"all\"\nnative-post = [\"succeeded\"]\nnative-paths = [\"Instance\"]\nnodez = 1\n[paths]\nqueue-dir = \"queue\"\n[hook]\n",
         )
         .unwrap_err()
         .to_string();
         insta::assert_snapshot!(findings, @r#"
         hook: unknown section; sections are [paths], [hooks], [master], [history]
-        hooks.nodez: unknown key; keys of [hooks] are pre, hold-limit, timeout, workers, output-limit, status-words, nodes, skip-opcodes
+        hooks.native-paths: must be a list of hooks paths such as ["instance-*", "node-add"], not ["Instance"]
+        hooks.native-post: must be a list of none, one or both of "disappeared", "failed", not ["succeeded"]
+        hooks.nodez: unknown key; keys of [hooks] are pre, hold-limit, timeout, workers, output-limit, status-words, nodes, skip-opcodes, opcode-directories, native-post, native-paths
+        hooks.opcode-directories: must be one of "master", "targets", not "all"
         hooks.output-limit: must be a size such as "64KiB" from 0 to 16MiB, not "1TiB"
         hooks.pre: must be one of "hold", "notify", "off", not "wait"
         hooks.skip-opcodes: must be a list of opcodes such as ["OP_TEST_DELAY", "OP_CLUSTER_VERIFY_*"], not ["op"]

@@ -52,7 +52,8 @@ impl Views {
             Phase::Post => self.post(event, input, config.as_ref(), pre_view),
         };
         if let Some(config) = config {
-            view.nodes.retain(|node| !config.is_offline(node));
+            let nodes = [Some(&mut view.nodes), view.native.as_mut()];
+            nodes.into_iter().flatten().for_each(|nodes| nodes.retain(|node| !config.is_offline(node)));
         }
         view
     }
@@ -101,7 +102,11 @@ impl Views {
         {
             complete(&mut view, pre);
         }
-        if !has_own_post(event, &input) {
+        let dry_run = input.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
+        // Ganeti itself runs post hooks only after a success, and not after a dry run
+        // (Ganeti: `mcpu.py`, `Processor._ExecLU`). Else the post is the master's alone.
+        if dry_run || event.status != Some(PostStatus::Succeeded) {
+            view.native = (event.executed && !dry_run).then(|| view.nodes.clone());
             view.nodes.truncate(1);
         }
         view
@@ -130,13 +135,6 @@ fn complete(view: &mut View, pre: View) {
         }
         view.variables.entry(name).or_insert(value);
     }
-}
-
-/// Whether Ganeti itself runs post hooks: only after a success, and not after a dry run
-/// (Ganeti: `mcpu.py`, `Processor._ExecLU`). Else the post is the master's alone.
-fn has_own_post(event: &Event, input: &OpInput) -> bool {
-    let dry_run = input.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
-    event.status == Some(PostStatus::Succeeded) && !dry_run
 }
 
 /// What is said of an opcode whose input cannot be read as a whole.
@@ -237,17 +235,22 @@ mod tests {
 
     #[test]
     fn a_post_that_ganeti_would_not_run_is_the_masters_alone() {
-        for (status, more) in [
-            (PostStatus::Failed, ""),
-            (PostStatus::Disappeared, ""),
-            (PostStatus::Succeeded, r#","dry_run":true"#),
+        let whole = || Some(vec!["node1".to_owned(), "node2".to_owned()]);
+        for (status, more, native) in [
+            (PostStatus::Failed, "", whole()),
+            (PostStatus::Disappeared, "", whole()),
+            (PostStatus::Failed, r#","dry_run":true"#, None),
+            (PostStatus::Succeeded, r#","dry_run":true"#, None),
         ] {
             let mut views = Views::default();
             let _ = views.view(&event(REMOVE, PRE, None), input(more), config(INSTANCE, false), || None);
             let view = post(&mut views, status, input(more), None);
-            assert_eq!(view.nodes, ["node1"]);
+            assert_eq!((&view.nodes, view.native), (&vec!["node1".to_owned()], native));
             assert_eq!(view.variables["GANETI_INSTANCE_PRIMARY"], "node2");
         }
+        let mut views = Views::default();
+        let _ = views.view(&event(REMOVE, PRE, None), input(""), config(INSTANCE, false), || None);
+        assert_eq!(post(&mut views, PostStatus::Succeeded, input(""), None).native, None);
     }
 
     #[test]
@@ -259,6 +262,7 @@ mod tests {
         let told = view(&refused, input(r#","shutdown_timeout":"$(reboot)""#));
         assert!(!names(&told).iter().any(|name| name.ends_with("SHUTDOWN_TIMEOUT")), "{told:?}");
         assert_eq!(told.variables["GANETI_POST_INSTANCE_NAME"], "web");
+        assert_eq!(told.native, None, "Ganeti's own hooks have nothing to do with it");
         let executed = Event { executed: true, ..refused.clone() };
         let told = view(&executed, input(r#","shutdown_timeout":120"#));
         assert_eq!(told.variables["GANETI_SHUTDOWN_TIMEOUT"], "120");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::event::{EventKey, Phase, PostStatus};
+use super::event_key::{EventKey, Phase, PostStatus};
 use super::job::{Job, Opcode, Timestamp};
 use super::object::{Object, ObjectKind};
 use super::text::cut;

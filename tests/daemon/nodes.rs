@@ -175,6 +175,56 @@ fn hooks_run_on_the_nodes_that_the_opcode_concerns() {
 }
 
 #[test]
+fn a_node_is_asked_for_the_directories_that_it_is_to_run_one_after_the_other() {
+    let node = NodeDaemon::start(false);
+    let tree = cluster(&node.address);
+    tree.set("hooks.opcode-directories", "\"targets\"");
+    tree.set("hooks.native-post", "[\"disappeared\"]");
+    let daemon = tree.start();
+    let mut job = startup(7);
+    let process = tree.process_of(&mut job);
+    tree.put(job.waits(0).runs(0));
+    daemon.wait_done(&["7.0.pre"]);
+    process.kill();
+    daemon.wait_done(&["7.0.post"]);
+    let asked = || {
+        let request = node.asked();
+        let path = &request[2]["GANETI_HOOKS_PATH"];
+        format!(
+            "{} {} {}",
+            request[0].as_str().unwrap(),
+            request[1].as_str().unwrap(),
+            path.as_str().unwrap()
+        )
+    };
+    let all =
+        ["global pre global", "global-instance-startup pre global", "instance-start post instance-start"];
+    assert_eq!(std::array::from_fn(|_| asked()), all);
+    let requests = |key: &str| {
+        let event = tree.event(key);
+        let there = event["runs"].as_array().unwrap().iter().filter(|run| run["node"] == OTHER_NODE);
+        let there = there
+            .map(|run| format!("{} {}", run["directory"].as_str().unwrap(), run["script"].as_str().unwrap()));
+        there.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        requests("7.0.pre"),
+        [
+            "global-pre.d global-pre.d",
+            "global-pre.d 20-there",
+            "global-instance-startup-pre.d global-instance-startup-pre.d",
+            "global-instance-startup-pre.d 20-there",
+        ]
+    );
+    assert_eq!(
+        requests("7.0.post"),
+        ["instance-start-post.d instance-start-post.d", "instance-start-post.d 20-there"]
+    );
+    let said = tree.cli(&["events", "--no-headers", "-o", "runs"]).out;
+    assert!(said.contains("node2:instance-start/20-there=0"), "{said}");
+}
+
+#[test]
 fn node_daemons_are_asked_at_the_port_that_the_system_names() {
     let node = NodeDaemon::start_at(1899, false);
     let tree = cluster(&node.address);

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ganeti_hookd::engine::change::{Change, Remembered};
-use ganeti_hookd::engine::effect::{Effect, Level, PlanRequest, ScriptRun, Token};
+use ganeti_hookd::engine::directories::HooksPath;
+use ganeti_hookd::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use ganeti_hookd::engine::input::{
     ClusterId, CommitError, Input, Landing, Now, Presence, Script, Stamp, Version, Written,
 };
 use ganeti_hookd::engine::outcome::Outcome;
-use ganeti_hookd::engine::plan::Plan;
+use ganeti_hookd::engine::plan::{Plan, Target};
 use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::engine::{Engine, environment::ClusterFacts};
 use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{Job, JobId, Opcode, ProcessRef, Status, Timestamp};
+use ganeti_hookd::ganeti::opcodes::View;
 
 /// This node.
 pub const HERE: &str = "node1.example.com";
@@ -47,6 +49,10 @@ pub struct Desk {
     pub unreadable: BTreeSet<JobId>,
     /// Names of the scripts of both phases.
     pub scripts: Vec<&'static str>,
+    /// Scripts of other hooks paths: the path's name, and theirs.
+    pub others: Vec<(&'static str, &'static str)>,
+    /// Directories that must not be used.
+    pub refused: Vec<&'static str>,
     /// Processes that are there, by ID.
     pub alive: BTreeSet<u32>,
     pub tokens: BTreeMap<Token, ProcessRef>,
@@ -75,6 +81,8 @@ pub struct Desk {
     pub plans: Vec<PlanRequest>,
     /// Scripts that run.
     pub running: Vec<ScriptRun>,
+    /// Requests to other nodes that are not answered.
+    pub asked: Vec<NodeRun>,
     /// Everything that ever ran: event, script, `late`, attempt.
     pub ran: Vec<String>,
     /// Scans that have not been answered.
@@ -111,6 +119,8 @@ impl Desk {
             large: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             scripts: vec!["10-a"],
+            others: Vec::new(),
+            refused: Vec::new(),
             alive: BTreeSet::new(),
             tokens: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -126,6 +136,7 @@ impl Desk {
             written: Vec::new(),
             plans: Vec::new(),
             running: Vec::new(),
+            asked: Vec::new(),
             ran: Vec::new(),
             scans: Vec::new(),
             log: Vec::new(),
@@ -188,7 +199,8 @@ impl Desk {
                 self.stopped.remove(&token);
             }
             Effect::Attach | Effect::Detach => {}
-            Effect::ReadLarge { .. } | Effect::Unwatch(_) | Effect::Shorten { .. } | Effect::Ask(_) => {}
+            Effect::ReadLarge { .. } | Effect::Unwatch(_) | Effect::Shorten { .. } => {}
+            Effect::Ask(request) => self.asked.push(request),
             Effect::ReadSerial => self.give(Input::Serial(self.serial)),
             Effect::Recall { id, received } => {
                 let told = self.recall(id, received);
@@ -201,7 +213,7 @@ impl Desk {
                 self.give(Input::Cluster(Some(ClusterId { uuid, name })))
             }
             Effect::CountNodes => self.give(Input::OnlineNodes(1)),
-            Effect::LookForPreHooks => self.give(Input::PreHooks(!self.scripts.is_empty())),
+            Effect::LookForPreHooks => self.give(Input::PreHooks(self.pre_hooks())),
             Effect::StartGuard => self.give(Input::GuardStarted(Ok(()))),
             Effect::Find { token, process } => self.find(token, process),
             Effect::Stop { token, job, .. } => {
@@ -221,7 +233,7 @@ impl Desk {
                 self.commit(&changes);
             }
             Effect::Plan(request) => self.plans.push(request),
-            Effect::Prepare { seq, phase } => self.prepare(seq, phase),
+            Effect::Prepare { seq, phase, paths } => self.prepare(seq, phase, &paths),
             Effect::Start(ScriptRun { run, seq, while_stopped: Some(token), .. })
                 if !self.stopped.contains(&token) =>
             {
@@ -304,13 +316,33 @@ impl Desk {
         Some(Progress { next: if pre { last.op } else { last.op + 1 }, pre })
     }
 
-    fn prepare(&mut self, seq: i64, phase: Phase) {
-        let script = |name: &&str| Script {
-            name: (*name).to_owned(),
-            path: format!("/hooks/global-{phase}.d/{name}").into(),
-            refusal: None,
-        };
-        let scripts = self.scripts.iter().map(script).collect();
+    /// The scripts of a hooks path.
+    fn list(&self, path: &HooksPath) -> Vec<&'static str> {
+        let others = self.others.iter().filter(|(name, _)| *name == path.name()).map(|(_, script)| *script);
+        if *path == HooksPath::Global { self.scripts.clone() } else { others.collect() }
+    }
+
+    fn pre_hooks(&self) -> BTreeSet<HooksPath> {
+        let others =
+            self.others.iter().filter_map(|(name, _)| HooksPath::of_directory(&format!("{name}-pre.d")));
+        let paths = others.map(|(path, _)| path).chain([HooksPath::Global]);
+        paths.filter(|path| !self.list(path).is_empty()).collect()
+    }
+
+    fn prepare(&mut self, seq: i64, phase: Phase, paths: &[HooksPath]) {
+        let scripts = paths.iter().flat_map(|hooks| {
+            let directory = hooks.directory(phase);
+            let is_refused = self.refused.contains(&directory.as_str());
+            let names = if is_refused { vec![directory.as_str()] } else { self.list(hooks) };
+            let script = |name: &str| Script {
+                hooks: hooks.clone(),
+                name: name.to_owned(),
+                path: format!("/hooks/{directory}/{name}").into(),
+                refusal: is_refused.then(|| "others may write to it".to_owned()),
+            };
+            names.into_iter().map(script).collect::<Vec<_>>()
+        });
+        let scripts = scripts.collect();
         self.give(Input::Prepared { seq, scripts: Ok(scripts), facts: ClusterFacts::default() });
     }
 
@@ -349,6 +381,28 @@ impl Desk {
         for request in std::mem::take(&mut self.plans) {
             self.give(Input::Planned { seq: request.seq, plan: Plan::default(), problem: None });
         }
+        self.settle();
+    }
+
+    /// Answers the plan that was asked for: these are its nodes, and those of Ganeti's own hooks.
+    pub fn plan_on(&mut self, nodes: &[&str], native: Option<&[&str]>) {
+        let names = |nodes: &[&str]| nodes.iter().map(|node| (*node).to_owned()).collect::<Vec<_>>();
+        let view = View { nodes: names(nodes), native: native.map(names), ..View::default() };
+        let all: BTreeSet<&str> = nodes.iter().chain(native.into_iter().flatten()).copied().collect();
+        let address = Some(([198, 51, 100, 1], 1811).into());
+        let target = |node: &str| Target { node: node.to_owned(), address };
+        let plan = Plan { view, targets: all.into_iter().map(target).collect() };
+        let seq = self.plans.remove(0).seq;
+        self.give(Input::Planned { seq, plan, problem: None });
+        self.settle();
+    }
+
+    /// The oldest request to another node is answered: so many scripts ran, well.
+    pub fn answer(&mut self, scripts: &[&str]) {
+        let NodeRun { run, seq, .. } = self.asked.remove(0);
+        let outcome = Outcome { code: Some(0), ..Outcome::default() };
+        let scripts = scripts.iter().map(|script| ((*script).to_owned(), outcome.clone())).collect();
+        self.give(Input::NodeEnded { run, seq, outcome, scripts });
         self.settle();
     }
 

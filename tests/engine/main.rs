@@ -8,6 +8,7 @@
 
 mod armed;
 mod desk;
+mod directories;
 mod disk;
 mod jobs;
 mod live;

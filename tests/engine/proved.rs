@@ -12,6 +12,7 @@ use ganeti_hookd::engine::settings::{PreMode, Settings};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
+use ganeti_hookd::ganeti::opcodes::View;
 
 use crate::desk::{Desk, EPOCH, HERE, Life, THERE, delay, ended, id, job};
 use crate::live::{left_with, undelivered};
@@ -25,7 +26,8 @@ fn is_master(desk: &mut Desk, master: &'static str) {
 fn plan(nodes: &[&str]) -> Plan {
     let address = Some("192.0.2.1:1811".parse().unwrap());
     let targets = nodes.iter().map(|node| Target { node: (*node).to_owned(), address }).collect();
-    Plan { targets, ..Plan::default() }
+    let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+    Plan { targets, view: View { nodes, ..View::default() } }
 }
 
 fn asks(desk: &Desk) -> Vec<(i64, i64)> {

@@ -181,14 +181,24 @@ impl Tree {
     /// Installs a hook: a shell script in which DIR and LOG stand for the tree and the
     /// hooks' log.
     pub fn hook(&self, phase: &str, name: &str, body: &str) {
+        self.hook_in(&format!("global-{phase}.d"), name, body);
+    }
+
+    /// The same in any hooks directory, which is made.
+    pub fn hook_in(&self, directory: &str, name: &str, body: &str) {
         let log = self.path("hooks.log").display().to_string();
         let body = body.replace("LOG", &log).replace("DIR", &self.dir.path().display().to_string());
-        self.file_hook(phase, name, &format!("#!/bin/sh\n{body}\n"));
+        fs::create_dir_all(self.path("hooks").join(directory)).unwrap();
+        self.put_hook(directory, name, &format!("#!/bin/sh\n{body}\n"));
     }
 
     /// Installs a hook of any content.
     pub fn file_hook(&self, phase: &str, name: &str, content: &str) {
-        let path = self.path(&format!("hooks/global-{phase}.d/{name}"));
+        self.put_hook(&format!("global-{phase}.d"), name, content);
+    }
+
+    fn put_hook(&self, directory: &str, name: &str, content: &str) {
+        let path = self.path("hooks").join(directory).join(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -308,7 +308,7 @@ impl Driver {
             Effect::AskMaster => Input::Master(world.master()),
             Effect::AskCluster => Input::Cluster(Some(world.cluster())),
             Effect::CountNodes => Input::OnlineNodes(world.online_nodes()),
-            Effect::LookForPreHooks => Input::PreHooks(world.has_pre_hooks()),
+            Effect::LookForPreHooks => Input::PreHooks(world.pre_hooks()),
             Effect::StartGuard => Input::GuardStarted(world.start_guard()),
             Effect::Find { token, process } => Input::Found { token, presence: world.find(token, &process) },
             Effect::Stop { token, job, limit, by_signal, .. } => {
@@ -317,8 +317,8 @@ impl Driver {
                 Input::Stopped { token, job, result }
             }
             Effect::Arm { token, .. } => Input::Armed { token, result: world.arm(token) },
-            Effect::Prepare { seq, phase } => {
-                let (scripts, facts) = world.prepare(phase);
+            Effect::Prepare { seq, phase, paths } => {
+                let (scripts, facts) = world.prepare(phase, &paths);
                 Input::Prepared { seq, scripts, facts }
             }
             Effect::Recall { id, received } => {

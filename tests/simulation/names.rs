@@ -102,6 +102,10 @@ pub const MARKS: &[&str] = &[
     "an event that is adopted after a failover",
     "an event that is left to the other master",
     "a job that disappeared",
+    "scripts of an opcode",
+    "scripts of Ganeti's own",
+    "a node that is asked for an opcode's",
+    "a node that is asked for Ganeti's own",
 ];
 
 /// An effect in the words of a story.

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use ganeti_hookd::engine::settings::{Nodes, PreMode, Settings};
+use ganeti_hookd::engine::settings::{Hooks, Nodes, PreMode, Settings};
+use ganeti_hookd::ganeti::event::PostStatus;
 
 use crate::dice::Dice;
 use crate::sabotage::Sabotage;
@@ -135,6 +136,7 @@ impl Recipe {
         if quick {
             settings.history.keep = Duration::from_secs(dice.between(1, 60));
         }
+        directories(&mut settings.hooks, seed);
         Self {
             seed,
             jobs: dice.spread(1, 8),
@@ -176,6 +178,19 @@ impl Recipe {
             smaller.push(Self { calm: self.calm / 2, ..self.clone() });
         }
         smaller
+    }
+}
+
+/// Some have directories of opcodes on other nodes, and Ganeti's own post hooks after failures.
+fn directories(hooks: &mut Hooks, seed: u64) {
+    let mut dice = Dice::of(seed, "directories");
+    if dice.one_in(3) {
+        hooks.opcode_directories = Nodes::Targets;
+    }
+    if dice.one_in(3) {
+        let posts = [&[PostStatus::Disappeared][..], &[PostStatus::Disappeared, PostStatus::Failed]];
+        hooks.native_post = dice.pick(&posts).to_vec();
+        hooks.native_paths = vec![dice.pick(&["*", "instance-*"]).to_string()];
     }
 }
 

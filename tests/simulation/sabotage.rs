@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ganeti_hookd::engine::change::{Change, EventState};
+use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::{Input, Landing, Now, Written};
 use ganeti_hookd::engine::outcome::Outcome;
@@ -71,6 +72,8 @@ pub enum Sabotage {
     ForgetsWhatItLeft,
     TakesNewJobsForOld,
     IgnoresThatThereIsNoQueue,
+    LooksInOneDirectory,
+    TakesEveryPreHookForAll,
 }
 
 use Sabotage::*;
@@ -120,6 +123,8 @@ impl Sabotage {
         (TakesNewJobsForOld, "nothing lost"),
         (IgnoresThatThereIsNoQueue, "nothing lost"),
         (NeverEndsRuns, "SIGTERM ends the daemon within 15 s"),
+        (LooksInOneDirectory, "each event has its directories"),
+        (TakesEveryPreHookForAll, "nobody is stopped but a job process at running"),
     ];
 
     /// Those that two masters are needed for.
@@ -217,6 +222,10 @@ impl Sabotage {
             (AsksNoHistory, Input::Recalled { id, received, .. }) => {
                 Some(Input::Recalled { id, received, told: Ok(None) })
             }
+            (TakesEveryPreHookForAll, Input::PreHooks(mut paths)) => {
+                paths.insert(HooksPath::Global);
+                Some(Input::PreHooks(paths))
+            }
             (RunsOneScript, Input::Prepared { seq, scripts, facts }) => {
                 let scripts = scripts.map(|scripts| scripts.into_iter().take(1).collect());
                 Some(Input::Prepared { seq, scripts, facts })
@@ -262,6 +271,10 @@ impl Sabotage {
                 Vec::new()
             }
             (NeverEndsRuns, Effect::EndRuns) => Vec::new(),
+            (LooksInOneDirectory, Effect::Prepare { seq, phase, mut paths }) => {
+                paths.truncate(1);
+                vec![Effect::Prepare { seq, phase, paths }]
+            }
             (PlansInAnyOrder, Effect::Plan(mut request)) => {
                 request.urgent = false;
                 vec![Effect::Plan(request)]

@@ -1,6 +1,7 @@
 //! Hooks: which there are, what they are given, and running them, here or by asking the node
 //! daemons of other nodes.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use crate::daemon::hands::own_name::OwnName;
 use crate::daemon::message::Message;
 use crate::daemon::threads::planner::Planner;
 use crate::daemon::threads::workers::{Task, Work, Workers};
+use crate::engine::directories::HooksPath;
 use crate::engine::effect::{NodeRun, PlanRequest, ScriptRun};
-use crate::engine::input::{ClusterId, Input, NoScripts, Script};
+use crate::engine::input::{ClusterId, Input, Script};
 use crate::engine::settings::Paths;
 use crate::ganeti::event::Phase;
 use crate::world::cluster::Cluster;
@@ -90,17 +92,29 @@ impl Runs {
         self.cluster.online_nodes()
     }
 
-    /// Whether there is a pre hook on this node that would run.
-    pub fn has_pre_hooks(&mut self) -> bool {
-        let runnable = |script: &scripts::Script| script.refusal.is_none();
-        self.hooks.of(Phase::Pre).list().is_ok_and(|scripts| scripts.iter().any(runnable))
+    /// The hooks paths that have a pre hook on this node which would run.
+    pub fn pre_hooks(&mut self) -> BTreeSet<HooksPath> {
+        self.hooks.with_pre_hooks()
     }
 
     /// What an event can begin with.
-    pub fn prepare(&mut self, seq: i64, phase: Phase) -> Input<'static> {
-        let scripts = self.hooks.of(phase).list();
-        let scripts = scripts.and_then(|scripts| scripts.into_iter().map(script).collect());
-        Input::Prepared { seq, scripts: scripts.map_err(no_scripts), facts: self.cluster.facts(None) }
+    pub fn prepare(&mut self, seq: i64, phase: Phase, paths: Vec<HooksPath>) -> Input<'static> {
+        let lists: Result<Vec<_>, String> = paths.into_iter().map(|path| self.list(path, phase)).collect();
+        let scripts = lists.map(|lists| lists.into_iter().flatten().collect());
+        Input::Prepared { seq, scripts, facts: self.cluster.facts(None) }
+    }
+
+    /// The scripts of a directory, or what is short that may come back.
+    fn list(&mut self, hooks: HooksPath, phase: Phase) -> Result<Vec<Script>, String> {
+        let name = hooks.directory(phase);
+        match self.hooks.list(&name) {
+            Ok(scripts) => scripts.into_iter().map(|found| script(&hooks, found)).collect(),
+            Err(refusal) => {
+                let path = self.hooks.path_of(&name);
+                script(&hooks, scripts::Script { name, path, refusal: Some(refusal) })
+                    .map(|whole| vec![whole])
+            }
+        }
     }
 
     /// Has the planner plan an event.
@@ -122,10 +136,10 @@ impl Runs {
     /// Has a node daemon asked. Tells if that could not begin.
     pub fn ask(
         &mut self,
-        NodeRun { run, seq, address, phase, env, timeout, output, while_stopped }: NodeRun,
+        NodeRun { run, seq, address, path, phase, env, timeout, output, while_stopped }: NodeRun,
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
-        let request = Request { address, phase, env, timeout, output };
+        let request = Request { address, path, phase, env, timeout, output };
         let work = Work { run, seq, task: Task::Node { daemons: self.daemons.clone(), request } };
         // A job that stands still does not wait for nodes that hang.
         let threads = if while_stopped.is_some() { &mut self.workers } else { &mut self.callers };
@@ -148,17 +162,16 @@ impl Runs {
 
 /// A script as the engine knows it. One that could not be looked at for want of something is
 /// not refused: it is looked at again.
-fn script(scripts::Script { name, path, refusal }: scripts::Script) -> Result<Script, Refusal> {
+fn script(
+    hooks: &HooksPath,
+    scripts::Script { name, path, refusal }: scripts::Script,
+) -> Result<Script, String> {
     match refusal {
-        Some(shortage @ Refusal::Shortage { .. }) => Err(shortage),
-        refusal => Ok(Script { name, path, refusal: refusal.map(|refusal| refusal.to_string()) }),
-    }
-}
-
-fn no_scripts(refusal: Refusal) -> NoScripts {
-    match refusal {
-        Refusal::Shortage { .. } => NoScripts::Shortage(refusal.to_string()),
-        refusal => NoScripts::Refused(refusal.to_string()),
+        Some(shortage @ Refusal::Shortage { .. }) => Err(shortage.to_string()),
+        refusal => {
+            let refusal = refusal.map(|refusal| refusal.to_string());
+            Ok(Script { hooks: hooks.clone(), name, path, refusal })
+        }
     }
 }
 
@@ -197,22 +210,27 @@ mod tests {
     fn an_event_is_prepared_with_scripts_and_what_refusals_say() {
         let dir = tempfile::tempdir().unwrap();
         let mut runs = runs(dir.path());
-        assert!(!runs.has_pre_hooks());
+        assert!(runs.pre_hooks().is_empty());
         put(&dir.path().join("global-pre.d/10-open"), 0o757);
-        assert!(!runs.has_pre_hooks());
+        assert!(runs.pre_hooks().is_empty());
         put(&dir.path().join("global-pre.d/20-closed"), 0o755);
-        assert!(runs.has_pre_hooks());
+        put(&dir.path().join("global-test-delay-pre.d/10-delay"), 0o755);
+        let paths = [HooksPath::Global, HooksPath::of_opcode("OP_TEST_DELAY").unwrap()];
+        assert_eq!(runs.pre_hooks(), paths.clone().into());
         fs::write(dir.path().join("ssconf_cluster_name"), "cluster\n").unwrap();
-        let Input::Prepared { seq: 7, scripts: Ok(scripts), facts } = runs.prepare(7, Phase::Pre) else {
-            panic!()
+        let mut prepare = || match runs.prepare(7, Phase::Pre, paths.to_vec()) {
+            Input::Prepared { seq: 7, scripts: Ok(scripts), facts } => (scripts, facts),
+            other => panic!("{other:?}"),
         };
+        let (scripts, facts) = prepare();
         assert_eq!((facts.name.as_deref(), facts.master), (Some("cluster"), None));
         assert!(scripts[0].refusal.as_ref().unwrap().contains("may be written by others"));
         assert_eq!((scripts[1].name.as_str(), &scripts[1].refusal), ("20-closed", &None));
+        assert_eq!((scripts[2].name.as_str(), &scripts[2].hooks), ("10-delay", &paths[1]));
         fs::set_permissions(dir.path().join("global-pre.d"), fs::Permissions::from_mode(0o777)).unwrap();
-        let Input::Prepared { scripts: Err(NoScripts::Refused(_)), .. } = runs.prepare(7, Phase::Pre) else {
-            panic!()
-        };
+        let (scripts, _) = prepare();
+        assert_eq!((scripts[0].name.as_str(), scripts.len()), ("global-pre.d", 2));
+        assert!(scripts[0].refusal.is_some() && scripts[1].refusal.is_none());
     }
 
     #[test]
@@ -220,7 +238,7 @@ mod tests {
         let (path, error) = ("/x".to_owned(), "no more".to_owned());
         let shortage = Refusal::Shortage { path, error };
         let short = scripts::Script { name: "x".to_owned(), path: "/x".into(), refusal: Some(shortage) };
-        let shortage = script(short).unwrap_err();
-        assert_eq!(no_scripts(shortage), NoScripts::Shortage("/x cannot be read: no more".to_owned()));
+        let shortage = script(&HooksPath::Global, short).unwrap_err();
+        assert_eq!(shortage, "/x cannot be read: no more");
     }
 }

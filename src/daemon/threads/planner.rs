@@ -5,7 +5,7 @@
 //! that a job stands still for, else in the order they are asked for, so that a post finds
 //! what its pre left.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -232,10 +232,13 @@ impl Desk {
     }
 }
 
+/// Every node that hooks of an event may run on.
 fn targets(view: &View, config: Option<&ClusterConfig>) -> Vec<Target> {
     let port = noded_port();
     let address = |node: &str| config.and_then(|config| daemon_address(config, node, port));
-    view.nodes.iter().map(|node| Target { node: node.clone(), address: address(node) }).collect()
+    let of_both = view.nodes.iter().chain(view.native.iter().flatten());
+    let nodes: BTreeSet<&String> = of_both.collect();
+    nodes.into_iter().map(|node| Target { node: node.clone(), address: address(node) }).collect()
 }
 
 /// The view of an event as it would be planned now, and what there is to say about it; what its

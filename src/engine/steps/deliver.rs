@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use crate::engine::Engine;
 use crate::engine::change::{Change, EventState, RunKey};
 use crate::engine::deliveries::Stage;
+use crate::engine::directories::{self, Request};
 use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use crate::engine::environment::{self, ClusterFacts};
-use crate::engine::input::{NoScripts, Now, Script};
+use crate::engine::input::{Now, Script};
 use crate::engine::outcome::Outcome;
 use crate::engine::plan::{Plan, Target};
 use crate::engine::report::Problem;
-use crate::engine::settings::{Nodes, PreMode};
+use crate::engine::settings::PreMode;
 use crate::engine::slots::Slots;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::opcodes;
@@ -76,11 +77,12 @@ impl Engine {
         let Some(delivery) = self.deliveries.get_mut(seq) else { return };
         delivery.stage = Stage::Preparing;
         let phase = delivery.event.key.phase;
-        self.effects.push(Effect::Prepare { seq, phase });
+        let paths = directories::here(&delivery.event, delivery.plan.as_ref(), &self.settings.hooks);
+        self.effects.push(Effect::Prepare { seq, phase, paths });
     }
 
     /// An event's plan is there.
-    pub(in crate::engine) fn planned(&mut self, seq: i64, mut plan: Plan, problem: Option<String>) {
+    pub(in crate::engine) fn planned(&mut self, seq: i64, plan: Plan, problem: Option<String>) {
         match problem {
             Some(problem) => {
                 if self.report.problem(Problem::ClusterConfiguration, &problem) {
@@ -95,12 +97,9 @@ impl Engine {
         };
         // All nodes, whatever the settings say now: they may say something else when it goes on.
         self.ledger.record(Change::Plan(seq, plan.view.clone()));
-        if self.settings.hooks.nodes == Nodes::Master {
-            plan.view.nodes.truncate(1);
-            plan.targets.clear();
-        }
-        plan.targets.retain(|target| target.node != self.place.node());
-        delivery.plan = Some(plan);
+        delivery.requests =
+            directories::elsewhere(&delivery.event, &plan, &self.settings.hooks, self.place.node());
+        delivery.plan = Some(plan.view);
         if self.may_deliver() {
             self.prepare(seq);
         } else {
@@ -113,7 +112,7 @@ impl Engine {
         &mut self,
         now: Now,
         seq: i64,
-        scripts: Result<Vec<Script>, NoScripts>,
+        scripts: Result<Vec<Script>, String>,
         facts: ClusterFacts,
     ) {
         let may_deliver = self.may_deliver();
@@ -126,7 +125,7 @@ impl Engine {
         let master = self.place.master().map(str::to_owned);
         let facts = ClusterFacts { master, ..facts };
         let nothing = BTreeMap::new();
-        let specialised = delivery.plan.as_ref().map_or(&nothing, |plan| &plan.view.variables);
+        let specialised = delivery.plan.as_ref().map_or(&nothing, |plan| &plan.variables);
         let words = self.settings.hooks.status_words;
         delivery.common = environment::common(seq, &delivery.event, specialised, &facts, words);
         delivery.stage = Stage::UnderWay;
@@ -135,16 +134,9 @@ impl Engine {
                 delivery.scripts = scripts.into();
                 self.report.solved(Problem::HooksDirectory);
             }
-            Err(NoScripts::Shortage(what)) => {
+            Err(what) => {
                 self.deliveries.put_back(seq);
                 return self.fall_short(now, Problem::HooksDirectory, &what);
-            }
-            Err(NoScripts::Refused(what)) => {
-                let directory = environment::directory(delivery.event.key.phase).to_owned();
-                let node = self.place.node().to_owned();
-                let whole = RunKey { node, script: directory.clone(), directory };
-                let run = self.run_start(now, seq, whole, 1);
-                self.refuse(now, &run, &what);
             }
         }
         self.send_to_nodes(now, seq);
@@ -155,7 +147,7 @@ impl Engine {
     pub(in crate::engine) fn advance(&mut self, now: Now, seq: i64) {
         while let Some(delivery) = self.deliveries.get_mut(seq) {
             let Some(script) = delivery.scripts.pop_front() else { return self.finish_if_over(seq) };
-            let directory = environment::directory(delivery.event.key.phase).to_owned();
+            let directory = script.hooks.directory(delivery.event.key.phase);
             let key = RunKey { node: self.place.node().to_owned(), directory, script: script.name };
             let Some(attempt) = delivery.next_attempt(&key) else { continue };
             let run = self.run_start(now, seq, key, attempt);
@@ -165,34 +157,38 @@ impl Engine {
             }
             self.judge_lateness(seq);
             let Some(delivery) = self.deliveries.get(seq) else { return };
-            let env = environment::for_run(&delivery.common, true, attempt);
+            let env = environment::for_run(&delivery.common, &script.hooks, true, attempt);
             let hooks = &self.settings.hooks;
             let (timeout, output) = (hooks.timeout, hooks.output_limit);
             let while_stopped = self.standing(&delivery.event);
-            let script =
-                ScriptRun { run: run.id, seq, script: script.path, env, timeout, output, while_stopped };
+            let (path, script) = (script.hooks, script.path);
+            let script = ScriptRun { run: run.id, seq, path, script, env, timeout, output, while_stopped };
             return self.start(run, Effect::Start(script));
         }
     }
 
-    /// Sends an event to the other nodes that it concerns.
+    /// Sends an event to the other nodes that it concerns, as far as nothing of it is under way there.
     pub(in crate::engine) fn send_to_nodes(&mut self, now: Now, seq: i64) {
-        let plan = self.deliveries.get_mut(seq).and_then(|delivery| delivery.plan.as_mut());
-        let targets = plan.map(|plan| std::mem::take(&mut plan.targets)).unwrap_or_default();
-        if !targets.is_empty() {
+        while let Some(delivery) = self.deliveries.get_mut(seq) {
+            let requests = delivery.take_requests();
+            if requests.is_empty() {
+                return;
+            }
             self.judge_lateness(seq);
+            // One that need not be made, or cannot, makes way for the node's next.
+            requests.into_iter().for_each(|request| self.send_to_node(now, seq, request));
         }
-        targets.into_iter().for_each(|target| self.send_to_node(now, seq, target));
     }
 
-    fn send_to_node(&mut self, now: Now, seq: i64, Target { node, address }: Target) {
+    fn send_to_node(&mut self, now: Now, seq: i64, Request { target, path }: Request) {
+        let Target { node, address } = target;
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let phase = delivery.event.key.phase;
         let while_stopped = self.standing(&delivery.event);
-        let directory = environment::directory(phase).to_owned();
+        let directory = path.directory(phase);
         let key = RunKey { node, script: directory.clone(), directory };
         let Some(attempt) = delivery.next_attempt(&key) else { return };
-        let env = environment::for_run(&delivery.common, false, attempt);
+        let env = environment::for_run(&delivery.common, &path, false, attempt);
         let run = self.run_start(now, seq, key, attempt);
         let Some(address) = address else {
             let outcome = Outcome::not_run("the configuration has no address of it");
@@ -200,7 +196,7 @@ impl Engine {
         };
         let hooks = &self.settings.hooks;
         let (timeout, output) = (hooks.timeout, hooks.output_limit);
-        let request = NodeRun { run: run.id, seq, address, phase, env, timeout, output, while_stopped };
+        let request = NodeRun { run: run.id, seq, address, path, phase, env, timeout, output, while_stopped };
         self.start(run, Effect::Ask(request));
     }
 

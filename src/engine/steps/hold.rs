@@ -1,8 +1,11 @@
 //! Holding a job process still before its opcode executes (design, section 5): whether, and
 //! what came of it.
 
+use std::collections::BTreeSet;
+
 use crate::engine::Engine;
 use crate::engine::change::Change;
+use crate::engine::directories::HooksPath;
 use crate::engine::effect::{Effect, Level, Token};
 use crate::engine::holds::{Exactness, TimeUp};
 use crate::engine::input::{Landing, Now};
@@ -25,7 +28,7 @@ impl Engine {
         self.holds_jobs()
             && self.place.is_master()
             && !self.life.is_stopping()
-            && (self.holds.has_scripts() || elsewhere())
+            && (self.holds.has_scripts(op_code) || elsewhere())
             && !self.settings.hooks.skips(op_code)
     }
 
@@ -79,12 +82,11 @@ impl Engine {
         running.into_iter().for_each(|id| self.agenda.hint(id));
     }
 
-    /// There is a pre hook, or none.
-    pub(in crate::engine) fn pre_hooks_are(&mut self, there: bool) {
-        if there != self.holds.has_scripts() {
+    /// There are pre hooks of these hooks paths.
+    pub(in crate::engine) fn pre_hooks_are(&mut self, scripts: BTreeSet<HooksPath>) {
+        if self.holds.scripts_are(scripts) {
             self.look_at_those_that_run();
         }
-        self.holds.scripts_are(there);
     }
 
     /// The configuration is another: who is held, and before what, may be, too.

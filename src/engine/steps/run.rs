@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::engine::change::{Change, RunKey, RunStart};
 use crate::engine::deliveries::Running;
+use crate::engine::directories::Request;
 use crate::engine::effect::{Effect, NodeRun, ScriptRun};
 use crate::engine::environment;
 use crate::engine::input::{Now, Script};
@@ -85,7 +86,7 @@ impl Engine {
     pub(in crate::engine) fn end_run(&mut self, now: Now, run: &RunStart, outcome: Outcome) {
         let event = self.key_of(run.seq);
         let is_here = run.node == self.place.node();
-        self.report.run_ended(&event, &run.script, &run.node, is_here, &outcome);
+        self.report.run_ended(&event, &run.label(), &run.node, is_here, &outcome);
         self.record_end(now, run, outcome);
     }
 
@@ -187,12 +188,13 @@ impl Engine {
         }
         match running.effect {
             Effect::Start(script) => {
-                let name = running.start.script;
-                delivery.scripts.push_front(Script { name, path: script.script, refusal: None });
+                let (hooks, name, path) = (script.path, running.start.script, script.script);
+                delivery.scripts.push_front(Script { hooks, name, path, refusal: None });
             }
             Effect::Ask(request) => {
                 let target = Target { node: running.start.node, address: Some(request.address) };
-                delivery.plan.get_or_insert_default().targets.push(target);
+                // Before what the node is asked for after it.
+                delivery.requests.insert(0, Request { target, path: request.path });
             }
             _ => {}
         }

@@ -71,14 +71,14 @@ impl Engine {
         let delivery = self.deliveries.get(self.deliveries.find(key)?)?;
         let run = &delivery.running.values().next()?.start;
         let here = run.node == self.place.node();
-        Some(if here { run.script.clone() } else { format!("{} on {}", run.script, run.node) })
+        Some(if here { run.label() } else { format!("{} on {}", run.label(), run.node) })
     }
 }
 
 fn running(delivery: &Delivery, since: &impl Fn(f64) -> f64) -> Vec<RunningHook> {
     let hook = |run: &crate::engine::change::RunStart| RunningHook {
         event: delivery.event.key.to_string(),
-        script: run.script.clone(),
+        script: run.label(),
         node: run.node.clone(),
         seconds: since(run.started.as_secs_f64()),
     };

@@ -49,6 +49,10 @@ pub struct View {
     /// Names of the nodes to run on: the master first, the others sorted. Empty
     /// when no configuration is known. Offline nodes are among them.
     pub nodes: Vec<String>,
+    /// The nodes on which Ganeti would have run the opcode's own post hooks if it had succeeded, the
+    /// master first: only for the post of an opcode that executed and did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Vec<String>>,
 }
 
 /// The variables and target nodes of an opcode in one phase.
@@ -58,6 +62,7 @@ pub fn view(scene: &Scene, phase: Phase) -> View {
         variables: hooks
             .map_or_else(BTreeMap::new, |hooks| export(scene, phase, hooks, std::convert::identity)),
         nodes: nodes(scene, phase, hooks),
+        native: None,
     }
 }
 
@@ -69,7 +74,7 @@ pub fn view_of_refused(scene: &Scene) -> View {
     let variables = hooks.map_or_else(BTreeMap::new, |hooks| {
         export(scene, Phase::Post, hooks, |moment| Moment { refused: true, ..moment })
     });
-    View { variables, nodes: nodes(scene, Phase::Post, hooks) }
+    View { variables, nodes: nodes(scene, Phase::Post, hooks), native: None }
 }
 
 /// `INSTANCE`, `NODE`, `CLUSTER`, `GROUP`, `NETWORK`, or [`NOT_APPLICABLE`].
@@ -94,6 +99,11 @@ pub fn hook_path(op_code: &str) -> Option<&'static str> {
 pub fn cluster_name<'a>(op_code: &str, variables: &'a BTreeMap<String, String>) -> Option<&'a str> {
     let is_about_it = object_type(op_code) == cluster::OBJECT;
     variables.get("GANETI_OP_TARGET").filter(|_| is_about_it).map(String::as_str)
+}
+
+/// Every opcode that is in the table.
+pub fn codes() -> impl Iterator<Item = &'static str> {
+    table::opcodes().map(|opcode| opcode.code)
 }
 
 /// Whether the opcode is in the table; a newer Ganeti's need not be.

@@ -4,6 +4,7 @@
 //! executable, anything else is skipped; byte order. Beyond Ganeti, a directory or
 //! script that somebody else could have written is refused: it would run as root.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use rustix::fs::Access;
 
 pub use super::trust::Refusal;
 use super::trust::{Distrust, follow, trust};
+use crate::engine::directories::HooksPath;
 use crate::ganeti::event::Phase;
 use crate::world::unchanged::{Identity, Kept};
 
@@ -25,26 +27,58 @@ pub struct Script {
     pub refusal: Option<Refusal>,
 }
 
+/// Directories that are remembered at most: more than Ganeti has opcodes and hooks paths.
+const DIRECTORIES_MAX: usize = 512;
+
 /// The directories of this node's hooks.
 #[derive(Debug)]
 pub struct Hooks {
-    pre: Directory,
-    post: Directory,
+    path: PathBuf,
+    /// What is in it.
+    names: Kept<Vec<String>>,
+    /// Directories that were asked for, whether they exist or not.
+    directories: BTreeMap<String, Directory>,
 }
 
 impl Hooks {
     /// The hooks below this directory.
     pub fn new(hooks_dir: &Path) -> Self {
-        let directory = |phase| Directory::new(hooks_dir.join(crate::engine::environment::directory(phase)));
-        Self { pre: directory(Phase::Pre), post: directory(Phase::Post) }
+        Self { path: hooks_dir.to_owned(), names: Kept::default(), directories: BTreeMap::new() }
     }
 
-    /// Those of a phase.
-    pub fn of(&mut self, phase: Phase) -> &mut Directory {
-        match phase {
-            Phase::Pre => &mut self.pre,
-            Phase::Post => &mut self.post,
+    /// The scripts of a directory below it, in the order they run; none when there is no such
+    /// directory, as with Ganeti.
+    ///
+    /// # Errors
+    /// When the directory itself is not trusted or cannot be read.
+    pub fn list(&mut self, directory: &str) -> Result<Vec<Script>, Refusal> {
+        if self.directories.len() >= DIRECTORIES_MAX {
+            self.directories.clear();
         }
+        let new = || Directory::new(self.path.join(directory));
+        self.directories.entry(directory.to_owned()).or_insert_with(new).list()
+    }
+
+    /// Where a directory below it is.
+    pub fn path_of(&self, directory: &str) -> PathBuf {
+        self.path.join(directory)
+    }
+
+    /// What is in it, in byte order; nothing when it cannot be read.
+    pub fn directories(&mut self) -> Vec<String> {
+        names(&self.path, &mut self.names, |_| true).unwrap_or_default()
+    }
+
+    /// The hooks paths that have a pre hook which would run.
+    pub fn with_pre_hooks(&mut self) -> BTreeSet<HooksPath> {
+        let of_opcodes = self.directories().into_iter().filter_map(|name| HooksPath::of_directory(&name));
+        let paths = of_opcodes.filter(|(_, phase)| *phase == Phase::Pre).map(|(path, _)| path);
+        let paths: BTreeSet<HooksPath> = paths.chain([HooksPath::Global]).collect();
+        paths.into_iter().filter(|path| self.has_runnable(&path.directory(Phase::Pre))).collect()
+    }
+
+    fn has_runnable(&mut self, directory: &str) -> bool {
+        self.list(directory).is_ok_and(|scripts| scripts.iter().any(|script| script.refusal.is_none()))
     }
 }
 
@@ -69,7 +103,7 @@ impl Directory {
     /// # Errors
     /// When the directory itself is not trusted or cannot be read.
     pub fn list(&mut self) -> Result<Vec<Script>, Refusal> {
-        let names = match self.names() {
+        let names = match names(&self.path, &mut self.names, is_script_name) {
             Ok(names) => names,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
@@ -86,27 +120,27 @@ impl Directory {
         trust(&dir, &metadata, false)?;
         Ok(names.iter().filter_map(|name| script(&dir, name)).collect())
     }
+}
 
-    fn names(&mut self) -> io::Result<Vec<String>> {
-        let identity = Identity::of(&self.path.metadata()?);
-        if let Some(names) = self.names.get(&identity) {
-            return Ok(names.clone());
-        }
-        let mut names = Vec::new();
-        for entry in self.path.read_dir()? {
-            // What is not UTF-8 has no script's name.
-            names
-                .extend(entry?.file_name().into_string().ok().filter(|name| is_script_name(name.as_bytes())));
-        }
-        names.sort_unstable();
-        self.names.keep(identity, names.clone());
-        Ok(names)
+/// What is in a directory under names that are wanted, in byte order.
+fn names(path: &Path, kept: &mut Kept<Vec<String>>, is_wanted: fn(&str) -> bool) -> io::Result<Vec<String>> {
+    let identity = Identity::of(&path.metadata()?);
+    if let Some(names) = kept.get(&identity) {
+        return Ok(names.clone());
     }
+    let mut names = Vec::new();
+    for entry in path.read_dir()? {
+        // What is not UTF-8 has no script's name.
+        names.extend(entry?.file_name().into_string().ok().filter(|name| is_wanted(name)));
+    }
+    names.sort_unstable();
+    kept.keep(identity, names.clone());
+    Ok(names)
 }
 
 /// Whether a name is one that Ganeti would run (Ganeti: `constants.EXT_PLUGIN_MASK`).
-fn is_script_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'-')
+fn is_script_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 /// The script of this name, if it is an executable file.
@@ -165,6 +199,41 @@ mod tests {
     fn no_directory_is_no_scripts() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(list(&dir.path().join("global-pre.d")), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_pre_hook_counts_for_the_opcodes_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hooks = Hooks::new(dir.path());
+        let directory = |name: &str| fs::create_dir(dir.path().join(name)).unwrap();
+        assert!(hooks.with_pre_hooks().is_empty());
+        for name in
+            ["global-pre.d", "global-test-delay-pre.d", "global-tags-set-post.d", "instance-start-pre.d"]
+        {
+            directory(name);
+        }
+        for file in
+            ["global-test-delay-pre.d/10-a", "global-tags-set-post.d/10-b", "instance-start-pre.d/10-c"]
+        {
+            put(dir.path(), file, 0o755);
+        }
+        let delay = HooksPath::of_opcode("OP_TEST_DELAY").unwrap();
+        assert_eq!(hooks.with_pre_hooks(), [delay.clone()].into());
+        put(dir.path(), "global-pre.d/10-d", 0o755);
+        assert_eq!(hooks.with_pre_hooks(), [HooksPath::Global, delay].into());
+        fs::set_permissions(dir.path().join("global-test-delay-pre.d"), fs::Permissions::from_mode(0o777))
+            .unwrap();
+        assert_eq!(hooks.with_pre_hooks(), [HooksPath::Global].into(), "it is refused");
+    }
+
+    #[test]
+    fn no_more_directories_are_remembered_than_there_are_opcodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hooks = Hooks::new(dir.path());
+        for n in 0..2 * DIRECTORIES_MAX {
+            assert_eq!(hooks.list(&format!("global-x{n}-pre.d")), Ok(vec![]));
+            assert!(hooks.directories.len() <= DIRECTORIES_MAX);
+        }
     }
 
     #[test]

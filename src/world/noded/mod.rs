@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use answer::{QUOTE_MAX, Told};
 use rustls::{AlertDescription, ClientConnection, Stream};
 
+use crate::engine::directories::HooksPath;
 use crate::engine::environment::Environment;
 use crate::ganeti::event::Phase;
 use crate::ganeti::text::plain;
@@ -97,6 +98,8 @@ pub struct NodeDaemons {
 pub struct Request {
     /// The node daemon's address.
     pub address: SocketAddr,
+    /// The hooks path whose directory is run.
+    pub path: HooksPath,
     /// The hooks' phase.
     pub phase: Phase,
     /// Their environment.
@@ -113,14 +116,14 @@ impl NodeDaemons {
         Self { data_dir: data_dir.to_owned() }
     }
 
-    /// Has a node run its global hooks, and returns what it tells of them. Should `stop` become
+    /// Has a node run its hooks of a path and a phase, and returns what it tells of them. Should `stop` become
     /// readable, the node goes on and nobody listens.
     ///
     /// # Errors
     /// When it is not known that they ran.
     pub fn run_hooks(&self, request: &Request, stop: Option<BorrowedFd<'_>>) -> Result<Told, NodedError> {
-        let Request { address, phase, env, timeout, output } = request;
-        let body = serde_json::json!(["global", phase.as_str(), env]).to_string();
+        let Request { address, path, phase, env, timeout, output } = request;
+        let body = serde_json::json!([path.name(), phase.as_str(), env]).to_string();
         let answer = self.call(*address, "/hooks_runner", &body, *timeout, stop)?;
         answer::result(&answer)
             .and_then(|result| answer::scripts(result, *output))

@@ -72,7 +72,14 @@ impl Server {
 
 fn request(address: SocketAddr) -> Request {
     let env = [("GANETI_JOB_ID".to_owned(), "7".to_owned())].into();
-    Request { address, phase: Phase::Post, env, timeout: Duration::from_millis(300), output: 5 }
+    Request {
+        address,
+        path: HooksPath::Global,
+        phase: Phase::Post,
+        env,
+        timeout: Duration::from_millis(300),
+        output: 5,
+    }
 }
 
 fn daemons() -> NodeDaemons {

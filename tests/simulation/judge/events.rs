@@ -6,6 +6,7 @@ use ganeti_hookd::engine::change::{Change, EventState, RunStart};
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 
+use super::directories::in_directory;
 use super::{Broken, Judge, Name, Told};
 use crate::journal::Journal;
 use crate::recipe::{Fault, HERE};
@@ -102,7 +103,8 @@ impl Judge {
     pub(super) fn run_is_written(&mut self, change: &Change) {
         match change {
             Change::RunStart(run) => {
-                self.started.insert((run.seq, run.id), (run.node.clone(), run.script.clone()));
+                self.started
+                    .insert((run.seq, run.id), (run.node.clone(), in_directory(&run.directory, &run.script)));
             }
             Change::RunEnd(seq, run, ..) => {
                 if let Some((node, script)) = self.started.get(&(*seq, *run)) {
@@ -187,11 +189,8 @@ impl Judge {
             return Err(Broken { promise: "late is said where it is late", job, what });
         }
         // The judge's own list: a journal that was written anew need not have those before.
-        let has_ended = |node: &str, script: Option<&str>| {
-            let of_it = |(of, on, name): &&(i64, String, String)| {
-                *of == seq && on == node && script.is_none_or(|script| name == script)
-            };
-            self.ended.iter().any(|run| of_it(&run))
+        let has_ended = |node: &str, script: &str| {
+            self.ended.iter().any(|(of, on, name)| *of == seq && on == node && name == script)
         };
         let (pre, op_code) = (row.event.key.phase == Phase::Pre, &row.event.op_code);
         let may_skip = self
@@ -214,18 +213,23 @@ impl Judge {
         let targets = self.always_targets;
         let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
         let to_end = |run: &&RunStart| targets || run.node == HERE;
-        if let Some(run) = runs.filter(to_end).find(|run| !has_ended(&run.node, Some(&run.script))) {
+        if let Some(run) =
+            runs.filter(to_end).find(|run| !has_ended(&run.node, &in_directory(&run.directory, &run.script)))
+        {
             return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.id)));
         }
         let Some(scripts) = self.prepared.get(&seq) else {
             return Err(lost(format!("{} is done, but nobody looked for its scripts", row.event)));
         };
-        if let Some(script) = scripts.iter().find(|script| !has_ended(HERE, Some(script))) {
+        if let Some(script) = scripts.iter().find(|script| !has_ended(HERE, script)) {
             return Err(lost(format!("{} is done without {script}", row.event)));
         }
+        self.has_looked(seq, &row.event)?;
         let nodes = self.targets.get(&seq).filter(|_| targets).into_iter().flatten();
-        if let Some(node) = nodes.into_iter().find(|node| !has_ended(node, None)) {
-            return Err(lost(format!("{} is done without {node}", row.event)));
+        let not_asked =
+            |(node, directory): &&(String, String)| !has_ended(node, &in_directory(directory, directory));
+        if let Some((node, directory)) = nodes.into_iter().find(not_asked) {
+            return Err(lost(format!("{} is done without {directory} on {node}", row.event)));
         }
         Ok(())
     }

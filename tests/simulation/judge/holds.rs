@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::effect::{PlanRequest, Token};
 use ganeti_hookd::engine::input::Landing;
-use ganeti_hookd::engine::settings::PreMode;
+use ganeti_hookd::engine::settings::{Nodes, PreMode};
 use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{Job, JobId, ProcessRef, Status};
+use ganeti_hookd::ganeti::opcodes;
 
 use super::{Broken, Judge};
 use crate::world::World;
@@ -68,6 +70,14 @@ impl Judge {
         let Some(op) = version.last_started() else { return Err(bad("no opcode has started")) };
         if version.ops[op].status != Status::Running {
             return Err(bad("the version that was read is not running"));
+        }
+        let code = &version.ops[op].code;
+        let has = |path: &HooksPath| world.pre_hooks().contains(path);
+        let here = has(&HooksPath::Global) || HooksPath::of_opcode(code).as_ref().is_some_and(has);
+        let targets = self.settings.hooks.nodes == Nodes::Targets && world.online_nodes() > 1;
+        let elsewhere = targets && opcodes::hook_path(code).is_some();
+        if !here && !elsewhere {
+            return Err(bad("its opcode has no pre hook"));
         }
         if self.stopped.contains(&(*at, op)) {
             return Err(bad("it has been stopped before this opcode already"));

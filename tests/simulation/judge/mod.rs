@@ -1,6 +1,7 @@
 //! The judge: knows what the world really did, and what the daemon promises (design, sections
 //! 3, 5, 7 and 10). It looks at every input, every effect, every commit, and the end.
 
+mod directories;
 mod end;
 mod events;
 mod holds;
@@ -14,8 +15,9 @@ use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::{Nodes, Settings};
-use ganeti_hookd::ganeti::event::{EventKey, Phase};
+use ganeti_hookd::ganeti::event::{Event, EventKey, Phase};
 use ganeti_hookd::ganeti::job::{Job, JobId};
+use ganeti_hookd::ganeti::opcodes::View;
 
 use crate::journal::Journal;
 use crate::recipe::{HERE, Recipe};
@@ -91,7 +93,10 @@ pub struct Judge {
     plans: BTreeSet<i64>,
     /// The scripts that this life prepared for an event, and the nodes it planned.
     prepared: BTreeMap<i64, Vec<String>>,
-    targets: BTreeMap<i64, Vec<String>>,
+    targets: BTreeMap<i64, Vec<(String, String)>>,
+    /// What this life had planned: the event, and what it was given.
+    planned: BTreeMap<i64, (Event, View)>,
+    looked: BTreeMap<i64, directories::Looked>,
     /// Of these scripts those that will run, and have not ended.
     to_run: BTreeMap<i64, BTreeSet<String>>,
     /// The last commit failed.
@@ -155,6 +160,8 @@ impl Judge {
             plans: BTreeSet::new(),
             prepared: BTreeMap::new(),
             targets: BTreeMap::new(),
+            planned: BTreeMap::new(),
+            looked: BTreeMap::new(),
             to_run: BTreeMap::new(),
             stalled: false,
             waited_at: BTreeMap::new(),
@@ -205,6 +212,8 @@ impl Judge {
         self.plans.clear();
         self.prepared.clear();
         self.targets.clear();
+        self.planned.clear();
+        self.looked.clear();
         self.to_run.clear();
         (self.stalled, self.short_at) = (false, None);
         self.begun_held.clear();
@@ -256,16 +265,20 @@ impl Judge {
             Input::Planned { seq, plan, .. } => {
                 self.plans.remove(seq);
                 self.eased_at = world.now;
-                let nodes = plan.targets.iter().map(|target| target.node.clone());
-                self.targets.insert(*seq, nodes.filter(|node| node != HERE).collect());
+                if let Some((event, view)) = self.planned.get_mut(seq) {
+                    *view = plan.view.clone();
+                    let targets = directories::elsewhere(event, view, &self.settings.hooks);
+                    self.targets.insert(*seq, targets);
+                }
             }
             Input::Prepared { seq, scripts, .. } => {
                 if let Ok(scripts) = scripts {
                     let run = scripts.iter().filter(|script| script.refusal.is_none());
-                    let left = run.map(|script| script.name.clone());
+                    let left = run.map(|script| self.name_of(*seq, script));
                     let is_over = |name: &String| self.ended.contains(&(*seq, HERE.to_owned(), name.clone()));
                     self.to_run.insert(*seq, left.filter(|name| !is_over(name)).collect());
-                    self.prepared.insert(*seq, scripts.iter().map(|script| script.name.clone()).collect());
+                    self.prepared
+                        .insert(*seq, scripts.iter().map(|script| self.name_of(*seq, script)).collect());
                 } else {
                     self.short_at = Some(world.now);
                     self.prepared.entry(*seq).or_default();
@@ -322,13 +335,21 @@ impl Judge {
                     self.begun_held.insert(request.seq);
                 }
                 self.plans.insert(request.seq);
+                self.planned.insert(request.seq, (request.event.clone(), View::default()));
                 self.at_most("outstanding plans", self.plans.len() as u64, PLANS as u64)
             }
             Effect::Start(run) => {
                 let script = run.script.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 self.begins(world, journal, (run.seq, run.run), &script, &run.env)
             }
-            Effect::Ask(run) => self.begins(world, journal, (run.seq, run.run), "", &run.env),
+            Effect::Ask(run) => {
+                self.asks(world, (run.seq, run.run), &run.path)?;
+                self.begins(world, journal, (run.seq, run.run), "", &run.env)
+            }
+            Effect::Prepare { seq, phase, paths } => {
+                self.prepares(*seq, *phase, paths);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

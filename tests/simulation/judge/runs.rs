@@ -8,6 +8,7 @@ use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase};
 
+use super::directories::in_directory;
 use super::{Broken, Judge};
 use crate::journal::Journal;
 use crate::recipe::HERE;
@@ -125,7 +126,7 @@ impl Judge {
     ) -> Result<(), Broken> {
         let start = &journal.runs[&(seq, run)].start;
         let job = self.names.get(&seq).map(|(name, _)| name.0.get());
-        let key = (seq, start.node.clone(), start.script.clone());
+        let key = (seq, start.node.clone(), in_directory(&start.directory, &start.script));
         let attempts = self.attempts.entry(key).or_default();
         let attempt = env.get("GANETI_HOOKD_ATTEMPT").and_then(|attempt| attempt.parse::<u32>().ok());
         let broken = |what: String| Err(Broken { promise: "at most once", job, what });

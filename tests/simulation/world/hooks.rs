@@ -1,12 +1,13 @@
 //! Scripts, node daemons and the planner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::effect::{NodeRun, PlanRequest, ScriptRun};
 use ganeti_hookd::engine::environment::ClusterFacts;
-use ganeti_hookd::engine::input::{Input, NoScripts, Script};
+use ganeti_hookd::engine::input::{Input, Script};
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::engine::plan::{Plan, Target};
 use ganeti_hookd::ganeti::event::{Phase, PostStatus};
@@ -19,8 +20,8 @@ use crate::recipe::{Fault, HERE, Recipe, THERE};
 /// The hooks directories, and what runs.
 #[derive(Debug)]
 pub struct Hooks {
-    pre: Vec<Script>,
-    post: Vec<Script>,
+    /// The scripts of each directory.
+    directories: BTreeMap<String, Vec<Script>>,
     /// The directory of pre hooks cannot be read, and until when.
     short_until: u64,
     refused: Option<Phase>,
@@ -49,22 +50,37 @@ impl Hooks {
     /// The hooks directories of a world.
     pub fn new(recipe: &Recipe) -> Self {
         let mut dice = Dice::of(recipe.seed, "scripts");
-        let mut of = |phase: &str, n: u64| -> Vec<Script> {
+        let mut directories = BTreeMap::new();
+        let mut add = |path: &HooksPath, phase: Phase, n: u64, dice: &mut Dice| {
+            let directory = path.directory(phase);
             let script = |at: u64| {
                 let refused = recipe.has(Fault::ScriptRefused) && dice.one_in(2);
                 Script {
+                    hooks: path.clone(),
                     name: format!("{at}-{phase}"),
-                    path: format!("/etc/ganeti/hooks/global-{phase}.d/{at}-{phase}").into(),
+                    path: format!("/etc/ganeti/hooks/{directory}/{at}-{phase}").into(),
                     refusal: refused.then(|| "others may write to it".to_owned()),
                 }
             };
-            (0..n).map(script).collect()
+            let scripts = (0..n).map(script).collect();
+            directories.insert(directory, scripts);
         };
-        let (pre, post) = (of("pre", recipe.scripts.0), of("post", recipe.scripts.1));
+        add(&HooksPath::Global, Phase::Pre, recipe.scripts.0, &mut dice);
+        add(&HooksPath::Global, Phase::Post, recipe.scripts.1, &mut dice);
+        let mut others = Dice::of(recipe.seed, "scripts of opcodes");
+        let codes = ["OP_TEST_DELAY", "OP_INSTANCE_STARTUP", "OP_NEVER_HEARD_OF"];
+        for path in codes.into_iter().filter_map(HooksPath::of_opcode) {
+            for phase in [Phase::Pre, Phase::Post] {
+                let n = *others.pick(&[0, 0, 0, 1, 2]);
+                add(&path, phase, n, &mut others);
+            }
+        }
+        for path in ["instance-start", "instance-add", "cluster-verify"] {
+            add(&HooksPath::Native(path), Phase::Post, 1, &mut others);
+        }
         let refused = recipe.has(Fault::DirRefused).then(|| *dice.pick(&[Phase::Pre, Phase::Post]));
         Self {
-            pre,
-            post,
+            directories,
             short_until: 0,
             refused,
             online: recipe.online,
@@ -76,8 +92,15 @@ impl Hooks {
 
 impl World {
     /// `Effect::LookForPreHooks`.
-    pub fn has_pre_hooks(&self) -> bool {
-        self.hooks.refused != Some(Phase::Pre) && self.hooks.pre.iter().any(|script| script.refusal.is_none())
+    pub fn pre_hooks(&self) -> BTreeSet<HooksPath> {
+        let scripts = self.hooks.directories.iter().filter(|(name, _)| !self.is_refused(name));
+        let pre = scripts.filter(|(name, _)| name.ends_with("-pre.d")).flat_map(|(_, scripts)| scripts);
+        pre.filter(|script| script.refusal.is_none()).map(|script| script.hooks.clone()).collect()
+    }
+
+    /// Whether a directory must not be used.
+    fn is_refused(&self, directory: &str) -> bool {
+        self.hooks.refused.is_some_and(|phase| HooksPath::Global.directory(phase) == directory)
     }
 
     /// `Effect::CountNodes`.
@@ -86,44 +109,61 @@ impl World {
     }
 
     /// `Effect::Prepare`.
-    pub fn prepare(&mut self, phase: Phase) -> (Result<Vec<Script>, NoScripts>, ClusterFacts) {
+    pub fn prepare(
+        &mut self,
+        phase: Phase,
+        paths: &[HooksPath],
+    ) -> (Result<Vec<Script>, String>, ClusterFacts) {
         let facts = ClusterFacts { name: Some("cluster.example.com".to_owned()), ..ClusterFacts::default() };
         if self.fails(Fault::DirShortage, 3) {
             self.hooks.short_until = self.now + self.of(Fault::DirShortage).spread(1, 5_000_000);
         }
-        let scripts = match phase {
-            _ if self.now < self.hooks.short_until => {
-                Err(NoScripts::Shortage("too many open files".to_owned()))
-            }
-            _ if self.hooks.refused == Some(phase) => {
-                self.story.reach(Fault::DirRefused.name());
-                Err(NoScripts::Refused("others may write to it".to_owned()))
-            }
-            Phase::Pre => Ok(self.hooks.pre.clone()),
-            Phase::Post => Ok(self.hooks.post.clone()),
-        };
-        if scripts.iter().flatten().any(|script| script.refusal.is_some()) {
+        if self.now < self.hooks.short_until {
+            return (Err("too many open files".to_owned()), facts);
+        }
+        let scripts = paths.iter().flat_map(|path| self.list(path, phase)).collect();
+        (Ok(scripts), facts)
+    }
+
+    /// The scripts of a directory; a refused one is a script that is.
+    fn list(&mut self, hooks: &HooksPath, phase: Phase) -> Vec<Script> {
+        let name = hooks.directory(phase);
+        if self.is_refused(&name) {
+            self.story.reach(Fault::DirRefused.name());
+            let (path, refusal) = (name.clone().into(), Some("others may write to it".to_owned()));
+            return vec![Script { hooks: hooks.clone(), name, path, refusal }];
+        }
+        let scripts = self.hooks.directories.get(&name).cloned().unwrap_or_default();
+        if scripts.iter().any(|script| script.refusal.is_some()) {
             self.story.reach(Fault::ScriptRefused.name());
         }
-        (scripts, facts)
+        match hooks {
+            HooksPath::Global => {}
+            HooksPath::Opcode(_) if scripts.is_empty() => {}
+            HooksPath::Opcode(_) => self.story.reach("scripts of an opcode"),
+            HooksPath::Native(_) => self.story.reach("scripts of Ganeti's own"),
+        }
+        scripts
     }
 
     /// `Effect::Plan`: one after the other, urgent ones before the rest.
     pub fn plan(&mut self, request: PlanRequest) {
         let PlanRequest { seq, event, given, urgent } = request;
         let alone = matches!(event.status, Some(PostStatus::Failed | PostStatus::Disappeared));
-        let others = if alone { 1 } else { self.hooks.online.max(2) };
+        let all: Vec<String> = [HERE, THERE, "node3.example.com"][..self.hooks.online.max(2)]
+            .iter()
+            .map(|node| (*node).to_owned())
+            .collect();
         let view = given.unwrap_or_else(|| View {
-            nodes: [HERE, THERE, "node3.example.com"][..others]
-                .iter()
-                .map(|node| (*node).to_owned())
-                .collect(),
+            nodes: if alone { vec![HERE.to_owned()] } else { all.clone() },
+            native: (alone && event.executed).then(|| all.clone()),
             ..View::default()
         });
         let address: SocketAddr = ([198, 51, 100, 1], 1811).into();
         let has_none = self.fails(Fault::PlanProblem, 3);
         let target = |node: &String| Target { node: node.clone(), address: (!has_none).then_some(address) };
-        let targets = view.nodes.iter().map(target).collect();
+        let nodes: BTreeSet<&String> = view.nodes.iter().chain(view.native.iter().flatten()).collect();
+        let targets = nodes.into_iter().map(target).collect();
         let delay = match self.fails(Fault::SlowPlan, 3) {
             true => self.of(Fault::SlowPlan).spread(10_000, 20_000_000),
             false => self.dice.spread(200, 5_000),
