@@ -19,12 +19,16 @@ pub struct FilterArgs {
     #[arg(long, value_name = "JOB")]
     job: Option<JobId>,
 
-    /// Only events about this object: its name or the first labels of it (web1 for
-    /// web1.example.com), KIND/NAME (instance/web1), or KIND/ for all of a kind
+    /// Only events about this object: NAME, KIND/NAME or KIND/
+    ///
+    /// NAME may be the first labels of the full name, web1 for web1.example.com. KIND is instance,
+    /// node, cluster, group or network.
     #[arg(long, value_name = "OBJECT")]
     object: Option<ObjectPattern>,
 
-    /// Only events of this opcode, in any case and with or without OP_; * stands for any text
+    /// Only events of this opcode; * stands for any text
+    ///
+    /// In any case, with or without OP_, with _ or -: OP_INSTANCE_MIGRATE, instance-migrate, *migrate.
     #[arg(long, value_name = "OPCODE")]
     op_code: Option<OpCodePattern>,
 
@@ -33,6 +37,8 @@ pub struct FilterArgs {
     status: Option<PostStatus>,
 
     /// Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339
+    ///
+    /// A time without a zone is in the system's, with --utc in UTC.
     #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
 

@@ -112,6 +112,21 @@ fn replay_prints_a_table_and_its_sum_on_a_terminal() {
 }
 
 #[test]
+fn replay_shows_what_became_of_the_hooks() {
+    let written = Written::empty();
+    written.tree.hook("post", "20-check", "[ $GANETI_POST_STATUS = succeeded ]");
+    let hooks = format!("--hooks={}", written.tree.path("hooks").display());
+    let table = on_terminal(&written, 80, &[("NO_COLOR", "1")], &["replay", &hooks, RECORDING]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[1].ends_with(" failed    20-check=1"), "{table}");
+    assert!(lines[6].ends_with(" succeeded 20-check=0"), "{table}");
+    assert_eq!(
+        table.lines().last(),
+        Some("6 events: 1 succeeded, 4 failed, 0 disappeared; 5 hooks run, 4 failed")
+    );
+}
+
+#[test]
 fn replay_prints_json_where_no_people_are() {
     let written = Written::empty();
     let is_json =
