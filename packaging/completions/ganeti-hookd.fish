@@ -61,8 +61,8 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l met
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l job -d 'Only events of this job' -r -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l object -d 'Only events about this object: its name or the first labels of it (web1 for web1.example.com), KIND/NAME (instance/web1), or KIND/ for all of a kind' -r -f -a '(ganeti-hookd complete object (commandline -ct) 2>/dev/null)'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l op-code -d 'Only events of this opcode, in any case and with or without OP_; * stands for any text' -r -f -a '(ganeti-hookd complete opcode (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l object -d 'Only events about this object: NAME, KIND/NAME or KIND/' -r -f -a '(ganeti-hookd complete object (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l op-code -d 'Only events of this opcode; * stands for any text' -r -f -a '(ganeti-hookd complete opcode (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l status -d 'Only posts of opcodes that ended so' -r -f -a "succeeded\t''
 failed\t''
 disappeared\t''"
