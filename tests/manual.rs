@@ -177,6 +177,16 @@ fn the_recipes_of_the_history_run() {
     tree.put(&Job::ended(42));
     daemon.wait_done(&["42.0.post"]);
     assert!(run(&recipe(&tree, "events --job 42")).contains("42.0.post"));
+    let mut job = Job::new(41, &["OP_INSTANCE_MIGRATE"]);
+    job.op(0)["input"] = json!({
+        "OP_ID": "OP_INSTANCE_MIGRATE", "instance_name": "web1.example.com",
+        "reason": [["gnt:user", "kernel update", 1_795_366_412_879_889_123_u64]],
+    });
+    tree.put(job.waits(0).fails(0));
+    daemon.wait_done(&["41.0.post"]);
+    let asked = run(&recipe(&tree, "--object web1"));
+    let told: Vec<&str> = asked.lines().skip(1).collect();
+    assert!(told[0].contains("41.0.post failed ") && told[0].contains("kernel update"), "{asked}");
     let follow = recipe(&tree, "events --follow").replace("my-tool", "head -n 1");
     let mut command = Command::new("sh").args(["-c", &follow]).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(command.stdout.take().unwrap());

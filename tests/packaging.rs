@@ -5,14 +5,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[path = "packaging/history.rs"]
+mod history;
 
 use clap::{Arg, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use ganeti_hookd::cli::Args;
+use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::engine::settings::{KEYS, Settings};
+use ganeti_hookd::ganeti::about::About;
+use ganeti_hookd::ganeti::event::Event;
+use ganeti_hookd::ganeti::job::Timestamp;
+use ganeti_hookd::ganeti::object::{Object, ObjectKind};
+use ganeti_hookd::world::journal::Journal;
+use tempfile::TempDir;
 
 fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
@@ -55,15 +67,20 @@ fn offered(words: &[&str]) -> Vec<String> {
     let script = packaging("completions/ganeti-hookd.bash");
     let last = words.len() - 1;
     let program = format!(
-        ". {}; COMP_WORDS=({}); COMP_CWORD={last}; _ganeti__hookd {} {:?} {:?}; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        ". {}; COMP_WORDS=({}); COMP_CWORD={last}; _ganeti__hookd {:?} {:?} {:?}; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         script.display(),
         words.iter().map(|word| format!("{word:?} ")).collect::<String>(),
         words[0],
         words[last],
         words[last - 1],
     );
-    let output = std::process::Command::new("bash").args(["-c", &program]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    lines_of(std::process::Command::new("bash").args(["-c", &program]))
+}
+
+/// What a program prints.
+fn lines_of(program: &mut std::process::Command) -> Vec<String> {
+    let output = program.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -79,6 +96,75 @@ fn bash_offers_commands_and_their_options() {
     assert_eq!(offered(&["ganeti-hookd", "help", "rep"]), ["replay"]);
 }
 
+/// The program with a history of its own, as a command.
+struct WithHistory {
+    dir: TempDir,
+}
+
+impl WithHistory {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("hookd.toml");
+        fs::write(&config, format!("[paths]\nstate-dir = {:?}\n", dir.path())).unwrap();
+        let program = format!(
+            "#!/bin/sh\nexec {} --config {} \"$@\"\n",
+            env!("CARGO_BIN_EXE_ganeti-hookd"),
+            config.display()
+        );
+        let this = Self { dir };
+        fs::write(this.program(), program).unwrap();
+        fs::set_permissions(this.program(), Permissions::from_mode(0o755)).unwrap();
+        this
+    }
+
+    fn program(&self) -> String {
+        self.dir.path().join("ganeti-hookd").display().to_string()
+    }
+
+    /// Of jobs about these objects.
+    fn with_jobs(self, objects: &[(i64, &str)]) -> Self {
+        let event = |(job, name): &(i64, &str)| {
+            let object = Object { kind: ObjectKind::Instance, name: Some((*name).to_owned()) };
+            let event = Event {
+                key: format!("{job}.0.pre").parse().unwrap(),
+                received: Timestamp::from((1_795_860_000, 0)),
+                op_count: 1,
+                op_code: "OP_INSTANCE_STARTUP".to_owned(),
+                status: None,
+                executed: true,
+                late: false,
+                time: Timestamp::from((1_795_860_000, 0)),
+                about: Arc::new(About { object: Some(object), ..About::default() }),
+            };
+            Change::Event(*job, event, EventState::Done)
+        };
+        let changes: Vec<Change> = objects.iter().map(event).collect();
+        Journal::open(self.dir.path()).unwrap().commit(&changes).unwrap();
+        self
+    }
+}
+
+#[test]
+fn bash_offers_words_of_the_history() {
+    let history = WithHistory::new();
+    let program = history.program();
+    assert_eq!(offered(&[&program, "events", "--job", ""]), [""], "who has no history is told nothing");
+    let trap = history.dir.path().join("trap");
+    let evil = format!("$(touch {})", trap.display());
+    let history = history.with_jobs(&[(417, "web1.example.com"), (42, "web2.example.com"), (5, &evil)]);
+    for (words, offer) in [
+        (["events", "--job", "4"], &["417", "42"][..]),
+        (["events", "--op-code", "OP_"], &["OP_INSTANCE_STARTUP"]),
+        (["events", "--object", ""], &["web1.example.com", "web2.example.com"]),
+        (["events", "--object", "web2"], &["web2.example.com"]),
+    ] {
+        assert_eq!(offered(&[&[program.as_str()], &words[..]].concat()), offer, "{words:?}");
+    }
+    assert_eq!(offered(&[&program, "env", "41"]), ["417"]);
+    assert!(!trap.exists());
+    drop(history);
+}
+
 #[test]
 fn completions_follow_the_command_line() {
     for (shell, name) in [
@@ -92,6 +178,7 @@ fn completions_follow_the_command_line() {
         });
         // clap_complete 4.6 writes the name in two ways, and so finds none of its own cases.
         let text = text.replace("ganeti__subcmd__hookd", "ganeti__hookd");
+        let text = history::completed(shell, &text, &visible());
         is_generated(&format!("completions/{name}"), text.as_bytes());
     }
 }

@@ -114,6 +114,10 @@ _ganeti__hookd() {
             ;;
         ganeti__hookd__subcmd__env)
             opts="-0 -h --json --null --config --help"
+            if [[ ${cur} != -* && ${prev} == env ]] ; then
+                mapfile -t COMPREPLY < <("$1" complete job "${cur}" 2>/dev/null)
+                return 0
+            fi
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -131,13 +135,37 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__events)
-            opts="-f -o -h --job --failed --follow --json --output --no-headers --separator --config --help"
+            opts="-f -o -h --job --object --op-code --status --since --until --reason --failed --follow --json --output --no-headers --separator --units --utc --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --job)
+                    mapfile -t COMPREPLY < <("$1" complete job "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --object)
+                    mapfile -t COMPREPLY < <("$1" complete object "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --op-code)
+                    mapfile -t COMPREPLY < <("$1" complete opcode "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --status)
+                    COMPREPLY=($(compgen -W "succeeded failed disappeared" -- "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -151,6 +179,10 @@ _ganeti__hookd() {
                     ;;
                 --separator)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --units)
+                    COMPREPLY=($(compgen -W "h s" -- "${cur}"))
                     return 0
                     ;;
                 --config)
@@ -345,7 +377,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__replay)
-            opts="-h --env --hooks --speed --live --config --help"
+            opts="-o -h --json --env --hooks --speed --live --output --no-headers --separator --units --utc --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -361,6 +393,22 @@ _ganeti__hookd() {
                     ;;
                 --live)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --separator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --units)
+                    COMPREPLY=($(compgen -W "h s" -- "${cur}"))
                     return 0
                     ;;
                 --config)
@@ -393,7 +441,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__status)
-            opts="-h --json --metrics --config --help"
+            opts="-h --json --metrics --utc --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

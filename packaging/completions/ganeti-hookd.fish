@@ -41,8 +41,15 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand run" -s h -l h
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l hooks -d 'Run the hook scripts in the directories below DIR (default: the configured hooks-dir), as the daemon would on the master, and add what became of them (`runs`) to each event' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l speed -d 'Play as fast as it happened (1), twice as fast (2), ...; default: as fast as it goes' -r
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l live -d 'Play the files into this directory, for a daemon whose queue-dir, data-dir and ganeti-run-dir it is, with a process for each job process; at speed 1 unless told otherwise' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -s o -l output -d 'Fields to show, separated by commas; +FIELD adds to the usual ones' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l separator -d 'Separate columns by this text instead of lining them up' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l units -d 'Show durations for people (h: 30ms, 1.5s, 4m10s) or in seconds (s); default: h, with --separator s' -r -f -a "h\t'For people'
+s\t'In seconds'"
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l config -d 'The configuration file' -r -F
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l env -d 'Add the hooks\' environment (`env`) and nodes (`nodes`, master first) to each event'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l json -d 'Print JSON Lines, also on a terminal'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l env -d 'Add the hooks\' environment (`env`) and nodes (`nodes`, master first) to each event; prints JSON Lines'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l no-headers -d 'Print no line of column titles'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand replay" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -l out -d 'The file to write; it must not exist yet' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -l config -d 'The configuration file' -r -F
@@ -51,15 +58,27 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -s h -
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l json -d 'Print JSON'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l metrics -d 'Print metrics in Prometheus\' text format'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l job -d 'Only events of this job' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l job -d 'Only events of this job' -r -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l object -d 'Only events about this object: NAME, KIND/NAME or KIND/' -r -f -a '(ganeti-hookd complete object (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l op-code -d 'Only events of this opcode; * stands for any text' -r -f -a '(ganeti-hookd complete opcode (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l status -d 'Only posts of opcodes that ended so' -r -f -a "succeeded\t''
+failed\t''
+disappeared\t''"
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l since -d 'Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l until -d 'Only events noticed before then' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l reason -d 'Only events with this text in Ganeti\'s reason trail, in any case' -r
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s o -l output -d 'Fields to show, separated by commas; +FIELD adds to the usual ones' -r
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l separator -d 'Separate columns by this text instead of lining them up' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l units -d 'Show durations for people (h: 30ms, 1.5s, 4m10s) or in seconds (s); default: h, with --separator s' -r -f -a "h\t'For people'
+s\t'In seconds'"
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l failed -d 'Only events with a hook run that failed'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s f -l follow -d 'Go on: print each event when its hooks have ended'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s f -l follow -d 'Go on: print each event when its hooks have ended, and again when they were run again'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l json -d 'Print JSON Lines, with all runs and their output'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l no-headers -d 'Print no line of column titles'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l json -d 'Print a JSON object'
@@ -79,3 +98,4 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not 
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'

@@ -1,8 +1,11 @@
 //! The command line: one file a command.
 
 mod check;
+mod complete;
 mod env;
 mod events;
+mod fields;
+mod filter;
 mod record;
 mod release;
 mod replay;
@@ -10,6 +13,8 @@ mod run;
 mod stand_in;
 mod status;
 mod table;
+mod terminal;
+mod times;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -47,6 +52,9 @@ enum Command {
     Env(env::Args),
     Check(check::Args),
     Release(release::Args),
+    /// Print words of the history (the shells' completions ask for them)
+    #[command(hide = true)]
+    Complete(complete::Args),
     /// Let held processes go on when the daemon is gone (the daemon starts it)
     #[command(hide = true)]
     Guard,
@@ -112,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
         Command::Release(command) => command.run(&args.config),
+        Command::Complete(command) => command.run(&args.config),
         Command::Guard => guard::run().map_err(Failure::from),
         Command::StandIn(command) => command.run(),
     };
@@ -131,21 +140,4 @@ fn complain(what: &str, code: u8) -> ExitCode {
 
 fn settings(config: &Path) -> Result<Settings, Failure> {
     Ok(read_settings(config)?)
-}
-
-/// A duration as people read it: `0.3s`, `12s`, `4m10s`.
-fn seconds(seconds: f64) -> String {
-    if seconds < 10.0 {
-        return format!("{seconds:.1}s");
-    }
-    let whole = std::time::Duration::from_secs(seconds as u64);
-    humantime::format_duration(whole).to_string().replace(' ', "")
-}
-
-/// A time as people read it, in the system's time zone.
-fn local_time(seconds: f64) -> String {
-    let Ok(timestamp) = jiff::Timestamp::from_microsecond((seconds * 1e6) as i64) else {
-        return "?".to_owned();
-    };
-    timestamp.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -1,42 +1,48 @@
 //! `ganeti-hookd replay`
 
 mod live;
+mod printer;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
+use super::fields::TableArgs;
+use super::terminal::Terminal;
 use super::{Failure, failed};
 use crate::daemon::read_settings;
-use crate::engine::change::EventState;
 use crate::engine::directories::{self, HooksPath};
 use crate::engine::environment::{self, Environment};
 use crate::engine::outcome::Outcome;
 use crate::engine::replay::Replay;
 use crate::engine::settings::{DEFAULT_PATH, Nodes, Settings};
-use crate::ganeti::event::{Event, EventRecord};
+use crate::ganeti::event::Event;
 use crate::ganeti::opcodes::View;
 use crate::ganeti::recording::{Line, parse_line};
 use crate::ganeti::text::plain;
 use crate::world::hook::run::{Limits, Starter, run};
 use crate::world::hook::scripts::{Hooks, Script};
 use live::Live;
+use printer::{Played, Printer, Run};
 
 /// Play a recording and print the events it holds
 ///
-/// Prints one JSON object a line. Needs no root, no Ganeti and no configuration. PATH is
-/// a recording (JSON Lines, from `ganeti-hookd record`), or a directory that holds one
-/// named events.jsonl.
+/// Prints the table of `events` on a terminal, and one JSON object a line where no terminal is
+/// or with --json. Needs no root, no Ganeti and no configuration. PATH is a recording (JSON
+/// Lines, from `ganeti-hookd record`), or a directory that holds one named events.jsonl.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The recording
     path: PathBuf,
 
-    /// Add the hooks' environment (`env`) and nodes (`nodes`, master first) to each event
-    #[arg(long)]
+    /// Print JSON Lines, also on a terminal
+    #[arg(long, conflicts_with_all = ["output", "no_headers", "separator", "units"])]
+    json: bool,
+
+    /// Add the hooks' environment (`env`) and nodes (`nodes`, master first) to each event;
+    /// prints JSON Lines
+    #[arg(long, conflicts_with_all = ["output", "no_headers", "separator", "units"])]
     env: bool,
 
     /// Run the hook scripts in the directories below DIR (default: the configured hooks-dir), as
@@ -52,6 +58,9 @@ pub struct Args {
     /// ganeti-run-dir it is, with a process for each job process; at speed 1 unless told otherwise
     #[arg(long, value_name = "DIR")]
     live: Option<PathBuf>,
+
+    #[command(flatten)]
+    table: TableArgs,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -66,31 +75,6 @@ const EVENTS_FILE: &str = "events.jsonl";
 
 /// Bytes of a warning that are shown.
 const WARNING_MAX: usize = 1024;
-
-/// An event as it is printed.
-#[derive(Serialize)]
-struct Printed<'a> {
-    #[serde(flatten)]
-    event: EventRecord<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    env: Option<Environment>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nodes: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runs: Option<Vec<Run>>,
-}
-
-/// One script that ran for an event.
-#[derive(Serialize)]
-struct Run {
-    directory: String,
-    script: String,
-    code: Option<i32>,
-    signal: Option<i32>,
-    seconds: f64,
-    output: String,
-    error: Option<String>,
-}
 
 impl Args {
     /// The directory of the hooks directories, if scripts are to run.
@@ -115,50 +99,33 @@ impl Args {
         let path = if self.path.is_dir() { self.path.join(EVENTS_FILE) } else { self.path.clone() };
         let file = File::open(&path)
             .map_err(|error| failed(format!("{}: {error}; PATH is a recording", path.display())))?;
-        let size = file.metadata()?.len();
+        let progress = Progress::new(file.metadata()?.len());
         let mut player = Player {
             hooks: self.hooks_dir(&settings)?.map(RealHooks::new).transpose()?,
             env: self.env,
             settings,
             replay: Replay::default(),
             live: self.live.as_deref().map(live).transpose()?,
+            printer: self.printer()?,
+            progress,
         };
-        let mut clock = Clock::new(self.speed.or(self.live.as_ref().map(|_| 1.0)));
-        let mut progress = Progress::new(size);
-        let mut bad = 0;
-        let mut reader = BufReader::with_capacity(256 * 1024, file);
-        let mut text = Vec::new();
-        for number in 1.. {
-            text.clear();
-            let length = reader
-                .read_until(b'\n', &mut text)
-                .map_err(|error| failed(format!("{}: {error}", path.display())))?;
-            if length == 0 {
-                break;
-            }
-            progress.advance(length as u64);
-            let played =
-                parse_line(number, &text).map_err(|error| error.to_string()).and_then(|line| match line {
-                    Some(line) => {
-                        clock.wait_for(line.t);
-                        player.play(&line).map_err(|error| format!("line {number}: {error}"))
-                    }
-                    None => Ok(vec![]),
-                });
-            match played {
-                Ok(events) => player.print(events, &mut progress)?,
-                Err(error) => {
-                    bad += 1;
-                    progress.say(&format!("ganeti-hookd: {}: {error}; passed over", path.display()));
-                }
-            }
-        }
-        progress.clear();
+        let clock = Clock::new(self.speed.or(self.live.as_ref().map(|_| 1.0)));
+        let bad = player.play_all(&path, file, clock)?;
+        player.printer.end()?;
         match bad {
             0 => Ok(()),
             1 => Err(failed(format!("{}: 1 line could not be used", path.display()))),
             n => Err(failed(format!("{}: {n} lines could not be used", path.display()))),
         }
+    }
+
+    fn printer(&self) -> Result<Printer<'_>, Failure> {
+        let is_table = Terminal::of_output().is_there() || self.table.is_asked_for();
+        if self.json || self.env || !is_table {
+            return Ok(Printer::Json);
+        }
+        // At the speed of then it is shown as it comes.
+        Printer::table(&self.table, self.speed.is_some() || self.live.is_some())
     }
 }
 
@@ -167,12 +134,14 @@ fn live(dir: &Path) -> Result<Live, Failure> {
 }
 
 /// Plays lines and prints what they bring.
-struct Player {
+struct Player<'a> {
     settings: Settings,
     replay: Replay,
     hooks: Option<RealHooks>,
     env: bool,
     live: Option<Live>,
+    printer: Printer<'a>,
+    progress: Progress,
 }
 
 /// The scripts that are run for each event.
@@ -201,32 +170,62 @@ impl RealHooks {
     }
 }
 
-impl Player {
-    fn play(&mut self, line: &Line) -> Result<Vec<(i64, Event)>, String> {
+impl Player<'_> {
+    /// Plays a file to its end; returns how many of its lines could not be used.
+    fn play_all(&mut self, path: &Path, file: File, mut clock: Clock) -> Result<u64, Failure> {
+        let mut reader = BufReader::with_capacity(256 * 1024, file);
+        let mut text = Vec::new();
+        let mut bad = 0;
+        for number in 1.. {
+            text.clear();
+            let length = reader
+                .read_until(b'\n', &mut text)
+                .map_err(|error| failed(format!("{}: {error}", path.display())))?;
+            if length == 0 {
+                break;
+            }
+            self.progress.advance(length as u64);
+            match self.play(number, &text, &mut clock) {
+                Ok(events) => self.print(events)?,
+                Err(error) => {
+                    bad += 1;
+                    self.progress.say(&format!("ganeti-hookd: {}: {error}; passed over", path.display()));
+                }
+            }
+        }
+        self.progress.clear();
+        Ok(bad)
+    }
+
+    fn play(&mut self, number: usize, text: &[u8], clock: &mut Clock) -> Result<Vec<(i64, Event)>, String> {
+        let Some(line) = parse_line(number, text).map_err(|error| error.to_string())? else {
+            return Ok(vec![]);
+        };
+        clock.wait_for(line.t);
+        self.play_line(&line).map_err(|error| format!("line {number}: {error}"))
+    }
+
+    fn play_line(&mut self, line: &Line) -> Result<Vec<(i64, Event)>, String> {
         if let Some(live) = &mut self.live {
             live.play(line).map_err(|error| error.to_string())?;
         }
         self.replay.line(line).map_err(|error| error.to_string())
     }
 
-    fn print(&mut self, events: Vec<(i64, Event)>, progress: &mut Progress) -> Result<(), Failure> {
+    fn print(&mut self, events: Vec<(i64, Event)>) -> Result<(), Failure> {
         for (seq, event) in events {
             let (common, view) = match self.env || self.hooks.is_some() {
                 true => self.common(seq, &event),
                 false => Default::default(),
             };
-            let printed = Printed {
-                event: EventRecord::new(seq, &event, EventState::Done.as_str(), None),
-                env: self.env.then(|| environment::for_run(&common, &HooksPath::Global, true, 1)),
-                runs: self.run_hooks(&event, &common, &view)?,
-                nodes: self.env.then_some(view.nodes),
-            };
-            let text = serde_json::to_string(&printed).map_err(failed)?;
+            let runs = self.run_hooks(&event, &common, &view)?;
             for warning in self.replay.take_warnings() {
-                progress.say(&format!("ganeti-hookd: {}", plain(&warning, WARNING_MAX)));
+                self.progress.say(&format!("ganeti-hookd: {}", plain(&warning, WARNING_MAX)));
             }
-            progress.clear();
-            writeln!(io::stdout().lock(), "{text}")?;
+            self.progress.clear();
+            let env = self.env.then(|| environment::for_run(&common, &HooksPath::Global, true, 1));
+            let nodes = self.env.then_some(view.nodes);
+            self.printer.event(Played { seq, event, env, nodes, runs })?;
         }
         Ok(())
     }

@@ -4,9 +4,11 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Failure, failed, local_time, seconds};
+use super::times::{Zone, duration};
+use super::{Failure, failed};
 use crate::engine::settings::Settings;
 use crate::engine::status::{Counters, FailedHook, HeldJob, RunningHook, Status};
+use crate::ganeti::job::Timestamp;
 use crate::world::api;
 
 /// Show how the daemon is doing
@@ -23,6 +25,9 @@ pub struct Args {
     /// Print metrics in Prometheus' text format
     #[arg(long, conflicts_with = "json")]
     metrics: bool,
+
+    #[command(flatten)]
+    zone: Zone,
 }
 
 impl Args {
@@ -38,7 +43,7 @@ impl Args {
         if self.json {
             writeln!(out, "{}", String::from_utf8_lossy(&answer))?;
         } else {
-            out.write_all(describe(&status).as_bytes())?;
+            out.write_all(describe(&status, self.zone).as_bytes())?;
         }
         if status.problems.is_empty() { Ok(()) } else { Err(Failure::Silent) }
     }
@@ -63,9 +68,9 @@ pub fn ask(run_dir: &Path, target: &str) -> Result<Vec<u8>, String> {
 const LIST_MAX: usize = 20;
 
 /// The status in words.
-fn describe(status: &Status) -> String {
+fn describe(status: &Status, zone: Zone) -> String {
     let mut lines = Lines::default();
-    lines.who(status);
+    lines.who(status, zone);
     lines.counts(status);
     lines.holds(status);
     lines.details(status);
@@ -81,9 +86,9 @@ impl Lines {
         let _ = writeln!(self.0, "{title:<10} {value}");
     }
 
-    fn who(&mut self, status: &Status) {
+    fn who(&mut self, status: &Status, zone: Zone) {
         let Status { version, pid, role, node, .. } = status;
-        let since = local_time(status.started);
+        let since = zone.show(Timestamp::from_micros((status.started * 1e6) as i64));
         self.line("daemon", format_args!("ganeti-hookd {version}, process {pid}, since {since}"));
         let master = status.master.as_deref().unwrap_or("unknown");
         self.line("role", format_args!("{role} ({node}; the master is {master})"));
@@ -102,7 +107,7 @@ impl Lines {
         );
         let lag = match undelivered {
             0 => String::new(),
-            _ => format!(", the oldest {} old", seconds(status.lag_seconds)),
+            _ => format!(", the oldest {} old", duration(status.lag_seconds)),
         };
         let (events, late) = (counters.events, counters.events_late);
         self.line("events", format_args!("{events} noticed, {late} late, {undelivered} undelivered{lag}"));
@@ -131,11 +136,11 @@ impl Lines {
     fn details(&mut self, status: &Status) {
         self.list("held", &status.held, |HeldJob { event, pid, late, hook, seconds: held, .. }| {
             let (late, hook) = (if *late { ", late" } else { "" }, hook.as_deref().unwrap_or("-"));
-            let held = seconds(*held);
+            let held = duration(*held);
             format!("{event} (process {pid}{late}) for {held}, waits for {hook}")
         });
         self.list("running", &status.running, |RunningHook { event, script, node, seconds: running }| {
-            format!("{event} {script} on {node} for {}", seconds(*running))
+            format!("{event} {script} on {node} for {}", duration(*running))
         });
         self.list("failed", &status.last_failures, |FailedHook { event, script, node, what }| {
             format!("{event} {script} on {node}: {what}")

@@ -147,6 +147,11 @@ impl Trail {
         self.0.iter().rev().find(|reason| reason.0 == USER).map(|reason| reason.1.as_str())
     }
 
+    /// The text that says most: the user's own reason, else the last one.
+    pub fn in_short(&self) -> Option<&str> {
+        self.users().or_else(|| self.0.last().map(|reason| reason.1.as_str()))
+    }
+
     /// The opcode that submitted the job: the last in the trail that is not of this job. Each job
     /// stands in its own trail (Ganeti: `Ganeti.JQueue`, `extendJobReasonTrail`).
     pub fn parent(&self, key: EventKey) -> Option<Parent> {
@@ -279,7 +284,8 @@ mod tests {
             read.0[0],
             Reason("gnt:client:gnt-cluster".to_owned(), "verify".to_owned(), 1_795_366_412.879_889)
         );
-        assert_eq!(read.users(), Some("kernel"));
+        assert_eq!((read.users(), read.in_short()), (Some("kernel"), Some("kernel")));
+        assert_eq!(trail(r#"[["a","first",1],["b","last",2]]"#).in_short(), Some("last"));
         assert_eq!(read.parent(key(0)), Some(Parent { job: 5, op: 2 }));
         assert_eq!(
             serde_json::to_string(&read.0[0]).unwrap(),

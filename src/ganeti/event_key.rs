@@ -63,6 +63,9 @@ pub enum PostStatus {
 }
 
 impl PostStatus {
+    /// All that there are.
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Disappeared];
+
     /// The word in `GANETI_POST_STATUS` and in the history.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,10 +89,7 @@ impl FromStr for PostStatus {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        [Self::Succeeded, Self::Failed, Self::Disappeared]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or(InvalidKey)
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(InvalidKey)
     }
 }
 

@@ -53,6 +53,9 @@ fn status_says_how_things_are() {
     ] {
         assert!(text.lines().any(|said| said == line), "{line:?} is not in\n{text}");
     }
+    let daemons = |text: &str| text.lines().next().unwrap().to_owned();
+    assert!(daemons(&done(tree.cli(&["status", "--utc"]))).ends_with('Z'), "{text}");
+    assert!(!daemons(&text).ends_with('Z'), "{text}");
     let status: Value = serde_json::from_str(&done(tree.cli(&["status", "--json"]))).unwrap();
     assert_eq!((&status["role"], &status["node"]), (&json!("master"), &json!(NODE)));
     assert_eq!(status["pid"], daemon.pid().as_raw_nonzero().get());
@@ -83,7 +86,7 @@ fn events_is_a_table_like_those_of_ganeti() {
     let events = |args: &[&str]| done(tree.cli(&[&["events"], args].concat()));
     let usual = events(&[]);
     let titles: Vec<&str> = usual.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(titles, ["Seq", "Time", "Event", "OpCode", "Status", "Late", "State", "Runs"]);
+    assert_eq!(titles, ["Seq", "Time", "Event", "OpCode", "Object", "Status", "Late", "State", "Runs"]);
     assert!(usual.lines().nth(3).unwrap().ends_with("10-log=0,20-check=1"), "{usual}");
     let fields = "event,job,op,op_count,op_code,phase,status,executed,late,state,runs,failed,output";
     assert_eq!(
@@ -110,7 +113,11 @@ fn events_says_what_it_does_not_know() {
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("there is no history in ") && said.err.contains("has `ganeti-hookd run` been"));
     let said = tree.cli(&["events", "-o", "event,colour"]);
-    assert!(said.err.contains("there is no field \"colour\"; fields are seq, time, event"), "{}", said.err);
+    assert!(
+        said.err.contains("there is no field \"colour\"; fields are seq, id, time, event"),
+        "{}",
+        said.err
+    );
     assert_eq!(said.code, Some(2));
     let said = tree.cli(&["events", "--job", "zero"]);
     assert!(said.err.contains("job numbers are whole numbers from 1"), "{}", said.err);

@@ -3,6 +3,7 @@
 //! Promises: a reader who is slow, or has stopped, keeps nothing open, so that the journal's log
 //! can be cleared: what is handed out is a batch that was read to its end.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(super) const BATCH_SIZE: usize = 1024 * 1024;
 pub struct History {
     pub(super) db: Connection,
     path: PathBuf,
+    /// Which file that was when it was opened.
+    inode: Option<u64>,
 }
 
 /// The columns of an event of the history. The hold of a pre is that of its opcode.
@@ -139,6 +142,11 @@ impl RunRecord {
     }
 }
 
+/// Which file this is.
+fn inode(path: &Path) -> Option<u64> {
+    path.metadata().ok().map(|metadata| metadata.ino())
+}
+
 /// Some events that have been read.
 #[derive(Debug, Default)]
 struct Batch {
@@ -167,9 +175,15 @@ impl History {
             db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -512;")?;
             Ok(db)
         };
+        let inode = inode(&path);
         open()
-            .map(|db| Some(Self { db, path: path.clone() }))
+            .map(|db| Some(Self { db, path: path.clone(), inode }))
             .map_err(|error| JournalError::Sqlite { path, error })
+    }
+
+    /// Whether there is another file in its place by now, or none.
+    pub fn is_gone(&self) -> bool {
+        inode(&self.path) != self.inode
     }
 
     /// Hands the events of `filter` to `each`, oldest first, until that says `false`. Nothing is

@@ -13,6 +13,7 @@ mod load;
 mod numbers;
 mod prune;
 mod schema;
+mod words;
 mod write;
 
 pub use aside::{put_in_place, set_aside};
@@ -20,6 +21,7 @@ pub use checkpoints::LogTeller;
 pub use feed::{Cursor, FeedAnswer, InvalidCursor, Lost, Told};
 pub use filter::Filter;
 pub use history::{History, HistoryEvent, RunRecord};
+pub use words::Word;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

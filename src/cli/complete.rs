@@ -1,0 +1,60 @@
+//! `ganeti-hookd complete`: words of the history for the shells' completions.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::Failure;
+use crate::daemon::read_settings;
+use crate::world::journal::{History, Word};
+
+/// Print words of the history
+///
+/// One a line, newest first, of the last few hundred events. Who may not read the history is told
+/// nothing: nobody who types wants to hear of it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What the words name
+    kind: Kind,
+
+    /// What they begin with
+    #[arg(default_value = "", hide_default_value = true)]
+    beginning: String,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Kind {
+    Job,
+    Event,
+    Opcode,
+    Object,
+    Script,
+}
+
+impl From<Kind> for Word {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Job => Self::Job,
+            Kind::Event => Self::Event,
+            Kind::Opcode => Self::OpCode,
+            Kind::Object => Self::Object,
+            Kind::Script => Self::Script,
+        }
+    }
+}
+
+impl Args {
+    pub(super) fn run(&self, config: &Path) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        for word in self.words(config).unwrap_or_default() {
+            if word.starts_with(&self.beginning) {
+                writeln!(out, "{word}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn words(&self, config: &Path) -> Option<Vec<String>> {
+        let settings = read_settings(config).ok()?;
+        History::open(&settings.paths.state_dir).ok()??.words(self.kind.into()).ok()
+    }
+}

@@ -1,0 +1,173 @@
+//! The options that choose events of the history.
+
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::Failure;
+use super::times::{Moment, Zone};
+use crate::ganeti::event::PostStatus;
+use crate::ganeti::job::JobId;
+use crate::ganeti::object::ObjectKind;
+use crate::world::clock;
+use crate::world::journal::Filter;
+
+/// Which events are meant; with several options those that all of them mean.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FilterArgs {
+    /// Only events of this job
+    #[arg(long, value_name = "JOB")]
+    job: Option<JobId>,
+
+    /// Only events about this object: NAME, KIND/NAME or KIND/
+    ///
+    /// NAME may be the first labels of the full name, web1 for web1.example.com. KIND is instance,
+    /// node, cluster, group or network.
+    #[arg(long, value_name = "OBJECT")]
+    object: Option<ObjectPattern>,
+
+    /// Only events of this opcode; * stands for any text
+    ///
+    /// In any case, with or without OP_, with _ or -: OP_INSTANCE_MIGRATE, instance-migrate, *migrate.
+    #[arg(long, value_name = "OPCODE")]
+    op_code: Option<OpCodePattern>,
+
+    /// Only posts of opcodes that ended so
+    #[arg(long, value_parser = status())]
+    status: Option<PostStatus>,
+
+    /// Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339
+    ///
+    /// A time without a zone is in the system's, with --utc in UTC.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+
+    /// Only events noticed before then
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
+
+    /// Only events with this text in Ganeti's reason trail, in any case
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// Only events with a hook run that failed
+    #[arg(long)]
+    failed: bool,
+}
+
+fn status() -> impl TypedValueParser<Value = PostStatus> {
+    let words = PostStatus::ALL.map(PostStatus::as_str);
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<PostStatus>())
+}
+
+impl FilterArgs {
+    /// The filter, with times in this zone.
+    ///
+    /// # Errors
+    /// When nothing can be meant.
+    pub fn filter(&self, zone: Zone) -> Result<Filter, Failure> {
+        let now = clock::now();
+        let [since, until] = [self.since, self.until].map(|moment| moment.map(|m| m.resolve(zone, now)));
+        if since.zip(until).is_some_and(|(since, until)| since >= until) {
+            return Err(Failure::Usage("--since must be before --until".to_owned()));
+        }
+        let (object_kind, object) =
+            self.object.clone().map_or((None, None), |object| (object.kind, object.name));
+        Ok(Filter {
+            job: self.job,
+            object_kind,
+            object,
+            op_code: self.op_code.clone().map(|pattern| pattern.0),
+            status: self.status,
+            since,
+            until,
+            reason: self.reason.clone(),
+            failed: self.failed,
+            ..Filter::default()
+        })
+    }
+}
+
+/// Which objects are meant: `web1`, `instance/web1`, `instance/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ObjectPattern {
+    kind: Option<ObjectKind>,
+    name: Option<String>,
+}
+
+/// A text that means no object.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "an object is NAME, KIND/NAME or KIND/, where KIND is instance, node, cluster, group or network, in any case"
+)]
+struct InvalidObject;
+
+impl FromStr for ObjectPattern {
+    type Err = InvalidObject;
+
+    fn from_str(text: &str) -> Result<Self, InvalidObject> {
+        let (kind, name) = match text.split_once('/') {
+            Some((kind, name)) => (Some(kind.parse().map_err(|_| InvalidObject)?), name),
+            None => (None, text),
+        };
+        let name = Some(name.to_owned()).filter(|name| !name.is_empty());
+        if kind.is_none() && name.is_none() { Err(InvalidObject) } else { Ok(Self { kind, name }) }
+    }
+}
+
+/// Which opcodes are meant, as Ganeti writes them: `OP_INSTANCE_*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OpCodePattern(String);
+
+/// A text that means no opcode.
+#[derive(Debug, thiserror::Error)]
+#[error("an opcode is for example OP_INSTANCE_MIGRATE, instance_migrate, instance-migrate or *migrate*")]
+struct InvalidOpCode;
+
+impl FromStr for OpCodePattern {
+    type Err = InvalidOpCode;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOpCode> {
+        let pattern = text.to_ascii_uppercase().replace('-', "_");
+        let is_of_pattern = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '*');
+        if pattern.is_empty() || !pattern.chars().all(is_of_pattern) {
+            return Err(InvalidOpCode);
+        }
+        let is_whole = pattern.starts_with("OP_") || pattern.starts_with('*');
+        Ok(Self(if is_whole { pattern } else { format!("OP_{pattern}") }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opcodes_are_meant_in_any_case_and_without_op() {
+        for (text, pattern) in [
+            ("OP_INSTANCE_MIGRATE", "OP_INSTANCE_MIGRATE"),
+            ("instance_migrate", "OP_INSTANCE_MIGRATE"),
+            ("instance-*", "OP_INSTANCE_*"),
+            ("op_test_delay", "OP_TEST_DELAY"),
+            ("*migrate*", "*MIGRATE*"),
+        ] {
+            assert_eq!(text.parse::<OpCodePattern>().unwrap().0, pattern);
+        }
+        for bad in ["", "OP_[X]", "a b", "migrate?"] {
+            assert!(bad.parse::<OpCodePattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn objects_are_meant_with_or_without_their_kind() {
+        let parsed = |text: &str| text.parse::<ObjectPattern>().map(|o| (o.kind, o.name));
+        let web1 = Some("web1".to_owned());
+        assert_eq!(parsed("web1").unwrap(), (None, web1.clone()));
+        assert_eq!(parsed("instance/web1").unwrap(), (Some(ObjectKind::Instance), web1.clone()));
+        assert_eq!(parsed("INSTANCE/web1").unwrap(), (Some(ObjectKind::Instance), web1));
+        assert_eq!(parsed("node/").unwrap(), (Some(ObjectKind::Node), None));
+        for bad in ["", "/", "/web1", "disk/web1"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+}
