@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ganeti_hookd::engine::change::{Change, Remembered};
-use ganeti_hookd::engine::effect::{Effect, Level, PlanRequest, ScriptRun, Token};
+use ganeti_hookd::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use ganeti_hookd::engine::input::{
     ClusterId, CommitError, Input, Landing, Now, Presence, Script, Stamp, Version, Written,
 };
@@ -77,6 +77,10 @@ pub struct Desk {
     pub running: Vec<ScriptRun>,
     /// Everything that ever ran: event, script, `late`, attempt.
     pub ran: Vec<String>,
+    /// Those who wanted something to run again, and what they were answered.
+    pub answers: Vec<(u64, Result<(), String>)>,
+    /// Requests to other nodes.
+    pub asked: Vec<NodeRun>,
     /// Scans that have not been answered.
     pub scans: Vec<u64>,
     pub log: Vec<String>,
@@ -127,6 +131,8 @@ impl Desk {
             plans: Vec::new(),
             running: Vec::new(),
             ran: Vec::new(),
+            answers: Vec::new(),
+            asked: Vec::new(),
             scans: Vec::new(),
             log: Vec::new(),
             is_ready: false,
@@ -188,7 +194,8 @@ impl Desk {
                 self.stopped.remove(&token);
             }
             Effect::Attach | Effect::Detach => {}
-            Effect::ReadLarge { .. } | Effect::Unwatch(_) | Effect::Shorten { .. } | Effect::Ask(_) => {}
+            Effect::Ask(run) => self.asked.push(run),
+            Effect::ReadLarge { .. } | Effect::Unwatch(_) | Effect::Shorten { .. } => {}
             Effect::ReadSerial => self.give(Input::Serial(self.serial)),
             Effect::Recall { id, received } => {
                 let told = self.recall(id, received);
@@ -229,6 +236,9 @@ impl Desk {
             }
             Effect::Start(run) => self.start(run),
             Effect::EndRuns | Effect::Announce | Effect::Summary(_) => {}
+            Effect::AnswerRerun { asked, result } => {
+                self.answers.push((asked, result.map_err(|why| why.to_string())));
+            }
             Effect::Ready => self.is_ready = true,
             Effect::Log(level, text) => {
                 if level != Level::Debug {
@@ -320,7 +330,8 @@ impl Desk {
         let words = ["GANETI_HOOKD_EVENT", "GANETI_HOOKD_LATE", "GANETI_HOOKD_ATTEMPT"]
             .map(|name| env[name].as_str());
         let status = env.get("GANETI_POST_STATUS").map_or("-", String::as_str);
-        self.ran.push(format!("{name} {} {status} late={} attempt={}", words[0], words[1], words[2]));
+        let again = env.get("GANETI_HOOKD_RERUN").map(|again| format!(" rerun={again}")).unwrap_or_default();
+        self.ran.push(format!("{name} {} {status} late={} attempt={}{again}", words[0], words[1], words[2]));
         self.running.push(run);
     }
 

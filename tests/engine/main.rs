@@ -13,5 +13,6 @@ mod jobs;
 mod live;
 mod proved;
 mod record;
+mod rerun;
 mod role;
 mod start;

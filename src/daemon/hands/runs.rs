@@ -103,6 +103,12 @@ impl Runs {
         Input::Prepared { seq, scripts: scripts.map_err(no_scripts), facts: self.cluster.facts(None) }
     }
 
+    /// The names of this node's scripts of a phase, as far as they can be read.
+    pub fn script_names(&mut self, phase: Phase) -> Vec<String> {
+        let scripts = self.hooks.of(phase).list().unwrap_or_default();
+        scripts.into_iter().map(|script| script.name).collect()
+    }
+
     /// Has the planner plan an event.
     pub fn plan(&self, request: PlanRequest) {
         self.planner.ask(request);

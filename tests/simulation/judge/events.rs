@@ -36,6 +36,13 @@ impl Judge {
             _ => {}
         }
         match change {
+            Change::Rerun(seq, _) => self.is_to_run_again(*seq),
+            Change::EventState(seq, EventState::Standby) => {
+                if journal.events.get(seq).is_some_and(|row| row.rerun.is_some()) {
+                    world.story.reach("a rerun that is left to the other master");
+                }
+                Ok(())
+            }
             Change::Event(seq, event, state) => {
                 if *state == EventState::Standby {
                     world.story.reach("an event that is left to the other master");
@@ -63,7 +70,9 @@ impl Judge {
             }
             Change::EventState(seq, EventState::Done) => {
                 self.done.extend(self.names.get(seq).map(|(name, key)| (*key, name.1)));
-                self.is_delivered(*seq, journal)
+                self.is_delivered(*seq, journal)?;
+                self.has_run_again(*seq);
+                Ok(())
             }
             Change::RunStart(_) | Change::RunEnd(..) => {
                 self.run_is_written(change);
@@ -186,8 +195,20 @@ impl Judge {
             let what = format!("{} was told that it is late, and that is not written", row.event);
             return Err(Broken { promise: "late is said where it is late", job, what });
         }
+        let from = row.counts_from();
+        let only = row.rerun.as_ref().and_then(|(_, rerun)| rerun.script.as_deref());
+        let all = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| run);
+        let has_ended_again = |node: &str, script: Option<&str>| {
+            all.clone().any(|run| {
+                let is_it = run.start.node == node && script.is_none_or(|script| run.start.script == script);
+                run.start.id >= from && run.ended && is_it
+            })
+        };
         // The judge's own list: a journal that was written anew need not have those before.
         let has_ended = |node: &str, script: Option<&str>| {
+            if row.rerun.is_some() {
+                return has_ended_again(node, script);
+            }
             let of_it = |(of, on, name): &&(i64, String, String)| {
                 *of == seq && on == node && script.is_none_or(|script| name == script)
             };
@@ -212,7 +233,8 @@ impl Judge {
             return Err(lost(format!("{} is done, but {script} could not begin", row.event)));
         }
         let targets = self.always_targets;
-        let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
+        let is_again = |run: &&RunStart| row.rerun.is_none() || self.has_begun_again(seq, run.id);
+        let runs = all.clone().map(|run| &run.start).filter(is_again);
         let to_end = |run: &&RunStart| targets || run.node == HERE;
         if let Some(run) = runs.filter(to_end).find(|run| !has_ended(&run.node, Some(&run.script))) {
             return Err(lost(format!("{} is done, but run {} has not ended", row.event, run.id)));
@@ -220,10 +242,11 @@ impl Judge {
         let Some(scripts) = self.prepared.get(&seq) else {
             return Err(lost(format!("{} is done, but nobody looked for its scripts", row.event)));
         };
-        if let Some(script) = scripts.iter().find(|script| !has_ended(HERE, Some(script))) {
+        let is_wanted = |script: &&String| only.is_none_or(|only| only == *script);
+        if let Some(script) = scripts.iter().filter(is_wanted).find(|script| !has_ended(HERE, Some(script))) {
             return Err(lost(format!("{} is done without {script}", row.event)));
         }
-        let nodes = self.targets.get(&seq).filter(|_| targets).into_iter().flatten();
+        let nodes = self.targets.get(&seq).filter(|_| targets && only.is_none()).into_iter().flatten();
         if let Some(node) = nodes.into_iter().find(|node| !has_ended(node, None)) {
             return Err(lost(format!("{} is done without {node}", row.event)));
         }

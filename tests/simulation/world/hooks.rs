@@ -108,6 +108,12 @@ impl World {
         (scripts, facts)
     }
 
+    /// The names of this node's scripts of a phase.
+    pub fn script_names(&self, phase: Phase) -> Vec<String> {
+        let scripts = if phase == Phase::Pre { &self.hooks.pre } else { &self.hooks.post };
+        scripts.iter().map(|script| script.name.clone()).collect()
+    }
+
     /// `Effect::Plan`: one after the other, urgent ones before the rest.
     pub fn plan(&mut self, request: PlanRequest) {
         let PlanRequest { seq, event, given, urgent } = request;
