@@ -33,6 +33,8 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "record" -
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "status" -d 'Show how the daemon is doing'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "events" -d 'Show the history of events and hook runs'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "env" -d 'Show the environment that a hook would get'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "rerun" -d 'Run an event\'s scripts again'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "wait" -d 'Wait for a job to end'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -65,17 +67,33 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l config
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l json -d 'Print a JSON object'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s 0 -l null -d 'End each variable with a NUL instead of a line\'s end'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l script -d 'Only this node\'s script of this name; otherwise those of all nodes that had them run' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l since -d 'With --failed: only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l until -d 'With --failed: only events noticed before then' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l separator -d 'Separate columns by this text instead of lining them up' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l failed -d 'All events of which some script failed, and has not run well since'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l dry-run -d 'With --failed: only show which events that are, and what failed'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l no-wait -d 'Do not wait until the scripts have ended'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l utc -d 'Times that are given are UTC, not in the system\'s time zone'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l no-headers -d 'Print no line of column titles'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -l timeout -d 'Wait this long at most: 90s, 5m, 1h' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l json -d 'Print JSON Lines'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "run" -d 'Run the daemon in the foreground'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "replay" -d 'Play a recording and print the events it holds'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "status" -d 'Show how the daemon is doing'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "events" -d 'Show the history of events and hook runs'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "env" -d 'Show the environment that a hook would get'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "run" -d 'Run the daemon in the foreground'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "replay" -d 'Play a recording and print the events it holds'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "status" -d 'Show how the daemon is doing'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "events" -d 'Show the history of events and hook runs'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "env" -d 'Show the environment that a hook would get'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "rerun" -d 'Run an event\'s scripts again'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "wait" -d 'Wait for a job to end'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -74,7 +74,7 @@ fn yes_no(value: bool) -> String {
 /// A run in a few words: `10-mail=0`, `20-log=signal 9`, on another node `node2:10-mail=0`.
 /// A request to a node, which is a run named after the hooks directory, is worth a word
 /// only where it is the news.
-fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
+pub(super) fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
     let directory = environment::directory(event.event.key.phase);
     if run.script == directory && run.ended && !run.has_failed() {
         return None;
@@ -190,7 +190,7 @@ impl Progress {
 }
 
 /// Waits until the history changes; while no daemon runs, looks again now and then.
-fn await_change(settings: &Settings, state: u64) -> Result<u64, Failure> {
+pub(super) fn await_change(settings: &Settings, state: u64) -> Result<u64, Failure> {
     match api::get(&settings.paths.run_dir, &format!("/v1/changes?since={state}")) {
         Ok(answer) => Ok(String::from_utf8_lossy(&answer).trim().parse().unwrap_or(0)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(format!(

@@ -6,10 +6,13 @@ mod events;
 mod record;
 mod release;
 mod replay;
+mod rerun;
 mod run;
 mod stand_in;
 mod status;
 mod table;
+mod times;
+mod wait;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +48,8 @@ enum Command {
     Status(status::Args),
     Events(events::Args),
     Env(env::Args),
+    Rerun(rerun::Args),
+    Wait(wait::Args),
     Check(check::Args),
     Release(release::Args),
     /// Let held processes go on when the daemon is gone (the daemon starts it)
@@ -66,6 +71,8 @@ pub enum Failure {
     Failed(String),
     /// It failed, and has said so already.
     Silent,
+    /// It has said what is to be said; this is the exit code.
+    Code(u8),
 }
 
 impl From<StartError> for Failure {
@@ -110,6 +117,8 @@ pub fn main() -> ExitCode {
         Command::Status(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Wait(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
         Command::Release(command) => command.run(&args.config),
         Command::Guard => guard::run().map_err(Failure::from),
@@ -118,6 +127,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Silent) => ExitCode::FAILURE,
+        Err(Failure::Code(code)) => ExitCode::from(code),
         Err(Failure::Failed(what)) => complain(&what, 1),
         Err(Failure::Usage(what)) => complain(&what, 2),
         Err(Failure::Config(what)) => complain(&what, 78),
