@@ -22,6 +22,7 @@ mod daemon {
     mod overload;
     mod own_name;
     mod permissions;
+    mod rerun;
     mod restart;
     mod role;
     mod signals;

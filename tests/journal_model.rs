@@ -8,6 +8,7 @@
 mod journal;
 
 use ganeti_hookd::engine::change::{Change, EventState, Notice, Rerun, RunStart};
+use ganeti_hookd::engine::input::Recorded;
 use ganeti_hookd::engine::numbers::NumbersChange;
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::engine::tracker::Tracked;
@@ -125,6 +126,14 @@ proptest! {
                 let received = Timestamp::from_micros(received);
                 let told = model.recall(id(job), received);
                 prop_assert_eq!(real.progress(id(job), received).unwrap(), told);
+            }
+            // The last event of each name, as somebody finds it who wants it to run again.
+            for seq in 1..9i64 {
+                let Some(recorded) = model.recorded(seq) else { continue };
+                let name = recorded.event.event.id().parse().unwrap();
+                let is_it = |found: &Recorded| found.event.event.id() == recorded.event.event.id();
+                let last = (seq..9).rev().filter_map(|seq| model.recorded(seq)).find(is_it);
+                prop_assert_eq!(real.recorded(&name).unwrap(), last);
             }
         }
     }

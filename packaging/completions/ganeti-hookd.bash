@@ -37,11 +37,17 @@ _ganeti__hookd() {
             ganeti__hookd,replay)
                 cmd="ganeti__hookd__subcmd__replay"
                 ;;
+            ganeti__hookd,rerun)
+                cmd="ganeti__hookd__subcmd__rerun"
+                ;;
             ganeti__hookd,run)
                 cmd="ganeti__hookd__subcmd__run"
                 ;;
             ganeti__hookd,status)
                 cmd="ganeti__hookd__subcmd__status"
+                ;;
+            ganeti__hookd,wait)
+                cmd="ganeti__hookd__subcmd__wait"
                 ;;
             ganeti__hookd__subcmd__help,check)
                 cmd="ganeti__hookd__subcmd__help__subcmd__check"
@@ -64,11 +70,17 @@ _ganeti__hookd() {
             ganeti__hookd__subcmd__help,replay)
                 cmd="ganeti__hookd__subcmd__help__subcmd__replay"
                 ;;
+            ganeti__hookd__subcmd__help,rerun)
+                cmd="ganeti__hookd__subcmd__help__subcmd__rerun"
+                ;;
             ganeti__hookd__subcmd__help,run)
                 cmd="ganeti__hookd__subcmd__help__subcmd__run"
                 ;;
             ganeti__hookd__subcmd__help,status)
                 cmd="ganeti__hookd__subcmd__help__subcmd__status"
+                ;;
+            ganeti__hookd__subcmd__help,wait)
+                cmd="ganeti__hookd__subcmd__help__subcmd__wait"
                 ;;
             *)
                 ;;
@@ -77,7 +89,7 @@ _ganeti__hookd() {
 
     case "${cmd}" in
         ganeti__hookd)
-            opts="-h -V --config --help --version run replay record status events env check release help"
+            opts="-h -V --config --help --version run replay record status events env rerun wait check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -197,7 +209,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help)
-            opts="run replay record status events env check release help"
+            opts="run replay record status events env rerun wait check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -308,6 +320,20 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ganeti__hookd__subcmd__help__subcmd__rerun)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ganeti__hookd__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -323,6 +349,20 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__wait)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -422,6 +462,44 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ganeti__hookd__subcmd__rerun)
+            opts="-h --script --failed --since --until --dry-run --no-wait --utc --no-headers --separator --config --help"
+            if [[ ${cur} != -* && ${prev} == rerun ]] ; then
+                mapfile -t COMPREPLY < <("$1" complete event "${cur}" 2>/dev/null)
+                return 0
+            fi
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --script)
+                    mapfile -t COMPREPLY < <("$1" complete script "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --separator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ganeti__hookd__subcmd__run)
             opts="-h --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -447,6 +525,32 @@ _ganeti__hookd() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__wait)
+            opts="-h --timeout --config --help"
+            if [[ ${cur} != -* && ${prev} == wait ]] ; then
+                mapfile -t COMPREPLY < <("$1" complete job "${cur}" 2>/dev/null)
+                return 0
+            fi
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -10,6 +10,7 @@ use super::{Failure, failed};
 use crate::engine::settings::Settings;
 use crate::world::journal::{History, HistoryEvent};
 use follow::Follower;
+pub use follow::await_change;
 
 /// Show the history of events and hook runs
 ///

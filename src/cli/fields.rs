@@ -215,7 +215,7 @@ fn runs(event: &HistoryEvent, _: Style) -> Cell {
 /// A run in a few words: `10-mail=0`, `20-log=signal 9`, on another node `node2:10-mail=0`.
 /// A request to a node, which is a run named after the hooks directory, is worth a word
 /// only where it is the news.
-fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
+pub fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
     if run.script == run.directory && run.ended && !run.has_failed() {
         return None;
     }

@@ -9,12 +9,14 @@ mod filter;
 mod record;
 mod release;
 mod replay;
+mod rerun;
 mod run;
 mod stand_in;
 mod status;
 mod table;
 mod terminal;
 mod times;
+mod wait;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +52,8 @@ enum Command {
     Status(status::Args),
     Events(events::Args),
     Env(env::Args),
+    Rerun(rerun::Args),
+    Wait(wait::Args),
     Check(check::Args),
     Release(release::Args),
     /// Print words of the history (the shells' completions ask for them)
@@ -74,6 +78,8 @@ pub enum Failure {
     Failed(String),
     /// It failed, and has said so already.
     Silent,
+    /// It has said what is to be said; this is the exit code.
+    Code(u8),
 }
 
 impl From<StartError> for Failure {
@@ -118,6 +124,8 @@ pub fn main() -> ExitCode {
         Command::Status(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Wait(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
         Command::Release(command) => command.run(&args.config),
         Command::Complete(command) => command.run(&args.config),
@@ -127,6 +135,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Silent) => ExitCode::FAILURE,
+        Err(Failure::Code(code)) => ExitCode::from(code),
         Err(Failure::Failed(what)) => complain(&what, 1),
         Err(Failure::Usage(what)) => complain(&what, 2),
         Err(Failure::Config(what)) => complain(&what, 78),

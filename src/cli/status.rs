@@ -51,17 +51,20 @@ impl Args {
 
 /// What the daemon answers; if it does not, why, and what to do about it.
 pub fn ask(run_dir: &Path, target: &str) -> Result<Vec<u8>, String> {
-    api::get(run_dir, target).map_err(|error| {
-        let socket = run_dir.join(api::SOCKET);
-        let hint = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                "the daemon is not running; start it with `systemctl start ganeti-hookd`"
-            }
-            io::ErrorKind::PermissionDenied => "only root and the daemon's user may ask",
-            _ => "the daemon does not answer; its log may say why",
-        };
-        format!("{}: {error}; {hint}", socket.display())
-    })
+    api::get(run_dir, target).map_err(|error| explained(run_dir, &error))
+}
+
+/// Why the daemon does not answer, and what to do about it.
+pub fn explained(run_dir: &Path, error: &io::Error) -> String {
+    let socket = run_dir.join(api::SOCKET);
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "the daemon is not running; start it with `systemctl start ganeti-hookd`"
+        }
+        io::ErrorKind::PermissionDenied => "only root and the daemon's user may ask",
+        _ => "the daemon does not answer; its log may say why",
+    };
+    format!("{}: {error}; {hint}", socket.display())
 }
 
 /// Entries of a list that are shown to people.

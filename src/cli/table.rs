@@ -54,6 +54,11 @@ const CELL_MIN: usize = 8;
 const CUT: char = '…';
 
 impl Column {
+    /// A column that stays as it is.
+    pub fn whole(title: &'static str) -> Self {
+        Self { title, is_number: false, narrow: Narrow::Stays, usual: (title.len(), title.len()) }
+    }
+
     fn is_there(self, step: u8) -> bool {
         !matches!(self.narrow, Narrow::Gone(from) if step >= from)
     }

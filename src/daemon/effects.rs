@@ -101,6 +101,7 @@ impl Daemon {
             | Effect::Continue { .. }
             | Effect::Plan(_)
             | Effect::EndRuns
+            | Effect::AnswerRerun { .. }
             | Effect::Announce
             | Effect::Ready
             | Effect::Summary(_)
@@ -126,6 +127,7 @@ impl Daemon {
             Effect::Continue { token, job } => hands.processes.go_on(token, job),
             Effect::Plan(request) => hands.runs.plan(request),
             Effect::EndRuns => hands.runs.end_scripts(),
+            Effect::AnswerRerun { asked, result } => self.reruns.answer(asked, result),
             Effect::Announce => self.waiters.announce(),
             Effect::Ready => self.ready(),
             Effect::Summary(summary) => self.summarize(summary),

@@ -7,6 +7,7 @@ mod clients;
 mod effects;
 mod hands;
 mod message;
+mod reruns;
 mod settings_file;
 mod start;
 pub mod threads;
@@ -31,6 +32,7 @@ use crate::world::{clock, failpoints};
 use clients::Waiters;
 use hands::Hands;
 use message::Message;
+use reruns::Reruns;
 use version::LargeVersion;
 use watchdog::Watchdog;
 
@@ -56,6 +58,7 @@ struct Daemon {
     /// The configuration file.
     config: PathBuf,
     waiters: Waiters,
+    reruns: Reruns,
     watchdog: Watchdog,
     /// What the daemon does, in one line, as the engine said last.
     summary: String,
@@ -186,6 +189,7 @@ impl Daemon {
                 let _ = reply.send(self.status());
             }
             Question::AwaitChange(since, reply) => self.waiters.add(since, reply),
+            Question::Rerun(wanted, reply) => self.rerun(wanted, reply),
         }
     }
 

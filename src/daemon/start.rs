@@ -20,6 +20,7 @@ use super::hands::processes::Processes;
 use super::hands::queue::Queue;
 use super::hands::runs::Runs;
 use super::message::Message;
+use super::reruns::Reruns;
 use super::settings_file::{StartError, io_error, node_name, read_settings};
 use super::watchdog::Watchdog;
 use super::{Clocks, Daemon};
@@ -215,6 +216,7 @@ fn daemon(
         clocks,
         config: config.to_owned(),
         waiters: Waiters::default(),
+        reruns: Reruns::default(),
         watchdog: Watchdog::new(),
         summary: String::new(),
     }

@@ -1,6 +1,7 @@
 //! What the journal holds, as changes and as a whole. Nothing of this decides.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,20 @@ impl EventState {
             Self::Done => "done",
             Self::Standby => "standby",
         }
+    }
+}
+
+/// A text that is no state of an event.
+#[derive(Debug, thiserror::Error)]
+#[error("not a state of an event")]
+pub struct InvalidState;
+
+impl FromStr for EventState {
+    type Err = InvalidState;
+
+    fn from_str(text: &str) -> Result<Self, InvalidState> {
+        let all = [Self::Pending, Self::Done, Self::Standby];
+        all.into_iter().find(|state| state.as_str() == text).ok_or(InvalidState)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Events on their way to the scripts.
 //!
 //! For one job the scripts of an event end before the next event's begin, in the order of the
-//! events' numbers, whatever was in standby meanwhile; different jobs go side by side. An event
+//! events' numbers, whatever was in standby meanwhile; what is run again begins when nothing else
+//! of its job is left, and holds nobody. Different jobs go side by side. An event
 //! takes a slot when its turn comes, and only then is it planned: plans are in memory for as
 //! many events as have slots. Jobs that stand still need no slot and come first; then what has
 //! just happened; then what is late, which leaves some slots to the others.
@@ -9,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::change::{Earlier, RunKey, RunStart, Undelivered};
+use super::change::{Earlier, Rerun, RunKey, RunStart, Undelivered};
 use super::directories::Request;
 use super::effect::Effect;
 use super::environment::Environment;
@@ -81,6 +82,8 @@ pub struct Delivery {
     /// It was this node's to deliver when another became master: nobody else knows of it for
     /// certain.
     pub is_owed: bool,
+    /// Its scripts run again because somebody wants it; its moment has passed.
+    pub rerun: Option<Rerun>,
     /// Its runs so far, in an earlier life too.
     pub earlier: Earlier,
     /// What it was given in an earlier life.
@@ -109,6 +112,7 @@ impl Delivery {
             noticed,
             is_old: false,
             is_owed: false,
+            rerun: None,
             earlier: Earlier::new(),
             given: None,
             stage: Stage::Waiting,
@@ -122,16 +126,38 @@ impl Delivery {
     }
 
     /// An event that an earlier life noticed.
-    pub fn resumed(Undelivered { event, runs, plan, .. }: Undelivered, now: Now) -> Self {
+    pub fn resumed(Undelivered { event, runs, plan, rerun, .. }: Undelivered, now: Now) -> Self {
         let noticed = Notice::earlier(&event, now);
-        Self { earlier: runs, given: plan, ..Self::new(event, noticed) }
+        Self { earlier: runs, given: plan, rerun, ..Self::new(event, noticed) }
+    }
+
+    /// An event of the history that is to run again: its runs so far count no more.
+    pub fn again(Undelivered { event, mut runs, plan, .. }: Undelivered, rerun: Rerun, now: Now) -> Self {
+        runs.values_mut().for_each(|(_, counts)| *counts = false);
+        let new = Self::new(event, Notice::now(now.steady));
+        Self { is_old: true, rerun: Some(rerun), earlier: runs, given: plan, ..new }
     }
 
     /// The same from the start, as far as it has not ended.
     pub fn anew(self) -> Self {
         let given = self.view().cloned();
-        let Self { is_old, is_owed, earlier, .. } = self;
-        Self { is_old, is_owed, earlier, given, ..Self::new(self.event, self.noticed) }
+        let Self { is_old, is_owed, rerun, earlier, .. } = self;
+        Self { is_old, is_owed, rerun, earlier, given, ..Self::new(self.event, self.noticed) }
+    }
+
+    /// Whether its moment has passed for the scripts to come.
+    pub fn is_late(&self) -> bool {
+        self.event.late || self.rerun.is_some()
+    }
+
+    /// Whether this script of this node is to run.
+    pub fn wants(&self, script: &str) -> bool {
+        self.only_script().is_none_or(|only| only == script)
+    }
+
+    /// The one script of this node that is to run, and nothing else.
+    pub fn only_script(&self) -> Option<&str> {
+        self.rerun.as_ref()?.script.as_deref()
     }
 
     /// The attempt that the next run of a script is; `None` when it need not run again.
@@ -187,16 +213,28 @@ impl Delivery {
     }
 }
 
+/// When an event's turn comes among those of its job: in the order of their numbers, and behind
+/// all of them what is run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    again: bool,
+    seq: i64,
+}
+
+fn turn(seq: i64, delivery: &Delivery) -> Turn {
+    Turn { again: delivery.rerun.is_some(), seq }
+}
+
 /// Events that are to be delivered, and those that may have to be.
 #[derive(Debug, Default)]
 pub struct Deliveries {
     events: BTreeMap<i64, Delivery>,
     /// For each job its undelivered events. Only the first may begin.
-    queues: BTreeMap<JobId, BTreeSet<i64>>,
+    queues: BTreeMap<JobId, BTreeSet<Turn>>,
     /// Events that may begin: the first of their jobs, not begun; what is old comes last.
-    ready: BTreeSet<(bool, i64)>,
+    ready: BTreeSet<(bool, Turn)>,
     /// Events that have begun.
-    begun: BTreeSet<i64>,
+    begun: BTreeSet<Turn>,
     /// Another node's to deliver, unless this one becomes master soon.
     standby: BTreeMap<i64, Delivery>,
     /// Something that scripts need is short; when it is tried again.
@@ -204,24 +242,25 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Puts an event on its way, behind those of its job that have lower numbers.
+    /// Puts an event on its way, behind those of its job that have lower numbers; one that is
+    /// run again behind all of them.
     pub fn add(&mut self, seq: i64, delivery: Delivery) {
-        let job = delivery.event.key.job;
+        let (job, turn) = (delivery.event.key.job, turn(seq, &delivery));
         self.events.insert(seq, delivery);
-        self.queues.entry(job).or_default().insert(seq);
+        self.queues.entry(job).or_default().insert(turn);
         self.settle(job);
     }
 
     /// The first event of a job may begin if none of it has.
     fn settle(&mut self, job: JobId) {
         let Some(queue) = self.queues.get(&job) else { return };
-        for seq in queue.iter().take(2) {
-            let old = self.events.get(seq).is_some_and(|delivery| delivery.is_old);
-            self.ready.remove(&(old, *seq));
+        for turn in queue.iter().take(2) {
+            let old = self.events.get(&turn.seq).is_some_and(|delivery| delivery.is_old);
+            self.ready.remove(&(old, *turn));
         }
         if queue.is_disjoint(&self.begun)
             && let Some(first) = queue.first()
-            && let Some(delivery) = self.events.get(first)
+            && let Some(delivery) = self.events.get(&first.seq)
         {
             self.ready.insert((delivery.is_old, *first));
         }
@@ -231,8 +270,8 @@ impl Deliveries {
     /// events need no slot. `late` says whether what is late may begin.
     pub fn begin(&mut self, held: impl IntoIterator<Item = JobId>, slots: Slots) -> Option<i64> {
         let firsts = held.into_iter().filter_map(|job| self.queues.get(&job)?.first());
-        let entry = |seq: &i64| {
-            [false, true].map(|old| (old, *seq)).into_iter().find(|entry| self.ready.contains(entry))
+        let entry = |turn: &Turn| {
+            [false, true].map(|old| (old, *turn)).into_iter().find(|entry| self.ready.contains(entry))
         };
         let urgent = firsts.filter_map(entry).min();
         let next = || match slots {
@@ -240,15 +279,15 @@ impl Deliveries {
             Slots::ForLive => self.ready.first().filter(|(old, _)| !old).copied(),
             Slots::ForAll => self.ready.first().copied(),
         };
-        let (old, seq) = urgent.or_else(next)?;
-        self.ready.remove(&(old, seq));
-        self.begun.insert(seq);
-        Some(seq)
+        let (old, turn) = urgent.or_else(next)?;
+        self.ready.remove(&(old, turn));
+        self.begun.insert(turn);
+        Some(turn.seq)
     }
 
     /// Whether some event may begin, given these slots.
     pub fn may_begin(&self, held: impl IntoIterator<Item = JobId>, slots: Slots) -> bool {
-        let is_ready = |seq: &i64| [false, true].iter().any(|old| self.ready.contains(&(*old, *seq)));
+        let is_ready = |turn: &Turn| [false, true].iter().any(|old| self.ready.contains(&(*old, *turn)));
         let urgent = || {
             held.into_iter().any(|job| self.queues.get(&job).and_then(BTreeSet::first).is_some_and(is_ready))
         };
@@ -261,7 +300,7 @@ impl Deliveries {
 
     /// The slots that are left of so many.
     pub fn slots(&self, workers: usize, node: &str) -> Slots {
-        let begun = || self.begun.iter().filter_map(|seq| self.events.get(seq));
+        let begun = || self.begun.iter().filter_map(|turn| self.events.get(&turn.seq));
         let taken = begun().filter(|delivery| delivery.takes_slot(node)).count();
         let waiting = begun().count() - taken;
         Slots::left(workers, taken, waiting)
@@ -272,20 +311,20 @@ impl Deliveries {
         let Some(delivery) = self.events.get_mut(&seq) else { return };
         delivery.stage = Stage::Waiting;
         delivery.scripts.clear();
-        let job = delivery.event.key.job;
-        self.begun.remove(&seq);
+        let (job, turn) = (delivery.event.key.job, turn(seq, delivery));
+        self.begun.remove(&turn);
         self.settle(job);
     }
 
     /// The event is over, or not this node's any more; the job's next may begin.
     pub fn remove(&mut self, seq: i64) -> Option<Delivery> {
         let delivery = self.events.remove(&seq)?;
-        let job = delivery.event.key.job;
-        self.begun.remove(&seq);
-        self.ready.remove(&(false, seq));
-        self.ready.remove(&(true, seq));
+        let (job, turn) = (delivery.event.key.job, turn(seq, &delivery));
+        self.begun.remove(&turn);
+        self.ready.remove(&(false, turn));
+        self.ready.remove(&(true, turn));
         if let Some(queue) = self.queues.get_mut(&job) {
-            queue.remove(&seq);
+            queue.remove(&turn);
             if queue.is_empty() {
                 self.queues.remove(&job);
             }
@@ -319,28 +358,31 @@ impl Deliveries {
     }
 
     /// Whether another event of the job could begin soon: nothing is old of what is before it,
-    /// and no more than so many events.
+    /// and no more than so many events. What is to run again and has not begun comes after it.
     pub fn may_follow_soon(&self, job: JobId, most: usize) -> bool {
         let Some(queue) = self.queues.get(&job) else { return true };
-        queue.len() <= most && queue.iter().all(|seq| self.events.get(seq).is_some_and(|d| !d.is_old))
+        let is_before = |turn: &&Turn| !turn.again || self.begun.contains(turn);
+        let mut before = queue.iter().filter(is_before);
+        before.clone().nth(most).is_none()
+            && before.all(|turn| self.events.get(&turn.seq).is_some_and(|d| !d.is_old))
     }
 
-    /// The number of an event.
+    /// The number of an event that is delivered for the first time.
     pub fn find(&self, key: EventKey) -> Option<i64> {
-        let queue = self.queues.get(&key.job)?;
-        queue.iter().copied().find(|seq| self.events.get(seq).is_some_and(|d| d.event.key == key))
+        let firsts = self.queues.get(&key.job)?.iter().filter(|turn| !turn.again).map(|turn| turn.seq);
+        firsts.into_iter().find(|seq| self.events.get(seq).is_some_and(|d| d.event.key == key))
     }
 
     /// Events that are under way here but have nothing running: they go on.
     pub fn idle(&self, node: &str) -> Vec<i64> {
-        let is_idle = |seq: &i64| {
-            self.events.get(seq).is_some_and(|d| {
+        let is_idle = |turn: &&Turn| {
+            self.events.get(&turn.seq).is_some_and(|d| {
                 d.stage == Stage::UnderWay
                     && !d.interrupted
                     && !d.running.values().any(|run| run.start.node == node)
             })
         };
-        self.begun.iter().copied().filter(is_idle).collect()
+        self.begun.iter().filter(is_idle).map(|turn| turn.seq).collect()
     }
 
     /// This node is called otherwise now: what ran here ran here.
@@ -370,12 +412,12 @@ impl Deliveries {
 
     /// Whether anything runs.
     pub fn is_anything_running(&self) -> bool {
-        self.begun.iter().any(|seq| self.events.get(seq).is_some_and(|d| !d.running.is_empty()))
+        self.begun.iter().any(|turn| self.events.get(&turn.seq).is_some_and(|d| !d.running.is_empty()))
     }
 
     /// Runs that could not begin.
     pub fn postponed(&self) -> Vec<(i64, i64)> {
-        let runs = |seq: &i64| {
+        let runs = |Turn { seq, .. }: &Turn| {
             let running = self.events.get(seq).map(|delivery| &delivery.running);
             running
                 .into_iter()

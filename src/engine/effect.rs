@@ -158,6 +158,14 @@ pub enum Effect {
     /// End the scripts that still run: the daemon stops.
     EndRuns,
 
+    /// Tell who asked for a rerun whether there is one.
+    AnswerRerun {
+        /// What the asking is called.
+        asked: u64,
+        /// Why not.
+        result: Result<(), NoRerun>,
+    },
+
     /// The history has changed; whoever waits for that may look.
     Announce,
     /// Everything that was there has been looked at as far as a start has to wait for it.
@@ -166,6 +174,17 @@ pub enum Effect {
     Summary(String),
     /// A line for the log.
     Log(Level, String),
+}
+
+/// Why an event's scripts do not run again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRerun {
+    /// There is no such event.
+    #[error("there is no such event in the history")]
+    Unknown,
+    /// This is in the way.
+    #[error("{0}")]
+    No(String),
 }
 
 /// An event to plan.

@@ -127,6 +127,12 @@ pub fn for_run(common: &Environment, path: &HooksPath, on_master: bool, attempt:
     env
 }
 
+/// Somebody wants it to run again: its moment has passed.
+pub fn set_rerun(common: &mut Environment) {
+    set_late(common);
+    common.insert("GANETI_HOOKD_RERUN".to_owned(), yes_no(true));
+}
+
 /// From now on the moment has passed.
 pub fn set_late(common: &mut Environment) {
     common.insert("GANETI_HOOKD_LATE".to_owned(), yes_no(true));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::change::{EventState, Rerun, Undelivered};
 use super::directories::HooksPath;
 use super::effect::Token;
 use super::environment::ClusterFacts;
@@ -180,6 +181,18 @@ pub enum Input<'a> {
         error: String,
     },
 
+    /// Somebody wants an event's scripts to run again. Brings `Effect::AnswerRerun`.
+    Rerun {
+        /// What the asking is called.
+        asked: u64,
+        /// The event as the journal has it, if it has it, or why that cannot be read.
+        found: Result<Option<Box<Recorded>>, String>,
+        /// What is to run again.
+        rerun: Rerun,
+        /// The names of this node's scripts for it.
+        scripts: Vec<String>,
+    },
+
     /// The cluster's files changed.
     ClusterChanged,
     /// There is no queue: whatever comes into it is not from before this start.
@@ -281,6 +294,19 @@ pub struct CommitError {
     pub text: String,
     /// The journal's file is damaged.
     pub damaged: bool,
+}
+
+/// An event as the journal has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// What a delivery needs to know of it.
+    pub event: Undelivered,
+    /// What has become of it.
+    pub state: EventState,
+    /// How many runs it has had.
+    pub runs: u32,
+    /// The highest number that a run of it has.
+    pub last_run: i64,
 }
 
 /// One script of a hooks directory; or a directory that must not be used, which is a script of

@@ -72,9 +72,24 @@ impl Ledger {
         self.next_run - 1
     }
 
+    /// Runs from now on have higher numbers than this.
+    pub fn runs_follow(&mut self, run: i64) {
+        self.next_run = self.next_run.max(run.saturating_add(1));
+    }
+
     /// Something is to be written.
     pub fn record(&mut self, change: Change) {
         self.changes.push(change);
+    }
+
+    /// Something is to be written before all that is: what it is about is not forgotten by that.
+    pub fn record_first(&mut self, change: Change) {
+        self.changes.insert(0, change);
+    }
+
+    /// Whether it is to be written what becomes of an event.
+    pub fn changes_state(&self, seq: i64) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::EventState(of, _) if *of == seq))
     }
 
     /// The effect may be done when everything that has been recorded is written.

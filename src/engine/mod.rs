@@ -169,6 +169,7 @@ impl Engine {
                 self.node_ended(now, run, seq, outcome, scripts);
             }
             Input::Postponed { run, seq, error } => self.postponed(now, run, seq, &error),
+            Input::Rerun { asked, found, rerun, scripts } => self.rerun(now, asked, found, rerun, &scripts),
             Input::ClusterChanged => {
                 self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::AskCluster]);
             }

@@ -5,6 +5,7 @@ pub mod about;
 pub mod config;
 pub mod event;
 pub mod event_key;
+pub mod event_name;
 pub mod job;
 pub mod object;
 pub mod opcodes;

@@ -5,7 +5,10 @@
 //! | `GET /v1/status` | how things are, JSON |
 //! | `GET /metrics` | the same for Prometheus |
 //! | `GET /v1/events?after=SEQ&limit=N` | the next events after number SEQ, JSON Lines, about 4 MiB at most; none when there are no more |
+//! | `POST /v1/rerun?event=EVENT&script=SCRIPT` | has an event's scripts run again; what is asked for is in the journal then |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
+
+pub mod rerun;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -18,10 +21,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::engine::effect::NoRerun;
 use crate::engine::status::Status;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
-use crate::world::http::{Request, exchange, read_request, write_response};
+use crate::world::http::{Request, Response, exchange, read_request, write_response};
 use crate::world::panics::caught;
 use crate::world::shortage::explain;
 
@@ -62,6 +66,8 @@ pub enum Question {
     Status(Sender<Status>),
     /// Say when the history has gone beyond this state of it.
     AwaitChange(u64, Sender<u64>),
+    /// Have this run again.
+    Rerun(rerun::Wanted, Sender<Result<rerun::Accepted, NoRerun>>),
 }
 
 /// What the API speaks for.
@@ -164,8 +170,12 @@ fn answer(backend: &dyn Backend, stream: &UnixStream) -> io::Result<()> {
         }
         ("GET", "/v1/events") => feed(backend, &request).map(|body| ("application/jsonl", body)),
         ("GET", "/v1/changes") => changes(backend, &request).map(|body| ("application/json", body)),
+        ("POST", rerun::TARGET) => {
+            let (status, content_type, body) = rerun::answer(backend, &request)?;
+            return write_response(stream, status, content_type, &body);
+        }
         _ => {
-            let known = b"there is /v1/status, /v1/events, /v1/changes and /metrics\n";
+            let known = b"there is /v1/status, /v1/events, /v1/changes, /v1/rerun and /metrics\n";
             return write_response(stream, 404, "text/plain", known);
         }
     };
@@ -202,12 +212,20 @@ fn feed(backend: &dyn Backend, request: &Request) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When no daemon answers, or it says no.
 pub fn get(run_dir: &Path, target: &str) -> io::Result<Vec<u8>> {
-    let stream = UnixStream::connect(run_dir.join(SOCKET))?;
-    stream.set_read_timeout(Some(CHANGE_WAIT + PEER_TIMEOUT))?;
-    let response = exchange(stream, "GET", "localhost", target, b"", ANSWER_LIMIT)?;
+    let response = request(run_dir, "GET", target)?;
     if response.status == 200 {
         Ok(response.body)
     } else {
         Err(io::Error::other(String::from_utf8_lossy(&response.body).trim().to_owned()))
     }
+}
+
+/// Asks the daemon whose run directory this is, and takes every answer for one.
+///
+/// # Errors
+/// When no daemon answers.
+pub fn request(run_dir: &Path, method: &str, target: &str) -> io::Result<Response> {
+    let stream = UnixStream::connect(run_dir.join(SOCKET))?;
+    stream.set_read_timeout(Some(CHANGE_WAIT + PEER_TIMEOUT))?;
+    exchange(stream, method, "localhost", target, b"", ANSWER_LIMIT)
 }

@@ -45,6 +45,8 @@ pub const POINTS: &[(&str, u32)] = &[
     ("run.before-submit", 2),
     ("run.ended", 1),
     ("run.ended", 3),
+    ("rerun.asked", 1),
+    ("rerun.written", 1),
     ("start.before-ready", 1),
     ("start.loaded", 1),
     ("start.locked", 1),
@@ -72,7 +74,8 @@ pub fn hooked_tree() -> Tree {
     let tree = Tree::new();
     tree.set("hooks.pre", "\"hold\"");
     for phase in ["pre", "post"] {
-        tree.hook(phase, "10-log", &LOGS.replace("MORE", ":"));
+        let again = "[ -z \"$GANETI_HOOKD_RERUN\" ] || echo \"$GANETI_HOOKD_EVENT $GANETI_HOOKD_ATTEMPT\" >>DIR/again";
+        tree.hook(phase, "10-log", &LOGS.replace("MORE", again));
     }
     tree
 }
@@ -147,9 +150,32 @@ fn tell_a_story(tree: &Tree, daemon: &mut Supervised<'_>, point: &&str) {
     wait_going(&process);
     process.kill();
     daemon.wait_done(&["1.1.post"]);
+    if point.starts_with("rerun.") {
+        run_again(tree, daemon, point);
+    }
     if point.starts_with("stop.") {
         daemon.stop();
     }
+    daemon.wait_done(&["1.1.post"]);
+}
+
+/// Somebody wants the last event to run again. Before that is written it comes to nothing, after
+/// that it runs, marked.
+fn run_again(tree: &Tree, daemon: &mut Supervised<'_>, point: &str) {
+    let ask = || tree.cli(&["rerun", "1.1.post"]);
+    assert_eq!(ask().code, Some(1), "{}", tree.log());
+    daemon.wait("its death", |tree| has_died(tree, point).then_some(()));
+    daemon.wait("the daemon", |tree| {
+        ganeti_hookd::world::api::get(&tree.path("hookd"), "/v1/status").is_ok().then_some(())
+    });
+    let again = |tree: &Tree| fs::read_to_string(tree.path("again")).unwrap_or_default();
+    let mut ran = "1.1.post 3\n";
+    if point == "rerun.asked" {
+        assert_eq!((again(tree).as_str(), ask().code), ("", Some(0)), "{}", tree.log());
+        ran = "1.1.post 2\n";
+    }
+    // That the script begins was written, too, when the daemon died.
+    daemon.wait("the rerun", |tree| (again(tree) == ran).then_some(()));
     daemon.wait_done(&["1.1.post"]);
 }
 

@@ -350,6 +350,34 @@ fn a_run_on_a_node_that_was_under_way_is_repeated() {
 }
 
 #[test]
+fn a_node_runs_its_scripts_again_with_what_it_was_given_before() {
+    let node = NodeDaemon::start(false);
+    let tree = cluster(&node.address);
+    let daemon = tree.start();
+    tree.put(startup(7).waits(0).runs(0));
+    let first = node.asked();
+    daemon.wait_done(&["7.0.pre"]);
+    let config = fs::read_to_string(tree.path("data/config.data")).unwrap();
+    tree.put_data("config.data", &config.replace("web", "gone"));
+    let said = tree.cli(&["rerun", "7.0.pre", "--no-headers", "--separator= "]);
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (Some(0), "7.0.pre done 10-log=0,node2:20-there=0\n"),
+        "{said:?}"
+    );
+    let again = node.asked();
+    assert_eq!((&again[0], &again[1]), (&first[0], &first[1]));
+    let mut expected = first[2].clone();
+    for (name, value) in
+        [("GANETI_HOOKD_ATTEMPT", "2"), ("GANETI_HOOKD_LATE", "yes"), ("GANETI_HOOKD_RERUN", "yes")]
+    {
+        expected[name] = json!(value);
+    }
+    assert_eq!(again[2], expected);
+    assert!(runs(&tree.event("7.0.pre")).contains(&"node2 20-there 0 attempt=2".to_owned()));
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_node() {
     let node = NodeDaemon::start(true);
     let tree = cluster(&node.address);

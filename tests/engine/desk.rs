@@ -85,6 +85,8 @@ pub struct Desk {
     pub asked: Vec<NodeRun>,
     /// Everything that ever ran: event, script, `late`, attempt.
     pub ran: Vec<String>,
+    /// Those who wanted something to run again, and what they were answered.
+    pub answers: Vec<(u64, Result<(), String>)>,
     /// Scans that have not been answered.
     pub scans: Vec<u64>,
     pub log: Vec<String>,
@@ -138,6 +140,7 @@ impl Desk {
             running: Vec::new(),
             asked: Vec::new(),
             ran: Vec::new(),
+            answers: Vec::new(),
             scans: Vec::new(),
             log: Vec::new(),
             is_ready: false,
@@ -241,6 +244,9 @@ impl Desk {
             }
             Effect::Start(run) => self.start(run),
             Effect::EndRuns | Effect::Announce | Effect::Summary(_) => {}
+            Effect::AnswerRerun { asked, result } => {
+                self.answers.push((asked, result.map_err(|why| why.to_string())));
+            }
             Effect::Ready => self.is_ready = true,
             Effect::Log(level, text) => {
                 if level != Level::Debug {
@@ -352,7 +358,8 @@ impl Desk {
         let words = ["GANETI_HOOKD_EVENT", "GANETI_HOOKD_LATE", "GANETI_HOOKD_ATTEMPT"]
             .map(|name| env[name].as_str());
         let status = env.get("GANETI_POST_STATUS").map_or("-", String::as_str);
-        self.ran.push(format!("{name} {} {status} late={} attempt={}", words[0], words[1], words[2]));
+        let again = env.get("GANETI_HOOKD_RERUN").map(|again| format!(" rerun={again}")).unwrap_or_default();
+        self.ran.push(format!("{name} {} {status} late={} attempt={}{again}", words[0], words[1], words[2]));
         self.running.push(run);
     }
 

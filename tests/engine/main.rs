@@ -14,5 +14,6 @@ mod jobs;
 mod live;
 mod proved;
 mod record;
+mod rerun;
 mod role;
 mod start;

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use ganeti_hookd::engine::Engine;
-use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::change::{Change, Rerun};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{CommitError, Input};
+use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 
 use crate::journal::Journal;
@@ -153,6 +154,9 @@ impl Driver {
         if self.world.recipe.sabotage == Some(Sabotage::ForgetsWhatItLeft) {
             remembered.standby.clear();
         }
+        if self.world.recipe.sabotage == Some(Sabotage::ForgetsThatItRunsAgain) {
+            remembered.undelivered.iter_mut().for_each(|event| event.rerun = None);
+        }
         let life = self.world.life;
         self.world.story.say(|| format!("** the daemon starts (life {life})"));
         self.judge.life_begins(&self.world, settings.clone());
@@ -192,6 +196,7 @@ impl Driver {
                         let version = read.version();
                         self.give(Input::LargeRead { reading, id: job_id(id), version })?;
                     }
+                    Message::Rerun(which, alone) => self.rerun(which, alone)?,
                 }
             }
             self.give(Input::Quiet)?;
@@ -205,6 +210,20 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Somebody wants an event of the history to run again, or one script of it.
+    fn rerun(&mut self, which: u64, alone: bool) -> Result<(), End> {
+        self.world.story.reach(Fault::Rerun.name());
+        let seqs: Vec<i64> = self.journal.events.keys().copied().collect();
+        let seq = seqs.get(which as usize % seqs.len().max(1)).copied();
+        let found = seq.and_then(|seq| self.journal.recorded(seq));
+        let phase = found.as_ref().map_or(Phase::Post, |found| found.event.event.key.phase);
+        let scripts = self.world.script_names(phase);
+        let script = scripts.get(which as usize % scripts.len().max(1)).filter(|_| alone).cloned();
+        self.world.story.say(|| format!("** somebody wants event {seq:?} to run again: {script:?}"));
+        let (asked, rerun) = (self.inputs, Rerun { script });
+        self.give(Input::Rerun { asked, found: Ok(found.map(Box::new)), rerun, scripts })
     }
 
     /// The daemon is gone.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ganeti_hookd::engine::change::{Change, EventState, Remembered, Rerun, RunStart, Undelivered};
-use ganeti_hookd::engine::input::Written;
+use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
@@ -18,9 +18,16 @@ pub struct Row {
     pub state: EventState,
     plan: Option<View>,
     /// Its runs count from this number on; what somebody wants to run again.
-    rerun: Option<(i64, Rerun)>,
+    pub rerun: Option<(i64, Rerun)>,
     /// Its last change in the feed.
     change: i64,
+}
+
+impl Row {
+    /// The number from which on its runs count.
+    pub fn counts_from(&self) -> i64 {
+        self.rerun.as_ref().map_or(i64::MIN, |(from, _)| *from)
+    }
 }
 
 /// A run as it is kept.
@@ -216,6 +223,18 @@ impl Journal {
             undelivered,
             standby,
         }
+    }
+
+    /// The event that a daemon finds when somebody asks for it.
+    pub fn recorded(&self, seq: i64) -> Option<Recorded> {
+        let row = self.events.get(&seq)?;
+        let runs = self.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|((_, run), _)| *run);
+        Some(Recorded {
+            event: self.undelivered(seq, row),
+            state: row.state,
+            runs: runs.clone().count() as u32,
+            last_run: runs.max().unwrap_or(0),
+        })
     }
 
     fn undelivered(&self, seq: i64, row: &Row) -> Undelivered {

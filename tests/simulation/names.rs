@@ -51,6 +51,7 @@ names! { input_name, INPUTS, Input<'_>,
     Input::PreHooks(_) => "input: PreHooks",
     Input::Reloaded(_) => "input: Reloaded",
     Input::Panicked(_) => "input: Panicked",
+    Input::Rerun { .. } => "input: Rerun",
     Input::Quiet => "input: Quiet",
     Input::Stop => "input: Stop",
 }
@@ -84,6 +85,7 @@ names! { effect_name, EFFECTS, Effect,
     Effect::Start(_) => "effect: Start",
     Effect::Ask(_) => "effect: Ask",
     Effect::EndRuns => "effect: EndRuns",
+    Effect::AnswerRerun { .. } => "effect: AnswerRerun",
     Effect::Announce => "effect: Announce",
     Effect::Ready => "effect: Ready",
     Effect::Summary(_) => "effect: Summary",
@@ -106,6 +108,12 @@ pub const MARKS: &[&str] = &[
     "scripts of Ganeti's own",
     "a node that is asked for an opcode's",
     "a node that is asked for Ganeti's own",
+    "an event that runs again",
+    "a script that runs again alone",
+    "a rerun that is refused",
+    "a rerun that waits for its job",
+    "a rerun that goes on after a crash",
+    "a rerun that is left to the other master",
 ];
 
 /// An effect in the words of a story.

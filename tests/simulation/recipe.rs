@@ -74,6 +74,7 @@ faults! {
     RecallFails "the history cannot be read" 8,
     SerialUnknown "the serial cannot be read" 8,
     QuickPrune "history is kept for a moment" 12,
+    Rerun "people have events run again" 30,
 }
 
 impl Fault {

@@ -11,7 +11,7 @@ use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::{Input, Landing, Now, Written};
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::ganeti::event::Phase;
-use ganeti_hookd::ganeti::job::{Job, Timestamp};
+use ganeti_hookd::ganeti::job::{Job, JobId, Timestamp};
 
 use crate::journal::Journal;
 use crate::judge::Broken;
@@ -74,6 +74,12 @@ pub enum Sabotage {
     IgnoresThatThereIsNoQueue,
     LooksInOneDirectory,
     TakesEveryPreHookForAll,
+    ForgetsThatItRunsAgain,
+    ForgetsRerunsInANewJournal,
+    WritesNoReruns,
+    LetsRerunsOvertake,
+    HoldsForReruns,
+    SaysThatRerunsAreInTime,
 }
 
 use Sabotage::*;
@@ -125,6 +131,12 @@ impl Sabotage {
         (NeverEndsRuns, "SIGTERM ends the daemon within 15 s"),
         (LooksInOneDirectory, "each event has its directories"),
         (TakesEveryPreHookForAll, "nobody is stopped but a job process at running"),
+        (ForgetsThatItRunsAgain, "what runs again says so"),
+        (ForgetsRerunsInANewJournal, "what runs again says so"),
+        (WritesNoReruns, "written before it begins"),
+        (LetsRerunsOvertake, "in order"),
+        (HoldsForReruns, "nobody is stopped but a job process at running"),
+        (SaysThatRerunsAreInTime, "late is said where it is late"),
     ];
 
     /// Those that two masters are needed for.
@@ -191,6 +203,10 @@ impl Sabotage {
             TakesNewJobsForOld => &[Fault::Recreate, Fault::CommitFails],
             IgnoresThatThereIsNoQueue => &[Fault::WatchRefused],
             NeverEndsRuns => &[Fault::Terminate, Fault::ScriptHangs],
+            ForgetsWhatItLeft => &[Fault::Crash],
+            ForgetsThatItRunsAgain => &[Fault::Rerun, Fault::Crash, Fault::ScriptHangs],
+            ForgetsRerunsInANewJournal => &[Fault::Rerun, Fault::Damage, Fault::ScriptHangs],
+            WritesNoReruns | LetsRerunsOvertake | HoldsForReruns | SaysThatRerunsAreInTime => &[Fault::Rerun],
             _ => &[],
         }
     }
@@ -225,6 +241,12 @@ impl Sabotage {
             (TakesEveryPreHookForAll, Input::PreHooks(mut paths)) => {
                 paths.insert(HooksPath::Global);
                 Some(Input::PreHooks(paths))
+            }
+            (LetsRerunsOvertake, Input::Rerun { asked, found: Ok(Some(mut found)), rerun, scripts }) => {
+                // As if it were another job's.
+                let job = &mut found.event.event.key.job;
+                *job = JobId::try_from(job.get() + 1_000_000).unwrap_or(*job);
+                Some(Input::Rerun { asked, found: Ok(Some(found)), rerun, scripts })
             }
             (RunsOneScript, Input::Prepared { seq, scripts, facts }) => {
                 let scripts = scripts.map(|scripts| scripts.into_iter().take(1).collect());
@@ -288,6 +310,29 @@ impl Sabotage {
             (SaysThatItIsTheFirstAttempt, Effect::Start(mut run)) => {
                 run.env.insert("GANETI_HOOKD_ATTEMPT".to_owned(), "1".to_owned());
                 vec![Effect::Start(run)]
+            }
+            (HoldsForReruns, Effect::Start(run)) if run.env.contains_key("GANETI_HOOKD_RERUN") => {
+                let held = world.kernel.all_watched().next();
+                let job = held.map(|(_, at)| &world.ganeti.jobs[world.kernel.processes[at].job]);
+                let stop = held.zip(job).map(|((token, _), job)| Effect::Stop {
+                    token,
+                    job: job.job.id,
+                    limit: Duration::from_secs(1),
+                    by_signal: true,
+                    executed: Timestamp::default(),
+                });
+                stop.into_iter().chain([Effect::Start(run)]).collect()
+            }
+            (SaysThatRerunsAreInTime, Effect::Start(mut run))
+                if run.env.contains_key("GANETI_HOOKD_RERUN") =>
+            {
+                run.env.insert("GANETI_HOOKD_LATE".to_owned(), "no".to_owned());
+                vec![Effect::Start(run)]
+            }
+            (ForgetsRerunsInANewJournal, Effect::WriteAnew(changes)) => {
+                let is_rerun = |change: &&Change| matches!(change, Change::Rerun(..));
+                let changes = changes.iter().filter(|change| !is_rerun(change)).cloned().collect();
+                vec![Effect::WriteAnew(Arc::new(changes))]
             }
             (AsksNobodyWhetherAJobStands, Effect::Start(mut run)) => {
                 run.while_stopped = None;
@@ -353,6 +398,7 @@ impl Sabotage {
             }
             (ForgetsPosts, Change::Event(_, event, _)) if event.key.phase == Phase::Post => Vec::new(),
             (ForgetsPosts, Change::RunStart(_)) | (WritesNoNumbers, Change::Numbers(_)) => Vec::new(),
+            (WritesNoReruns, Change::Rerun(..)) => Vec::new(),
             (ForgetsRecentHistory, Change::Prune(_, most)) => {
                 vec![Change::Prune(Timestamp::from_micros(i64::MAX), *most)]
             }

@@ -131,7 +131,7 @@ fn in_words(notice: &str, zone: Zone) -> String {
 }
 
 /// Waits until the history changes; while no daemon runs, looks again now and then.
-fn await_change(settings: &Settings, state: u64) -> Result<u64, Failure> {
+pub fn await_change(settings: &Settings, state: u64) -> Result<u64, Failure> {
     match api::get(&settings.paths.run_dir, &format!("/v1/changes?since={state}")) {
         Ok(answer) => Ok(String::from_utf8_lossy(&answer).trim().parse().unwrap_or(0)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(format!(

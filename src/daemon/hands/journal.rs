@@ -9,8 +9,9 @@ use crossbeam_channel::Sender;
 
 use crate::daemon::message::Message;
 use crate::engine::change::{Change, Remembered};
-use crate::engine::input::{CommitError, Input, Written};
+use crate::engine::input::{CommitError, Input, Recorded, Written};
 use crate::engine::transitions::Progress;
+use crate::ganeti::event_name::EventName;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock::now;
 use crate::world::journal::{self, Journal, JournalError, LogTeller};
@@ -62,6 +63,15 @@ impl Books {
     /// When it cannot be read.
     pub fn recall(&self, id: JobId, received: Timestamp) -> Result<Option<Progress>, String> {
         self.journal.progress(id, received).map_err(|error| error.to_string())
+    }
+
+    /// The last event of this name; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn recorded(&self, name: &EventName) -> Result<Option<Box<Recorded>>, String> {
+        let recorded = self.journal.recorded(name).map_err(|error| error.to_string())?;
+        Ok(recorded.map(Box::new))
     }
 
     /// Writes all changes, or none.

@@ -16,6 +16,7 @@ use crate::engine::effect::{NodeRun, PlanRequest, ScriptRun};
 use crate::engine::input::{ClusterId, Input, Script};
 use crate::engine::settings::Paths;
 use crate::ganeti::event::Phase;
+use crate::ganeti::opcodes;
 use crate::world::cluster::Cluster;
 use crate::world::failpoints;
 use crate::world::hook::run::{Limits, Starter};
@@ -115,6 +116,14 @@ impl Runs {
                     .map(|whole| vec![whole])
             }
         }
+    }
+
+    /// The names of this node's scripts for an opcode, as far as they can be read.
+    pub fn script_names(&mut self, op_code: &str, phase: Phase) -> Vec<String> {
+        let native = opcodes::hook_path(op_code).map(HooksPath::Native);
+        let paths = [Some(HooksPath::Global), HooksPath::of_opcode(op_code), native];
+        let lists = paths.into_iter().flatten().map(|path| self.hooks.list(&path.directory(phase)));
+        lists.flat_map(Result::unwrap_or_default).map(|script| script.name).collect()
     }
 
     /// Has the planner plan an event.

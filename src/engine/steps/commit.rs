@@ -102,6 +102,10 @@ impl Engine {
         let standby = self.deliveries.in_standby().map(|event| (EventState::Standby, event));
         for (state, (seq, delivery)) in pending.chain(standby) {
             all.push(Change::Event(seq, delivery.event.clone(), state));
+            if let Some(rerun) = &delivery.rerun {
+                // Before all runs: of those that have ended only such are told that count.
+                all.extend([Change::Rerun(seq, rerun.clone()), Change::EventState(seq, state)]);
+            }
             all.extend(delivery.view().map(|view| Change::Plan(seq, view.clone())));
             all.extend(delivery.running.values().map(|run| Change::RunStart(run.start.clone())));
             all.extend(earlier_runs(&mut self.ledger, now, seq, delivery));

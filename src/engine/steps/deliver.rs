@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::Engine;
 use crate::engine::change::{Change, EventState, RunKey};
-use crate::engine::deliveries::Stage;
+use crate::engine::deliveries::{Delivery, Stage};
 use crate::engine::directories::{self, Request};
 use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use crate::engine::environment::{self, ClusterFacts};
@@ -14,7 +14,7 @@ use crate::engine::plan::{Plan, Target};
 use crate::engine::report::Problem;
 use crate::engine::settings::PreMode;
 use crate::engine::slots::Slots;
-use crate::ganeti::event::{Event, Phase};
+use crate::ganeti::event::Phase;
 use crate::ganeti::opcodes;
 
 /// Events that are begun before hints and messages have their turn: an event without scripts
@@ -69,7 +69,7 @@ impl Engine {
         }
         delivery.stage = Stage::Planning;
         let (event, given) = (delivery.event.clone(), delivery.given.clone());
-        let urgent = self.holds.holds(key.job);
+        let urgent = delivery.rerun.is_none() && self.holds.holds(key.job);
         self.effects.push(Effect::Plan(PlanRequest { seq, event, given, urgent }));
     }
 
@@ -128,10 +128,17 @@ impl Engine {
         let specialised = delivery.plan.as_ref().map_or(&nothing, |plan| &plan.variables);
         let words = self.settings.hooks.status_words;
         delivery.common = environment::common(seq, &delivery.event, specialised, &facts, words);
+        if delivery.rerun.is_some() {
+            environment::set_rerun(&mut delivery.common);
+        }
+        if delivery.only_script().is_some() {
+            delivery.requests.clear();
+        }
         delivery.stage = Stage::UnderWay;
         match scripts {
             Ok(scripts) => {
-                delivery.scripts = scripts.into();
+                let wanted = scripts.into_iter().filter(|script| delivery.wants(&script.name));
+                delivery.scripts = wanted.collect();
                 self.report.solved(Problem::HooksDirectory);
             }
             Err(what) => {
@@ -160,7 +167,7 @@ impl Engine {
             let env = environment::for_run(&delivery.common, &script.hooks, true, attempt);
             let hooks = &self.settings.hooks;
             let (timeout, output) = (hooks.timeout, hooks.output_limit);
-            let while_stopped = self.standing(&delivery.event);
+            let while_stopped = self.standing(delivery);
             let (path, script) = (script.hooks, script.path);
             let script = ScriptRun { run: run.id, seq, path, script, env, timeout, output, while_stopped };
             return self.start(run, Effect::Start(script));
@@ -184,7 +191,7 @@ impl Engine {
         let Target { node, address } = target;
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let phase = delivery.event.key.phase;
-        let while_stopped = self.standing(&delivery.event);
+        let while_stopped = self.standing(delivery);
         let directory = path.directory(phase);
         let key = RunKey { node, script: directory.clone(), directory };
         let Some(attempt) = delivery.next_attempt(&key) else { return };
@@ -201,17 +208,19 @@ impl Engine {
     }
 
     /// The process that stands still for this very pre: not for that of an older job of the same
-    /// number.
-    fn standing(&self, event: &Event) -> Option<Token> {
+    /// number, and not for one that is run again.
+    fn standing(&self, delivery: &Delivery) -> Option<Token> {
+        let event = &delivery.event;
         let known = self.jobs.tracker().get(event.key.job)?;
-        self.holds.in_time(event.key).filter(|_| known.received == event.received)
+        let is_this = known.received == event.received && delivery.rerun.is_none();
+        self.holds.in_time(event.key).filter(|_| is_this)
     }
 
     /// A pre is late for the scripts to come when its job does not stand still for it.
     pub(in crate::engine) fn judge_lateness(&mut self, seq: i64) {
-        let Some(delivery) = self.deliveries.get(seq) else { return };
+        let Some(delivery) = self.deliveries.get(seq).filter(|d| d.rerun.is_none()) else { return };
         let key = delivery.event.key;
-        let stands = self.standing(&delivery.event).is_some();
+        let stands = self.standing(delivery).is_some();
         let in_time = key.phase == Phase::Post || !self.holds_jobs() || stands;
         self.holds.begins(key);
         if !in_time {
@@ -240,7 +249,9 @@ impl Engine {
     pub(in crate::engine) fn finish(&mut self, seq: i64) {
         if let Some(delivery) = self.deliveries.remove(seq) {
             self.ledger.record(Change::EventState(seq, EventState::Done));
-            self.effects.extend(self.holds.let_go_for(delivery.event.key));
+            if delivery.rerun.is_none() {
+                self.effects.extend(self.holds.let_go_for(delivery.event.key));
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod look;
 mod prune;
 mod ready;
 mod reload;
+mod rerun;
 mod role;
 pub(in crate::engine) mod round;
 mod run;

@@ -106,11 +106,15 @@ impl Engine {
         self.deliveries.stand_by(seq, delivery, now.steady, window);
     }
 
-    /// Delivers, late, an event that has been known for a while.
+    /// Delivers, late, an event that has been known for a while. Of one that is run again it stays
+    /// written whether it was late the first time.
     pub(in crate::engine) fn adopt(&mut self, seq: i64, mut delivery: Delivery) {
-        delivery.event.late = true;
         (delivery.is_old, delivery.is_owed) = (true, false);
-        self.ledger.record(Change::Adopt(seq));
+        self.ledger.record(match delivery.rerun {
+            Some(_) => Change::EventState(seq, EventState::Pending),
+            None => Change::Adopt(seq),
+        });
+        delivery.event.late |= delivery.rerun.is_none();
         self.deliveries.add(seq, delivery);
     }
 }

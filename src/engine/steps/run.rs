@@ -136,7 +136,8 @@ impl Engine {
             self.take_back(seq, run);
             return self.go_on(now, seq);
         }
-        if let Some(delivery) = self.deliveries.get(seq).filter(|delivery| !delivery.has_run()) {
+        let first = self.deliveries.get(seq).filter(|d| d.rerun.is_none() && !d.has_run());
+        if let Some(delivery) = first {
             // Its job stands still for nothing.
             self.holds.have_not_begun(delivery.event.key);
         }
@@ -165,7 +166,7 @@ impl Engine {
     /// Begins a run again that has not begun, by what is true now; the journal has it.
     pub(in crate::engine) fn begin_again(&mut self, seq: i64, run: i64) {
         let Some(delivery) = self.deliveries.get_mut(seq) else { return };
-        let late = delivery.event.late;
+        let late = delivery.is_late();
         let Some(running) = delivery.running.get_mut(&run) else { return };
         running.is_postponed = false;
         if let Effect::Start(ScriptRun { env, while_stopped, .. })
@@ -212,9 +213,12 @@ impl Engine {
     /// These have not begun.
     pub(in crate::engine) fn took_back(&mut self, begun: Vec<Effect>) {
         for effect in begun {
-            if let Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) = effect
-            {
-                self.take_back(seq, run);
+            match effect {
+                Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) => {
+                    self.take_back(seq, run);
+                }
+                // What was asked for is to be written all the same.
+                answer => self.ledger.after(answer),
             }
         }
     }

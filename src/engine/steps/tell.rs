@@ -15,7 +15,8 @@ impl Engine {
     /// How things are. The process's ID is the daemon's to add.
     pub fn status(&self, now: Now) -> Status {
         let since = |time: f64| (now.time.as_secs_f64() - time).max(0.0);
-        let oldest = self.deliveries.iter().next().map(|(_, delivery)| delivery.event.time.as_secs_f64());
+        let mut firsts = self.deliveries.iter().filter(|(_, delivery)| delivery.rerun.is_none());
+        let oldest = firsts.next().map(|(_, delivery)| delivery.event.time.as_secs_f64());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: 0,

@@ -7,10 +7,12 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::numbers;
 use crate::engine::change::{Earlier, Remembered, Rerun, RunKey, Undelivered};
+use crate::engine::input::Recorded;
 use crate::engine::tracker::Tracked;
 use crate::engine::transitions::Progress;
 use crate::ganeti::about::About;
 use crate::ganeti::event::{Event, EventKey};
+use crate::ganeti::event_name::EventName;
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::object::{Object, ObjectKind};
 use crate::ganeti::opcodes::View;
@@ -49,12 +51,32 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
 }
 
 /// An event with what a delivery needs to know of it.
-pub fn undelivered(db: &Connection, seq: i64, event: Event) -> rusqlite::Result<Undelivered> {
+fn undelivered(db: &Connection, seq: i64, event: Event) -> rusqlite::Result<Undelivered> {
     let sql = "SELECT rerun_from, rerun_script FROM events WHERE seq = ?1";
     let (from, script): (Option<i64>, _) =
         db.prepare_cached(sql)?.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let runs = runs(db, seq, from.unwrap_or(0))?;
     Ok(Undelivered { seq, event, runs, plan: plan(db, seq)?, rerun: from.map(|_| Rerun { script }) })
+}
+
+/// The last event of this name; `None` when there is none.
+pub fn recorded(db: &Connection, name: &EventName) -> rusqlite::Result<Option<Recorded>> {
+    let sql = format!(
+        "SELECT {EVENT_COLUMNS}, state FROM events WHERE job = ?1 AND op = ?2 AND phase = ?3 ORDER BY seq DESC"
+    );
+    let EventKey { job, op, phase } = name.key;
+    let mut events = db.prepare_cached(&sql)?;
+    let mut rows = events.query(rusqlite::params![job.get(), op, phase.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let (seq, event) = event(row)?;
+        if name.names(&event) {
+            let state = word(row, row.as_ref().column_index("state")?)?;
+            let runs = "SELECT count(*), coalesce(max(id), 0) FROM runs WHERE seq = ?1";
+            let (runs, last_run) = db.query_row(runs, [seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            return Ok(Some(Recorded { event: undelivered(db, seq, event)?, state, runs, last_run }));
+        }
+    }
+    Ok(None)
 }
 
 fn jobs(db: &Connection) -> rusqlite::Result<Vec<(JobId, Tracked)>> {

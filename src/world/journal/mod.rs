@@ -32,8 +32,9 @@ use checkpoints::Checkpoints;
 use write::{statement, write};
 
 use crate::engine::change::{Change, Remembered};
-use crate::engine::input::Written;
+use crate::engine::input::{Recorded, Written};
 use crate::engine::transitions::Progress;
+use crate::ganeti::event_name::EventName;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::{failpoints, own_files};
 
@@ -172,6 +173,14 @@ impl Journal {
     pub fn load(&self, standby_since: Timestamp) -> Result<Remembered, JournalError> {
         let remembered = load::load(&self.db, standby_since).map_err(|error| self.wrap(error))?;
         Ok(Remembered { next_seq: self.last_seq + 1, ..remembered })
+    }
+
+    /// The last event of this name; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn recorded(&self, name: &EventName) -> Result<Option<Recorded>, JournalError> {
+        load::recorded(&self.db, name).map_err(|error| self.wrap(error))
     }
 
     /// How far the events in the journal tell a job; `None` when there are none of it.

@@ -37,6 +37,13 @@ impl Judge {
             _ => {}
         }
         match change {
+            Change::Rerun(seq, _) => self.is_to_run_again(*seq),
+            Change::EventState(seq, EventState::Standby) => {
+                if journal.events.get(seq).is_some_and(|row| row.rerun.is_some()) {
+                    world.story.reach("a rerun that is left to the other master");
+                }
+                Ok(())
+            }
             Change::Event(seq, event, state) => {
                 if *state == EventState::Standby {
                     world.story.reach("an event that is left to the other master");
@@ -64,7 +71,9 @@ impl Judge {
             }
             Change::EventState(seq, EventState::Done) => {
                 self.done.extend(self.names.get(seq).map(|(name, key)| (*key, name.1)));
-                self.is_delivered(*seq, journal)
+                self.is_delivered(*seq, journal)?;
+                self.has_run_again(*seq);
+                Ok(())
             }
             Change::RunStart(_) | Change::RunEnd(..) => {
                 self.run_is_written(change);
@@ -188,8 +197,20 @@ impl Judge {
             let what = format!("{} was told that it is late, and that is not written", row.event);
             return Err(Broken { promise: "late is said where it is late", job, what });
         }
+        let from = row.counts_from();
+        let only = row.rerun.as_ref().and_then(|(_, rerun)| rerun.script.as_deref());
+        let all = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| run);
+        let has_ended_again = |node: &str, script: &str| {
+            all.clone().any(|run| {
+                let RunStart { id, node: on, directory, script: name, .. } = &run.start;
+                *id >= from && run.ended && on == node && in_directory(directory, name) == script
+            })
+        };
         // The judge's own list: a journal that was written anew need not have those before.
         let has_ended = |node: &str, script: &str| {
+            if row.rerun.is_some() {
+                return has_ended_again(node, script);
+            }
             self.ended.iter().any(|(of, on, name)| *of == seq && on == node && name == script)
         };
         let (pre, op_code) = (row.event.key.phase == Phase::Pre, &row.event.op_code);
@@ -211,7 +232,8 @@ impl Judge {
             return Err(lost(format!("{} is done, but {script} could not begin", row.event)));
         }
         let targets = self.always_targets;
-        let runs = journal.runs.range((seq, i64::MIN)..=(seq, i64::MAX)).map(|(_, run)| &run.start);
+        let is_again = |run: &&RunStart| row.rerun.is_none() || self.has_begun_again(seq, run.id);
+        let runs = all.clone().map(|run| &run.start).filter(is_again);
         let to_end = |run: &&RunStart| targets || run.node == HERE;
         if let Some(run) =
             runs.filter(to_end).find(|run| !has_ended(&run.node, &in_directory(&run.directory, &run.script)))
@@ -221,11 +243,12 @@ impl Judge {
         let Some(scripts) = self.prepared.get(&seq) else {
             return Err(lost(format!("{} is done, but nobody looked for its scripts", row.event)));
         };
-        if let Some(script) = scripts.iter().find(|script| !has_ended(HERE, script)) {
+        let is_wanted = |script: &&String| only.is_none_or(|only| script.rsplit('/').next() == Some(only));
+        if let Some(script) = scripts.iter().filter(is_wanted).find(|script| !has_ended(HERE, script)) {
             return Err(lost(format!("{} is done without {script}", row.event)));
         }
         self.has_looked(seq, &row.event)?;
-        let nodes = self.targets.get(&seq).filter(|_| targets).into_iter().flatten();
+        let nodes = self.targets.get(&seq).filter(|_| targets && only.is_none()).into_iter().flatten();
         let not_asked =
             |(node, directory): &&(String, String)| !has_ended(node, &in_directory(directory, directory));
         if let Some((node, directory)) = nodes.into_iter().find(not_asked) {

@@ -6,6 +6,7 @@ mod end;
 mod events;
 mod holds;
 mod reads;
+mod reruns;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +128,12 @@ pub struct Judge {
     /// Events in standby that a takeover makes ours.
     to_be_adopted: BTreeSet<i64>,
     roles_changed: u64,
+    /// Events that somebody wanted to run again, by what the asking is called.
+    asked_for: BTreeMap<u64, i64>,
+    /// Events that run again: their runs with lower numbers count no more; and whether that is over.
+    again: BTreeMap<i64, reruns::Again>,
+    /// What events that run again have to come after, and whether their plans are being made.
+    behind: BTreeMap<i64, reruns::Behind>,
     /// The most there was of each bounded thing.
     pub most: BTreeMap<&'static str, u64>,
 }
@@ -179,6 +186,9 @@ impl Judge {
             stopped: BTreeSet::new(),
             to_be_adopted: BTreeSet::new(),
             roles_changed: 0,
+            asked_for: BTreeMap::new(),
+            again: BTreeMap::new(),
+            behind: BTreeMap::new(),
             most: BTreeMap::new(),
         }
     }
@@ -219,6 +229,7 @@ impl Judge {
         self.begun_held.clear();
         self.waited_at.clear();
         self.to_be_adopted.clear();
+        self.behind.clear();
         self.roles_changed = world.people.roles_changed;
     }
 
@@ -289,6 +300,9 @@ impl Judge {
                 self.eased_at = world.now;
             }
             Input::RunEnded { run, seq, .. } => self.has_ended(*seq, *run),
+            Input::Rerun { asked, found: Ok(Some(found)), .. } => {
+                self.asked_for.insert(*asked, found.event.seq);
+            }
             Input::Stopped { token, result: Ok(_), .. } => self.stopped.extend(self.to_stop.get(token)),
             Input::Postponed { run, seq, .. } => {
                 self.short_at = Some(world.now);
@@ -336,6 +350,7 @@ impl Judge {
                 }
                 self.plans.insert(request.seq);
                 self.planned.insert(request.seq, (request.event.clone(), View::default()));
+                self.has_its_turn(request.seq, world, journal, true);
                 self.at_most("outstanding plans", self.plans.len() as u64, PLANS as u64)
             }
             Effect::Start(run) => {
@@ -347,8 +362,12 @@ impl Judge {
                 self.begins(world, journal, (run.seq, run.run), "", &run.env)
             }
             Effect::Prepare { seq, phase, paths } => {
+                self.has_its_turn(*seq, world, journal, false);
                 self.prepares(*seq, *phase, paths);
                 Ok(())
+            }
+            Effect::AnswerRerun { asked, result } => {
+                self.answers_rerun(world, journal, *asked, result.is_ok())
             }
             _ => Ok(()),
         }

@@ -22,8 +22,8 @@ const FRESH: u64 = 1_100_000;
 /// A run that has begun.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    run: i64,
-    life: u64,
+    pub(super) run: i64,
+    pub(super) life: u64,
     /// It could not begin after all.
     postponed: bool,
 }
@@ -69,11 +69,12 @@ impl Judge {
         if !self.is_master || !world.is_master() && !fresh {
             return Err(broken("nothing begins in standby", event.to_string()));
         }
-        let before = journal
-            .events
-            .range(..seq)
-            .find(|(_, row)| row.event.key.job == event.key.job && row.state == EventState::Pending);
-        if let Some((before, _)) = before {
+        self.says_that_it_runs_again(world, journal, (seq, run), env)?;
+        let again = row.rerun.is_some();
+        let before = journal.events.range(..seq).find(|(_, row)| {
+            row.event.key.job == event.key.job && row.state == EventState::Pending && row.rerun.is_none()
+        });
+        if let Some((before, _)) = before.filter(|_| !again) {
             return Err(broken("in order", format!("{event} begins before event {before} is done")));
         }
         let running = world.hooks.running.keys().find(|(life, other, _)| {
@@ -84,7 +85,7 @@ impl Judge {
         if let Some((_, other, _)) = running {
             return Err(broken("in order", format!("{event} begins while event {other} runs")));
         }
-        if world.stands(event.key.job) {
+        if world.stands(event.key.job) && !again {
             // Its own pre, or an event of that number that has to be delivered first.
             self.begun_held.insert(seq);
             mark_begun(world, &event);
@@ -93,6 +94,9 @@ impl Judge {
             self.is_within_workers(world, seq)?;
         }
         self.counts(world, journal, (seq, run), env)?;
+        if again {
+            return Ok(());
+        }
         if env.get("GANETI_HOOKD_LATE").is_some_and(|late| late == "yes") {
             self.said_late.insert(seq);
         }
@@ -127,6 +131,7 @@ impl Judge {
         let start = &journal.runs[&(seq, run)].start;
         let job = self.names.get(&seq).map(|(name, _)| name.0.get());
         let key = (seq, start.node.clone(), in_directory(&start.directory, &start.script));
+        let counts_from = self.counts_from(seq);
         let attempts = self.attempts.entry(key).or_default();
         let attempt = env.get("GANETI_HOOKD_ATTEMPT").and_then(|attempt| attempt.parse::<u32>().ok());
         let broken = |what: String| Err(Broken { promise: "at most once", job, what });
@@ -135,7 +140,8 @@ impl Judge {
             return broken(format!("{what}: attempt {attempt:?} is {} in the journal", start.attempt));
         }
         let begun: Vec<&Attempt> = attempts.iter().filter(|attempt| !attempt.postponed).collect();
-        for before in &begun {
+        // What had run before somebody wanted it once more counts no more.
+        for before in begun.iter().filter(|before| before.run >= counts_from) {
             if journal.runs.get(&(seq, before.run)).is_some_and(|run| run.ended) {
                 return broken(format!("{what}: run {} of it has ended", before.run));
             }

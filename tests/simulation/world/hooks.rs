@@ -146,6 +146,12 @@ impl World {
         scripts
     }
 
+    /// The names of this node's scripts of a phase.
+    pub fn script_names(&self, phase: Phase) -> Vec<String> {
+        let scripts = self.hooks.directories.get(&HooksPath::Global.directory(phase));
+        scripts.into_iter().flatten().map(|script| script.name.clone()).collect()
+    }
+
     /// `Effect::Plan`: one after the other, urgent ones before the rest.
     pub fn plan(&mut self, request: PlanRequest) {
         let PlanRequest { seq, event, given, urgent } = request;

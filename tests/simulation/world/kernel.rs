@@ -95,7 +95,12 @@ impl Kernel {
         self.processes.iter_mut().for_each(|process| process.here = !process.here);
     }
 
-    /// The process that is watched by this name.
+    /// The processes that are watched, and by which name.
+    pub fn all_watched(&self) -> impl Iterator<Item = (Token, usize)> {
+        self.watched.iter().map(|(token, at)| (*token, *at))
+    }
+
+    /// The process of a token that is watched.
     pub fn watched(&self, token: Token) -> Option<usize> {
         self.watched.get(&token).copied()
     }

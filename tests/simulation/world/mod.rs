@@ -61,6 +61,8 @@ pub enum Message {
     Plain(Input<'static>),
     /// A large file; the job is borrowed only while it is given.
     Large(u64, i64, Read),
+    /// Somebody wants an event to run again, or one script of it; the journal tells what there is.
+    Rerun(u64, bool),
 }
 
 /// All that is not the engine, and not its journal.

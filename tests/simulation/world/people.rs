@@ -6,7 +6,7 @@ use ganeti_hookd::ganeti::job::Timestamp;
 
 use super::files::{Content, job_id};
 use super::hooks::micros;
-use super::{Happening, World};
+use super::{Happening, Message, World};
 use crate::dice::Dice;
 use crate::names::words;
 use crate::recipe::{Fault, HERE, THERE, settings};
@@ -33,6 +33,8 @@ pub enum Deed {
     AdminContinue(usize),
     MasterUnknown,
     MasterKnown,
+    /// Somebody wants one of the events of the history to run again, or one script of it.
+    Rerun(u64, bool),
     Calm,
 }
 
@@ -131,6 +133,17 @@ impl World {
                     deeds.push((fault, at, Deed::MasterUnknown));
                     deeds.push((fault, at / 3, Deed::MasterUnknown));
                 }
+                Fault::Rerun => {
+                    for n in 0..dice.between(1, 6) {
+                        let at = dice.below(calm);
+                        deeds.push((fault, at, Deed::Rerun(dice.below(1000), dice.one_in(4))));
+                        // Twice at once, or nearly so.
+                        if n == 0 {
+                            deeds.push((fault, at + dice.below(500), Deed::Rerun(0, false)));
+                            deeds.push((fault, at, Deed::Rerun(0, false)));
+                        }
+                    }
+                }
                 Fault::WatchLost => self.later(at, Happening::WatchLost),
                 _ => {}
             }
@@ -205,6 +218,11 @@ impl World {
                 }
             }
             Deed::MasterKnown => self.cluster_changed(),
+            Deed::Rerun(which, alone) => {
+                if self.up {
+                    self.inbox.push_back(Message::Rerun(which, alone));
+                }
+            }
             Deed::Calm => self.story.say(|| "** calm".to_owned()),
         }
     }
