@@ -102,6 +102,7 @@ impl Daemon {
             | Effect::Plan(_)
             | Effect::EndRuns
             | Effect::Announce
+            | Effect::JobEnded(_)
             | Effect::Ready
             | Effect::Summary(_)
             | Effect::Log(..)) => {
@@ -126,7 +127,8 @@ impl Daemon {
             Effect::Continue { token, job } => hands.processes.go_on(token, job),
             Effect::Plan(request) => hands.runs.plan(request),
             Effect::EndRuns => hands.runs.end_scripts(),
-            Effect::Announce => self.waiters.announce(),
+            Effect::Announce => self.bell.history_has_changed(),
+            Effect::JobEnded(id) => self.bell.job_has_ended(id),
             Effect::Ready => self.ready(),
             Effect::Summary(summary) => self.summarize(summary),
             Effect::Log(level, text) => log::log!(log_level(level), "{text}"),

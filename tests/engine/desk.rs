@@ -240,7 +240,7 @@ impl Desk {
                 self.give(Input::GoneOn { run, seq });
             }
             Effect::Start(run) => self.start(run),
-            Effect::EndRuns | Effect::Announce | Effect::Summary(_) => {}
+            Effect::EndRuns | Effect::Announce | Effect::JobEnded(_) | Effect::Summary(_) => {}
             Effect::Ready => self.is_ready = true,
             Effect::Log(level, text) => {
                 if level != Level::Debug {
