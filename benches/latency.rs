@@ -3,13 +3,15 @@
 //! `cargo bench --bench latency`: the release daemon on a temporary tree and the limit
 //! program (`benches/limit.c`), in turn, in one run: from the rename of a job file to the
 //! first instruction of the hook, and from the death of a job process to it; then the first
-//! again beside a job of 64 MiB that is rewritten all the time. Needs `cc`.
-//! `RUNS` is how often (1000); `HOOKD` is another build of the daemon to measure.
+//! again beside readers of the feed, and beside a job of 64 MiB that is rewritten all the time.
+//! Needs `cc`. `RUNS` is how often (1000), `READERS` how many read the feed (30); `HOOKD` is another build of the daemon to measure.
 
 #![expect(clippy::expect_used, reason = "a benchmark whose ground gives way is to stop")]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +29,9 @@ use master::{Kill, Result, epoch, hookd, make_dirs, number, start_daemon};
 use peers::Peer;
 
 const RUNS: u32 = 1000;
+
+/// Readers of the feed.
+const READERS: u32 = 30;
 
 fn main() -> Result<()> {
     let runs = number("RUNS", RUNS);
@@ -52,7 +57,34 @@ fn main() -> Result<()> {
         death.add(1, bench.daemon_death()?);
     }
     death.print("death to hook");
+    beside_readers(&mut bench, runs)?;
     beside_large_jobs(&mut bench, runs / 4)
+}
+
+/// The same rename while the feed has readers, one of whom reads nothing, in turn with none.
+fn beside_readers(bench: &mut Bench, runs: u32) -> Result<()> {
+    const ROUND: u32 = 50;
+    let readers = number("READERS", READERS);
+    let mut table = Table::new(["quiet", "readers"]);
+    for _ in 0..runs.div_ceil(ROUND) {
+        for _ in 0..ROUND {
+            table.add(0, bench.daemon_rename()?);
+        }
+        let streams = (0..readers).map(|_| bench.follow()).collect::<Result<Vec<UnixStream>>>()?;
+        thread::scope(|scope| {
+            for mut stream in streams.iter().skip(1) {
+                scope.spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+            }
+            let beside = (0..ROUND).try_for_each(|_| bench.daemon_rename().map(|time| table.add(1, time)));
+            for stream in &streams {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            beside
+        })?;
+    }
+    println!("{readers} readers of the feed, one of them stuck:");
+    table.print("rename to hook");
+    Ok(())
 }
 
 /// The same rename while a job of 64 MiB is rewritten a hundred times a second.
@@ -263,6 +295,14 @@ impl Bench {
         fs::remove_file(livelock)?;
         fs::remove_file(self.dir.join(format!("queue/job-{id}")))?;
         Ok(latency)
+    }
+
+    /// A reader of the feed, from its beginning on.
+    fn follow(&self) -> Result<UnixStream> {
+        let mut stream = UnixStream::connect(self.dir.join("run").join(ganeti_hookd::world::api::SOCKET))?;
+        stream.write_all(b"GET /v1/events?stream=1 HTTP/1.1\r\n\r\n")?;
+        stream.read_exact(&mut [0; 12])?;
+        Ok(stream)
     }
 
     /// Waits until the daemon knows so many jobs and has nothing else to do.

@@ -13,7 +13,7 @@ use crate::daemon::node_name;
 use crate::engine::settings::Settings;
 use crate::ganeti::event_name::EventName;
 use crate::world::api;
-use crate::world::api::rerun::{Accepted, Refused, Wanted};
+use crate::world::api::rerun::{Accepted, Wanted};
 use crate::world::clock;
 use crate::world::journal::{Filter, History, HistoryEvent, RunRecord};
 
@@ -139,8 +139,7 @@ impl Args {
         if answer.status == 200 {
             return Ok(Ok(serde_json::from_slice(&answer.body).map_err(failed)?));
         }
-        let refused: Result<Refused, _> = serde_json::from_slice(&answer.body);
-        Ok(Err(refused.map_or_else(|_| format!("the daemon answers {}", answer.status), |no| no.detail)))
+        Ok(Err(api::detail(&answer.body)))
     }
 
     /// Waits for all of them, and prints how each has ended. Returns whether all is well.

@@ -118,7 +118,7 @@ mod tests {
     use std::thread::JoinHandle;
 
     use super::*;
-    use crate::world::http::{read_request, write_response};
+    use crate::world::http::{Answer, read_request};
 
     /// A daemon that gives these answers, one a connection, and returns what it was asked; with
     /// status 0 it dies instead.
@@ -129,7 +129,7 @@ mod tests {
                 let (mut stream, _) = listener.accept().unwrap();
                 let asked = read_request(&stream).unwrap().target;
                 if *status > 0 {
-                    write_response(&stream, *status, "application/json", body.as_bytes()).unwrap();
+                    Answer::new(*status, "application/json", *body).write(&stream).unwrap();
                     let _ = stream.read(&mut [0]);
                 }
                 asked

@@ -103,6 +103,7 @@ impl Daemon {
             | Effect::EndRuns
             | Effect::AnswerRerun { .. }
             | Effect::Announce
+            | Effect::JobEnded(_)
             | Effect::Ready
             | Effect::Summary(_)
             | Effect::Log(..)) => {
@@ -128,7 +129,8 @@ impl Daemon {
             Effect::Plan(request) => hands.runs.plan(request),
             Effect::EndRuns => hands.runs.end_scripts(),
             Effect::AnswerRerun { asked, result } => self.reruns.answer(asked, result),
-            Effect::Announce => self.waiters.announce(),
+            Effect::Announce => self.bell.history_has_changed(),
+            Effect::JobEnded(id) => self.bell.job_has_ended(id),
             Effect::Ready => self.ready(),
             Effect::Summary(summary) => self.summarize(summary),
             Effect::Log(level, text) => log::log!(log_level(level), "{text}"),

@@ -18,6 +18,7 @@ pub use settings_file::{StartError, node_name, read_settings};
 pub use start::run;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -28,8 +29,8 @@ use crate::engine::input::{Input, Now, Version};
 use crate::engine::status::Status;
 use crate::ganeti::job::JobId;
 use crate::world::api::Question;
+use crate::world::api::bell::Bell;
 use crate::world::{clock, failpoints};
-use clients::Waiters;
 use hands::Hands;
 use message::Message;
 use reruns::Reruns;
@@ -57,7 +58,8 @@ struct Daemon {
     clocks: Clocks,
     /// The configuration file.
     config: PathBuf,
-    waiters: Waiters,
+    /// Wakes those who wait at the API.
+    bell: Arc<Bell>,
     reruns: Reruns,
     watchdog: Watchdog,
     /// What the daemon does, in one line, as the engine said last.
@@ -188,7 +190,6 @@ impl Daemon {
             Question::Status(reply) => {
                 let _ = reply.send(self.status());
             }
-            Question::AwaitChange(since, reply) => self.waiters.add(since, reply),
             Question::Rerun(wanted, reply) => self.rerun(wanted, reply),
         }
     }

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::clients::{ApiBackend, Waiters};
+use super::clients::Owner;
 use super::hands::Hands;
 use super::hands::journal::Books;
 use super::hands::own_name::OwnName;
@@ -28,6 +29,7 @@ use crate::engine::Engine;
 use crate::engine::change::Remembered;
 use crate::engine::input::Input;
 use crate::engine::settings::{Paths, Settings};
+use crate::world::api::bell::Bell;
 use crate::world::api::{self, Api};
 use crate::world::cluster::own_name;
 use crate::world::flood::Flow;
@@ -61,14 +63,15 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let (journal, remembered) = Books::open(&paths.state_dir, window, sender.clone())?;
     failpoints::point("start.loaded");
     handle_signals(sender.clone()).map_err(io_error("signals cannot be handled"))?;
-    let _api = serve_api(paths, sender.clone())?;
+    let bell = Bell::new().map_err(io_error("clients of the API cannot be woken"))?;
+    let _api = serve_api(paths, Arc::clone(&bell), sender.clone())?;
     watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;
     watch_name(sender.clone());
     let node = node_name(&settings);
     let hands = hands(&settings, &node, held_file, journal, &sender)?;
     // The watcher, which is started from here, as well.
     priority::raise();
-    work(daemon(config, settings, node, remembered, hands, inbox))
+    work(daemon(config, settings, node, remembered, hands, inbox, bell))
 }
 
 /// Works until told to stop.
@@ -161,10 +164,9 @@ fn handle_signals(inbox: Sender<Message>) -> io::Result<()> {
     Ok(())
 }
 
-fn serve_api(paths: &Paths, inbox: Sender<Message>) -> Result<Api, StartError> {
-    let run_dir = &paths.run_dir;
-    api::serve(run_dir, ApiBackend::new(paths.state_dir.clone(), inbox))
-        .map_err(io_error(format!("the API socket in {} cannot be made", run_dir.display())))
+fn serve_api(paths: &Paths, bell: Arc<Bell>, inbox: Sender<Message>) -> Result<Api, StartError> {
+    api::serve(paths, bell, Owner(inbox))
+        .map_err(io_error(format!("the API socket in {} cannot be made", paths.run_dir.display())))
 }
 
 fn watch_mounts(inbox: Sender<Message>) -> io::Result<()> {
@@ -207,6 +209,7 @@ fn daemon(
     remembered: Remembered,
     hands: Hands,
     inbox: Receiver<Message>,
+    bell: Arc<Bell>,
 ) -> Daemon {
     let clocks = Clocks { begun: Instant::now() };
     Daemon {
@@ -215,7 +218,7 @@ fn daemon(
         inbox,
         clocks,
         config: config.to_owned(),
-        waiters: Waiters::default(),
+        bell,
         reruns: Reruns::default(),
         watchdog: Watchdog::new(),
         summary: String::new(),

@@ -166,8 +166,10 @@ pub enum Effect {
         result: Result<(), NoRerun>,
     },
 
-    /// The history has changed; whoever waits for that may look.
+    /// The feed has something new, or is another one; whoever waits for that may look.
     Announce,
+    /// The job brings no more events; whoever waits for its end may look.
+    JobEnded(JobId),
     /// Everything that was there has been looked at as far as a start has to wait for it.
     Ready,
     /// What the daemon does, in one line, for whoever supervises it.

@@ -67,7 +67,7 @@ impl PostStatus {
     pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Disappeared];
 
     /// The word in `GANETI_POST_STATUS` and in the history.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",

@@ -1,12 +1,25 @@
-//! HTTP on a Unix socket: status, metrics, the feed.
+//! HTTP on a Unix socket: status, metrics, the feed, jobs.
 //!
 //! | target | answer |
 //! |---|---|
 //! | `GET /v1/status` | how things are, JSON |
 //! | `GET /metrics` | the same for Prometheus |
-//! | `GET /v1/events?after=SEQ&limit=N` | the next events after number SEQ, JSON Lines, about 4 MiB at most; none when there are no more |
 //! | `POST /v1/rerun?event=EVENT&script=SCRIPT` | has an event's scripts run again; what is asked for is in the journal then |
+//! | `GET /v1/events` | the feed, JSON Lines; parameters are `parameters.rs`' |
+//! | `GET /v1/jobs/N?wait=SECONDS` | what became of a job, as soon as it has ended, JSON |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
+//!
+//! What goes wrong is answered as a problem (RFC 9457). Each connection has a thread of its own,
+//! and some are kept free of those who only wait. None is nicer than the daemon was given: within
+//! SQLite they take locks that the daemon's own thread takes, too.
+
+pub mod bell;
+mod feed;
+mod job;
+mod parameters;
+mod problem;
+
+pub use feed::CURSOR;
 
 pub mod rerun;
 
@@ -14,35 +27,41 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use serde_json::Value;
 
+use self::bell::{Bell, Heard, Topic};
+use self::parameters::Parameters;
+use self::problem::Problem;
 use crate::engine::effect::NoRerun;
+use crate::engine::settings::Paths;
 use crate::engine::status::Status;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
-use crate::world::http::{Request, Response, exchange, read_request, write_response};
+use crate::world::http::{Answer, Request, Response, exchange, read_request};
 use crate::world::panics::caught;
+use crate::world::queue::read::JobReader;
 use crate::world::shortage::explain;
 
 /// The socket, below the run directory.
 pub const SOCKET: &str = "hookd.sock";
 
 /// Connections served at the same time.
-const CONNECTIONS_MAX: usize = 32;
+const CONNECTIONS_MAX: usize = 64;
+
+/// Of these, the ones that may wait or stream: whoever asks how things are is always answered.
+const WAITING_MAX: usize = 48;
 
 /// The longest answer that a client takes, in bytes.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// How long a peer may take to say what it wants.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The most events in one answer of the feed.
-const FEED_LIMIT: u32 = 1000;
 
 /// The longest wait for a change.
 pub const CHANGE_WAIT: Duration = Duration::from_secs(30);
@@ -64,60 +83,108 @@ impl Drop for Api {
 pub enum Question {
     /// How are things?
     Status(Sender<Status>),
-    /// Say when the history has gone beyond this state of it.
-    AwaitChange(u64, Sender<u64>),
     /// Have this run again.
     Rerun(rerun::Wanted, Sender<Result<rerun::Accepted, NoRerun>>),
 }
 
-/// What the API speaks for.
+/// What the API speaks for: the owner of the state.
 pub trait Backend: Send + Sync + 'static {
-    /// Passes a question on to the owner of the state; `false` when there is none any more.
+    /// Passes a question on to it; `false` when it is not there any more.
     fn ask(&self, question: Question) -> bool;
-
-    /// The events after number `after`, at most `limit`, as JSON Lines.
-    ///
-    /// # Errors
-    /// When the history cannot be read.
-    fn feed(&self, after: i64, limit: u32) -> io::Result<Vec<u8>>;
 }
 
-/// Serves the API in `run_dir`, on threads of its own.
-///
-/// # Errors
-/// When the socket cannot be made.
-pub fn serve(run_dir: &Path, backend: impl Backend) -> io::Result<Api> {
-    std::fs::create_dir_all(run_dir)?;
-    let path = run_dir.join(SOCKET);
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let backend: Arc<dyn Backend> = Arc::new(backend);
-    thread::Builder::new().name("api".to_owned()).spawn(move || accept(&listener, &backend))?;
-    Ok(Api { path })
+/// What answers are made of.
+struct Sources {
+    owner: Box<dyn Backend>,
+    state_dir: PathBuf,
+    queue_dir: PathBuf,
+    bell: Arc<Bell>,
+    /// Reads one job at a time, however large it is.
+    reader: Mutex<JobReader>,
+    /// Those who wait or stream.
+    waiting: Places,
 }
 
-/// A connection that is open, one of so many.
-struct Open(Arc<AtomicUsize>);
+impl Sources {
+    /// What reads job files, for nobody else meanwhile.
+    fn reader(&self) -> MutexGuard<'_, JobReader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl Open {
-    fn one_of(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+    /// A place for somebody who may wait for so long; none is needed for no wait.
+    fn place_for(&self, wait: Duration) -> Result<Option<Place>, Problem> {
+        if wait.is_zero() {
+            return Ok(None);
+        }
+        self.waiting.take(WAITING_MAX).map(Some).ok_or_else(|| too_many("clients wait or stream"))
     }
 }
 
-impl Drop for Open {
+/// What becomes of a request.
+enum Reply {
+    /// This is to be answered.
+    Answer(Answer),
+    /// All has been written that is to be.
+    Written,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+/// Serves the API in the run directory of `paths`, on threads of its own. `bell` tells those who
+/// wait.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn serve(paths: &Paths, bell: Arc<Bell>, owner: impl Backend) -> io::Result<Api> {
+    std::fs::create_dir_all(&paths.run_dir)?;
+    let path = paths.run_dir.join(SOCKET);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let sources = Sources {
+        owner: Box::new(owner),
+        state_dir: paths.state_dir.clone(),
+        queue_dir: paths.queue_dir.clone(),
+        reader: Mutex::new(JobReader::new(&paths.queue_dir)),
+        bell,
+        waiting: Places::default(),
+    };
+    let sources = Arc::new(sources);
+    thread::Builder::new().name("api".to_owned()).spawn(move || accept(&listener, &sources))?;
+    Ok(Api { path })
+}
+
+/// Counts places that are taken.
+#[derive(Debug, Default)]
+struct Places(Arc<AtomicUsize>);
+
+/// One of them, given back when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Places {
+    /// Takes one, if fewer than `max` are taken.
+    fn take(&self, max: usize) -> Option<Place> {
+        let more = |taken: usize| (taken < max).then_some(taken + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Place(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
-    let connections = Arc::new(AtomicUsize::new(0));
+fn accept(listener: &UnixListener, sources: &Arc<Sources>) {
+    let connections = Places::default();
     loop {
         // A shortage of descriptors passes, a panic is over; do not spin until it is.
-        let accepted = caught(|| accept_one(listener, backend, &connections));
+        let accepted = caught(|| accept_one(listener, sources, &connections));
         if let Err(error) = accepted.and_then(|accepted| accepted.map_err(|error| explain(&error))) {
             static FLOW: Flow = Flow::new();
             FLOW.warn(format_args!("cannot accept a connection to the API: {error}"));
@@ -127,84 +194,96 @@ fn accept(listener: &UnixListener, backend: &Arc<dyn Backend>) {
 }
 
 /// Serves the next connection on a thread of its own.
-fn accept_one(
-    listener: &UnixListener,
-    backend: &Arc<dyn Backend>,
-    connections: &Arc<AtomicUsize>,
-) -> io::Result<()> {
+fn accept_one(listener: &UnixListener, sources: &Arc<Sources>, connections: &Places) -> io::Result<()> {
     let (stream, _) = listener.accept()?;
     failpoints::defect("api");
-    if connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
-        let _ = write_response(&stream, 503, "text/plain", b"too many connections\n");
+    let Some(place) = connections.take(CONNECTIONS_MAX) else {
+        let _ = too_many("connections").answer().write(&stream);
         return Ok(());
-    }
-    let (open, backend) = (Open::one_of(connections), Arc::clone(backend));
+    };
+    let sources = Arc::clone(sources);
     thread::Builder::new().name("api-request".to_owned()).spawn(move || {
-        let _open = open;
-        serve_one(&stream, &*backend);
+        let _place = place;
+        serve_one(&stream, &sources);
     })?;
     Ok(())
 }
 
-fn serve_one(stream: &UnixStream, backend: &dyn Backend) {
-    let served = caught(|| answer(backend, stream)).unwrap_or_else(|what| {
+fn too_many(what: &str) -> Problem {
+    Problem::new(503, format!("too many {what}; try again in a while"))
+}
+
+fn serve_one(stream: &UnixStream, sources: &Sources) {
+    let served = caught(|| talk(sources, stream)).unwrap_or_else(|what| {
         // Where it has been answered already, the client has what it wanted.
-        write_response(stream, 500, "text/plain", format!("{what}\n").as_bytes())
+        Problem::new(500, what).answer().write(stream)
     });
     if let Err(error) = served {
         log::debug!("API: {error}");
     }
 }
 
-fn answer(backend: &dyn Backend, stream: &UnixStream) -> io::Result<()> {
+fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PEER_TIMEOUT))?;
     stream.set_write_timeout(Some(PEER_TIMEOUT))?;
-    let request = read_request(stream)?;
-    failpoints::defect("api-request");
-    let answer = match (request.method.as_str(), request.path()) {
-        ("GET", "/v1/status") => {
-            status(backend).map(|s| ("application/json", serde_json::to_vec(&s).unwrap_or_default()))
+    let reply = match read_request(stream) {
+        Ok(request) => {
+            failpoints::defect("api-request");
+            answer(sources, &request, stream)
         }
-        ("GET", "/metrics") => {
-            status(backend).map(|s| ("text/plain; version=0.0.4", s.metrics().into_bytes()))
-        }
-        ("GET", "/v1/events") => feed(backend, &request).map(|body| ("application/jsonl", body)),
-        ("GET", "/v1/changes") => changes(backend, &request).map(|body| ("application/json", body)),
-        ("POST", rerun::TARGET) => {
-            let (status, content_type, body) = rerun::answer(backend, &request)?;
-            return write_response(stream, status, content_type, &body);
-        }
-        _ => {
-            let known = b"there is /v1/status, /v1/events, /v1/changes, /v1/rerun and /metrics\n";
-            return write_response(stream, 404, "text/plain", known);
-        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Problem::new(400, error)),
+        Err(error) => return Err(error),
     };
-    match answer {
-        Ok((content_type, body)) => write_response(stream, 200, content_type, &body),
-        Err(error) => write_response(stream, 500, "text/plain", format!("{error}\n").as_bytes()),
+    match reply.unwrap_or_else(|problem| problem.answer().into()) {
+        Reply::Answer(answer) => answer.write(stream),
+        Reply::Written => Ok(()),
     }
 }
 
+fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<Reply, Problem> {
+    let path = request.path();
+    let job = path.strip_prefix("/v1/jobs/");
+    let is_known = ["/v1/status", "/v1/events", "/v1/changes", "/metrics"].contains(&path) || job.is_some();
+    match (request.method.as_str(), path, job) {
+        ("GET", "/v1/status", _) => {
+            let body = serde_json::to_vec(&status(sources, request)?).unwrap_or_default();
+            Ok(Answer::new(200, "application/json", body).into())
+        }
+        ("GET", "/metrics", _) => {
+            let body = status(sources, request)?.metrics();
+            Ok(Answer::new(200, "text/plain; version=0.0.4", body).into())
+        }
+        ("GET", "/v1/events", _) => feed::answer(sources, request, stream),
+        ("GET", "/v1/changes", _) => changes(sources, request, stream),
+        ("GET", _, Some(id)) => job::answer(sources, request, id, stream),
+        ("POST", rerun::TARGET, _) => rerun::answer(sources, request),
+        (_, rerun::TARGET, _) => Err(Problem::only("POST")),
+        _ if is_known => Err(Problem::only("GET")),
+        _ => Err(Problem::new(404, "there is /v1/status, /v1/events, /v1/jobs/N, /v1/rerun and /metrics")),
+    }
+}
+
+fn status(sources: &Sources, request: &Request) -> Result<Status, Problem> {
+    Parameters::of(request, &[])?;
+    Ok(ask(sources, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?)
+}
+
 /// Asks the owner of the state.
-fn ask<T>(backend: &dyn Backend, question: impl FnOnce(Sender<T>) -> Question) -> io::Result<Receiver<T>> {
+fn ask<T>(sources: &Sources, question: impl FnOnce(Sender<T>) -> Question) -> io::Result<Receiver<T>> {
     let (sender, receiver) = bounded(1);
-    if backend.ask(question(sender)) { Ok(receiver) } else { Err(io::Error::other("the daemon is ending")) }
+    let is_asked = sources.owner.ask(question(sender));
+    if is_asked { Ok(receiver) } else { Err(io::Error::other("the daemon is ending")) }
 }
 
-fn status(backend: &dyn Backend) -> io::Result<Status> {
-    ask(backend, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)
-}
-
-fn changes(backend: &dyn Backend, request: &Request) -> io::Result<Vec<u8>> {
-    let since = u64::try_from(request.number("since").unwrap_or(0)).unwrap_or(0);
-    let changed = ask(backend, |sender| Question::AwaitChange(since, sender))?;
-    let state = changed.recv_timeout(CHANGE_WAIT).unwrap_or(since);
-    Ok(format!("{state}\n").into_bytes())
-}
-
-fn feed(backend: &dyn Backend, request: &Request) -> io::Result<Vec<u8>> {
-    let limit = request.number("limit").and_then(|limit| u32::try_from(limit).ok()).unwrap_or(FEED_LIMIT);
-    backend.feed(request.number("after").unwrap_or(0), limit.min(FEED_LIMIT))
+fn changes(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<Reply, Problem> {
+    let since = Parameters::of(request, &["since"])?.number("since")?.unwrap_or(0);
+    let _place = sources.place_for(CHANGE_WAIT)?;
+    let listener = sources.bell.listen(Topic::History)?;
+    let until = Instant::now() + CHANGE_WAIT;
+    if sources.bell.changes() <= since && listener.wait(stream, until)? == Heard::Gone {
+        return Ok(Reply::Written);
+    }
+    Ok(Answer::new(200, "application/json", format!("{}\n", sources.bell.changes())).into())
 }
 
 /// Asks the daemon whose run directory this is.
@@ -213,10 +292,9 @@ fn feed(backend: &dyn Backend, request: &Request) -> io::Result<Vec<u8>> {
 /// When no daemon answers, or it says no.
 pub fn get(run_dir: &Path, target: &str) -> io::Result<Vec<u8>> {
     let response = request(run_dir, "GET", target)?;
-    if response.status == 200 {
-        Ok(response.body)
-    } else {
-        Err(io::Error::other(String::from_utf8_lossy(&response.body).trim().to_owned()))
+    match response.status {
+        200 => Ok(response.body),
+        _ => Err(io::Error::other(detail(&response.body))),
     }
 }
 
@@ -228,4 +306,11 @@ pub fn request(run_dir: &Path, method: &str, target: &str) -> io::Result<Respons
     let stream = UnixStream::connect(run_dir.join(SOCKET))?;
     stream.set_read_timeout(Some(CHANGE_WAIT + PEER_TIMEOUT))?;
     exchange(stream, method, "localhost", target, b"", ANSWER_LIMIT)
+}
+
+/// What a problem says.
+pub fn detail(body: &[u8]) -> String {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = String::from_utf8_lossy(body);
+    problem["detail"].as_str().unwrap_or(text.trim()).to_owned()
 }

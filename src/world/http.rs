@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
+use crate::ganeti::text::plain;
+
 /// The most bytes of a request or answer before its body.
 const HEAD_LIMIT: u64 = 16 * 1024;
 
@@ -24,19 +26,120 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// A whole number from the query.
-    pub fn number(&self, name: &str) -> Option<i64> {
-        self.text(name)?.parse().ok()
-    }
-
-    /// A text from the query, as it stands there.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        let query = self.target.split_once('?')?.1;
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    /// The names and values in the query, in their order.
+    ///
+    /// # Errors
+    /// Which of them is not what a query may hold.
+    pub fn parameters(&self) -> Result<Vec<(String, String)>, InvalidQuery> {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        let decoded = |text: &str| percent_decoded(text).ok_or_else(|| InvalidQuery(text.to_owned()));
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        pairs
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok((decoded(name)?, decoded(value)?))
+            })
+            .collect()
     }
 }
 
-/// An answer's status and body.
+/// A part of a query that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("\"{}\" in the query is not percent-encoded UTF-8", plain(.0, 100))]
+pub struct InvalidQuery(String);
+
+/// A text as it may stand in a query.
+pub fn percent_encoded(text: &str) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let encoded = text.bytes().map(|byte| match is_plain(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+/// What a part of a query stands for: `%41` for A, `+` for a space.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// What is to be answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// 200, ...
+    pub status: u16,
+    /// Headers besides those that every answer has.
+    pub headers: Vec<(&'static str, String)>,
+    /// The content.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer of this content.
+    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: vec![("Content-Type", content_type.to_owned())], body: body.into() }
+    }
+
+    /// Also tells this.
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub fn write(&self, mut stream: impl Write) -> io::Result<()> {
+        self.write_lines(&mut stream, Some(self.body.len()))?;
+        stream.write_all(&self.body)?;
+        stream.flush()
+    }
+
+    /// Writes the beginning of an answer whose end is that of the connection.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub fn write_head(&self, stream: impl Write) -> io::Result<()> {
+        self.write_lines(stream, None)
+    }
+
+    fn write_lines(&self, mut stream: impl Write, length: Option<usize>) -> io::Result<()> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status));
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += &length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+        stream.write_all((head + "Connection: close\r\n\r\n").as_bytes())
+    }
+}
+
+/// What a status is called (RFC 9110).
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        410 => "Gone",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}
+
+/// An answer's status and body, as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// 200, ...
@@ -78,26 +181,6 @@ pub fn read_request(stream: impl Read) -> io::Result<Request> {
         (Some(method), Some(target)) => Ok(Request { method: method.to_owned(), target: target.to_owned() }),
         _ => Err(invalid("the HTTP request is incomplete")),
     }
-}
-
-/// Writes an answer.
-///
-/// # Errors
-/// When the stream fails.
-pub fn write_response(
-    mut stream: impl Write,
-    status: u16,
-    content_type: &str,
-    body: &[u8],
-) -> io::Result<()> {
-    let reason = if status < 300 { "OK" } else { "Error" };
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
-    stream.flush()
 }
 
 /// Sends a request and reads the answer, at most `limit` bytes of body.
@@ -160,12 +243,27 @@ mod tests {
         let request =
             read_request(&b"GET /v1/events?after=17&wait=3 HTTP/1.1\r\nHost: x\r\n\r\n"[..]).unwrap();
         assert_eq!((request.method.as_str(), request.path()), ("GET", "/v1/events"));
-        assert_eq!(
-            (request.number("after"), request.number("wait"), request.number("x")),
-            (Some(17), Some(3), None)
-        );
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(request.parameters().unwrap(), [pair("after", "17"), pair("wait", "3")]);
+        let parameters =
+            |query: &str| Request { method: "GET".to_owned(), target: format!("/x{query}") }.parameters();
+        let hard = parameters("?a=b=c%3D&&d&%65=%C3%A4+%2b%20?").unwrap();
+        assert_eq!(hard, [pair("a", "b=c="), pair("d", ""), pair("e", "ä + ?")]);
+        assert!(parameters("").unwrap().is_empty() && parameters("?").unwrap().is_empty());
+        for bad in ["?a=%", "?a=%4", "?a=%+4", "?a=%-1", "?a=%C3", "?%=1"] {
+            assert!(parameters(bad).is_err(), "{bad}");
+        }
         assert!(read_request(&b"GET / HTTP/1.1\r\n"[..]).is_err());
         assert!(read_request(vec![b'x'; 20_000].as_slice()).is_err());
+    }
+
+    #[test]
+    fn an_answer_has_a_head_and_its_length() {
+        let mut text = Vec::new();
+        Answer::new(410, "text/plain", "hi").with("X", 3).write(&mut text).unwrap();
+        let expected = "HTTP/1.1 410 Gone\r\nContent-Type: text/plain\r\nX: 3\r\nContent-Length: 2\r\n\
+                        Connection: close\r\n\r\nhi";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 
     #[test]

@@ -275,3 +275,40 @@ fn what_an_earlier_daemon_told_is_asked_of_the_history() {
     );
     assert!(desk.done.iter().any(|effect| matches!(effect, Effect::Recall { .. })));
 }
+
+/// The jobs whose end was announced.
+fn ended_jobs(desk: &Desk) -> Vec<i64> {
+    let ended = |effect: &Effect| if let Effect::JobEnded(id) = effect { Some(id.get()) } else { None };
+    desk.done.iter().filter_map(ended).collect()
+}
+
+#[test]
+fn the_end_of_a_job_is_announced_when_all_that_follows_from_it_is_written() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.alive.insert(50);
+    desk.put(delay(1, 0).by(50).runs(0, 0));
+    assert_eq!(ended_jobs(&desk), [0; 0]);
+    desk.disk_is_full = true;
+    desk.put(ended(1, 0));
+    assert_eq!(ended_jobs(&desk), [0; 0], "the journal has not got it");
+    desk.disk_is_full = false;
+    desk.wait(2.0);
+    assert_eq!(ended_jobs(&desk), [1]);
+    desk.archive.insert(id(2), ended(2, 0));
+    desk.give(Input::Hint(id(2)));
+    desk.settle();
+    assert_eq!(ended_jobs(&desk), [1, 2], "also of one that was archived before anybody looked");
+}
+
+#[test]
+fn what_the_feed_does_not_tell_is_not_announced() {
+    let mut desk = Desk::new();
+    let announced = |desk: &Desk| desk.done.iter().filter(|effect| **effect == Effect::Announce).count();
+    let before = announced(&desk);
+    desk.put(delay(1, 0));
+    assert!(desk.written.iter().any(|change| matches!(change, Change::Job(..))));
+    assert_eq!(announced(&desk), before, "a job that waits is no news");
+    desk.put(delay(1, 0).runs(0, 0));
+    assert!(announced(&desk) > before);
+}

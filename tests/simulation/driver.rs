@@ -299,7 +299,7 @@ impl Driver {
     /// The daemon may be killed at any effect; rather where that hurts.
     fn crash(&mut self, effect: &Effect, hurts: u64) -> Result<(), End> {
         let odds = match effect {
-            Effect::Log(..) | Effect::Summary(_) | Effect::Announce => return Ok(()),
+            Effect::Log(..) | Effect::Summary(_) | Effect::Announce | Effect::JobEnded(_) => return Ok(()),
             Effect::Commit(_) | Effect::WriteAnew(_) | Effect::Start(_) | Effect::Continue { .. } => {
                 5 * hurts
             }

@@ -10,6 +10,7 @@ use crate::engine::input::{CommitError, Now, Written};
 use crate::engine::ledger::Ledger;
 use crate::engine::outcome::Outcome;
 use crate::engine::report::Problem;
+use crate::ganeti::job::JobId;
 
 /// From so many bytes on an operator must see to the journal's log.
 const LOG_LARGE: u64 = 64 * 1024 * 1024;
@@ -30,7 +31,8 @@ impl Engine {
     }
 
     fn is_written(&mut self, now: Now, written: Written) {
-        if self.ledger.is_writing_anew() {
+        let is_new_journal = self.ledger.is_writing_anew();
+        if is_new_journal {
             self.jobs.history_is_lost();
         }
         let outgoing = self.ledger.committed(now.time);
@@ -59,9 +61,10 @@ impl Engine {
                 self.report.say(Level::Info, &event.to_string());
             }
         }
-        if !outgoing.written.is_empty() {
+        if is_new_journal || outgoing.written.iter().any(is_news) {
             self.effects.push(Effect::Announce);
         }
+        self.effects.extend(outgoing.written.iter().filter_map(ended_job).map(Effect::JobEnded));
     }
 
     /// The journal cannot be written: keep everything, look at nothing, start nothing, try
@@ -111,6 +114,21 @@ impl Engine {
             all.extend(earlier_runs(&mut self.ledger, now, seq, delivery));
         }
         all
+    }
+}
+
+/// Whether the feed tells something new by this change.
+fn is_news(change: &Change) -> bool {
+    use Change::{Adopt, Event, EventState, Notice, Rerun};
+    matches!(change, Event(..) | EventState(..) | Adopt(_) | Rerun(..) | Notice(_))
+}
+
+/// The job that brings no more events by this change.
+fn ended_job(change: &Change) -> Option<JobId> {
+    match change {
+        Change::Job(id, tracked) if !tracked.is_open() => Some(*id),
+        Change::Forget(id) => Some(*id),
+        _ => None,
     }
 }
 

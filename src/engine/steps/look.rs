@@ -243,6 +243,8 @@ impl Engine {
         if has_left && was_known {
             self.forget(id);
         } else if has_left {
+            // Nothing is written of it that would tell so.
+            self.effects.push(Effect::JobEnded(id));
             self.jobs.forget(id);
         }
         self.arm(job, kind);

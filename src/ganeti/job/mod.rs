@@ -82,6 +82,19 @@ pub enum Status {
 }
 
 impl Status {
+    /// Ganeti's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Waiting => "waiting",
+            Self::Canceling => "canceling",
+            Self::Running => "running",
+            Self::Canceled => "canceled",
+            Self::Success => "success",
+            Self::Error => "error",
+        }
+    }
+
     /// Whether the opcode will not change any more.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Canceled | Self::Success | Self::Error)

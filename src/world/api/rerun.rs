@@ -2,16 +2,17 @@
 //!
 //! It changes something: it is for those only who may do more than read.
 
-use std::io;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Question, ask};
+use super::parameters::Parameters;
+use super::problem::Problem;
+use super::{Question, Reply, Sources, ask};
 use crate::engine::effect::NoRerun;
 use crate::ganeti::event_name::EventName;
-use crate::world::http::Request;
+use crate::world::http::{Answer, Request, percent_encoded};
 
 /// Where it is asked for.
 pub const TARGET: &str = "/v1/rerun";
@@ -31,14 +32,17 @@ pub struct Wanted {
 impl Wanted {
     /// The path and query that ask for it.
     pub fn target(&self) -> String {
-        let script = self.script.as_ref().map(|script| format!("&script={script}")).unwrap_or_default();
+        let script = self.script.as_ref().map(|script| format!("&script={}", percent_encoded(script)));
+        let script = script.unwrap_or_default();
         format!("{TARGET}?event={}{script}", self.name)
     }
 
-    fn of(request: &Request) -> Result<Self, String> {
-        let name = request.text("event").ok_or("which event? ?event=42.0.post")?;
-        let name = name.parse().map_err(|error| format!("event: {error}"))?;
-        Ok(Self { name, script: request.text("script").map(str::to_owned) })
+    fn of(request: &Request) -> Result<Self, Problem> {
+        let parameters = Parameters::of(request, &["event", "script"])?;
+        let Some(name) = parameters.event()? else {
+            return Err(Problem::new(400, "which event? event=42.0.post").with("parameter", "event"));
+        };
+        Ok(Self { name, script: parameters.text("script").map(str::to_owned) })
     }
 }
 
@@ -55,42 +59,21 @@ pub struct Accepted {
     pub runs: u32,
 }
 
-/// What is wrong (RFC 9457).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Refused {
-    /// In short.
-    title: String,
-    /// The answer's status.
-    status: u16,
-    /// Why.
-    pub detail: String,
-}
-
-/// The answer: its status, its type, and what it says.
-pub(super) fn answer(backend: &dyn Backend, request: &Request) -> io::Result<(u16, &'static str, Vec<u8>)> {
-    let wanted = match Wanted::of(request) {
-        Ok(wanted) => wanted,
-        Err(why) => return Ok(refused(400, "the request is not understood", why)),
-    };
-    let answered = ask(backend, |reply| Question::Rerun(wanted, reply))?;
-    Ok(match answered.recv_timeout(WRITE_WAIT) {
-        Ok(Ok(accepted)) => (200, "application/json", json(&accepted)),
-        Ok(Err(NoRerun::Unknown)) => refused(404, "unknown", NoRerun::Unknown.to_string()),
-        Ok(Err(NoRerun::No(why))) => refused(409, "it does not run again", why),
-        Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the daemon is ending")),
-        Err(RecvTimeoutError::Timeout) => {
-            let why = "the journal does not have it yet; it runs again as soon as that has it";
-            refused(503, "nobody knows yet", why.to_owned())
+/// Has it run again, as far as that can be.
+pub(super) fn answer(sources: &Sources, request: &Request) -> Result<Reply, Problem> {
+    let wanted = Wanted::of(request)?;
+    let answered = ask(sources, |reply| Question::Rerun(wanted, reply))?;
+    match answered.recv_timeout(WRITE_WAIT) {
+        Ok(Ok(accepted)) => {
+            // Strings and numbers: there is nothing in it that JSON cannot say.
+            let body = serde_json::to_vec(&accepted).unwrap_or_default();
+            Ok(Answer::new(200, "application/json", body).into())
         }
-    })
-}
-
-fn refused(status: u16, title: &str, detail: String) -> (u16, &'static str, Vec<u8>) {
-    let refused = Refused { title: title.to_owned(), status, detail };
-    (status, "application/problem+json", json(&refused))
-}
-
-fn json(value: &impl Serialize) -> Vec<u8> {
-    // Strings and numbers: there is nothing in it that JSON cannot say.
-    serde_json::to_vec(value).unwrap_or_default()
+        Ok(Err(NoRerun::Unknown)) => Err(Problem::new(404, NoRerun::Unknown)),
+        Ok(Err(NoRerun::No(why))) => Err(Problem::new(409, why)),
+        Err(RecvTimeoutError::Disconnected) => Err(Problem::new(500, "the daemon is ending")),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(Problem::new(503, "the journal does not have it yet; it runs again as soon as that has it"))
+        }
+    }
 }

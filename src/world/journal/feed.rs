@@ -124,6 +124,17 @@ impl History {
         Ok(Cursor { journal, change: last })
     }
 
+    /// Where somebody begins who knows all up to `after`, or who knows nothing; or why nobody can
+    /// go on from there.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn place(&self, after: Option<Cursor>) -> Result<Result<Cursor, Lost>, JournalError> {
+        let span = self.span().map_err(|error| self.wrap(error))?;
+        let place = after.unwrap_or(Cursor { journal: span.journal, change: span.forgotten });
+        Ok(span.lost(place).map_or(Ok(place), Err))
+    }
+
     /// Hands what comes after `after`, and is wanted by `filter` (whose `after` does not count), to
     /// `each`, until that says `false` to what it has not taken. Nothing is being read meanwhile.
     ///
@@ -135,9 +146,10 @@ impl History {
         filter: &Filter,
         mut each: impl FnMut(&Told) -> bool,
     ) -> Result<FeedAnswer, JournalError> {
-        let span = self.span().map_err(|error| self.wrap(error))?;
-        let oldest = Cursor { journal: span.journal, change: span.forgotten };
-        let mut at = after.unwrap_or(oldest);
+        let mut at = match self.place(after)? {
+            Ok(place) => place,
+            Err(lost) => return Ok(FeedAnswer::Lost(lost)),
+        };
         let mut room = filter.limit.unwrap_or(u32::MAX);
         loop {
             let span = self.span().map_err(|error| self.wrap(error))?;
@@ -359,6 +371,10 @@ mod tests {
         let (why, oldest) = reader.why_lost(begin);
         assert!(why.contains("history.keep"), "{why}");
         assert_eq!(reader.next(Some(oldest)).0, ["3:done", "1:done"]);
+        let history = History::open(reader.dir.path()).unwrap().unwrap();
+        assert_eq!(history.place(None).unwrap(), Ok(oldest));
+        assert_eq!(history.place(Some(after_all)).unwrap(), Ok(after_all));
+        assert_eq!(history.place(Some(begin)).unwrap().unwrap_err().oldest, oldest);
         assert_eq!(reader.next(Some(after_all)).0, [""; 0]);
         let beyond = Cursor { change: after_all.change + 1, ..after_all };
         assert!(reader.why_lost(beyond).0.contains("beyond"));

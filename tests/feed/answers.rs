@@ -1,0 +1,198 @@
+//! What the API answers.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ganeti_hookd::engine::change::{Change, EventState};
+use serde_json::json;
+
+use super::http::{Coming, ask, get};
+use super::served::{Served, post, run};
+use crate::harness::wait_for;
+
+const DONE: EventState = EventState::Done;
+const PENDING: EventState = EventState::Pending;
+
+/// An answer of this many bytes at most.
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
+
+#[test]
+fn an_answer_is_bounded_and_the_next_goes_on() {
+    let mut node = Served::new();
+    for seq in 1..40 {
+        node.commit(&[post(seq, seq, 1, DONE)]);
+        node.commit(&run(seq, 64 * 1024));
+    }
+    node.commit(&[post(40, 40, 1, DONE)]);
+    node.commit(&run(40, 16 * 1024 * 1024));
+    let (mut after, mut answers, mut seen) = (String::new(), 0, Vec::new());
+    loop {
+        let answer = get(&node.socket(), &format!("/v1/events?{after}"));
+        assert!(answer.status == 200 && answer.body.len() <= ANSWER_MAX, "{} bytes", answer.body.len());
+        assert_eq!(answer.header("Content-Type"), Some("application/jsonl"));
+        let lines = answer.lines();
+        let Some(last) = lines.last() else { break };
+        if last["seq"] == 40 {
+            assert_eq!(last["runs"][0]["dropped"], 16 * 1024 * 1024 - 512 * 1024);
+        }
+        seen.extend(lines.iter().map(|line| line["seq"].as_i64().unwrap()));
+        (after, answers) = (format!("after={}", answer.cursor()), answers + 1);
+    }
+    assert!(
+        seen == (1..=40).collect::<Vec<_>>() && (4..10).contains(&answers),
+        "{answers} answers: {seen:?}"
+    );
+}
+
+#[test]
+fn a_wait_is_over_when_there_is_something_wanted_or_after_its_time() {
+    let mut node = Served::new();
+    node.commit(&[post(1, 1, 1, DONE)]);
+    let first = get(&node.socket(), "/v1/events?wait=60");
+    assert_eq!(first.lines().len(), 1, "it is there already");
+    let begin = Instant::now();
+    let nothing = get(&node.socket(), &format!("/v1/events?wait=1&after={}", first.cursor()));
+    assert_eq!((nothing.body.as_str(), nothing.cursor()), ("", first.cursor()));
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    let socket = node.socket();
+    let target = format!("/v1/events?wait=60&job=3&after={}", first.cursor());
+    let waiting: Vec<_> = (0..30)
+        .map(|_| {
+            let (socket, target) = (socket.clone(), target.clone());
+            thread::spawn(move || get(&socket, &target))
+        })
+        .collect();
+    node.commit(&[post(2, 2, 2, DONE)]);
+    node.commit(&[post(3, 3, 3, PENDING)]);
+    for answer in waiting {
+        let lines = answer.join().unwrap().lines();
+        assert_eq!(lines.len(), 1);
+        assert_eq!((&lines[0]["job"], &lines[0]["state"]), (&json!(3), &json!("pending")));
+    }
+    let all = get(&socket, "/v1/events?status=disappeared");
+    let end = get(&socket, "/v1/events");
+    assert_eq!((all.body.as_str(), all.cursor()), ("", end.cursor()), "a filter that leaves nothing");
+}
+
+/// The cursor of the next line of a stream, which is a heartbeat.
+fn heartbeat(stream: &mut Coming) -> String {
+    let line = stream.line().unwrap();
+    assert_eq!(line["type"], "heartbeat");
+    assert!(line["time"].as_f64().unwrap() > 1e9);
+    line["cursor"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_stream_tells_what_comes_and_where_it_is() {
+    let mut node = Served::new();
+    let begin = get(&node.socket(), "/v1/events").cursor();
+    node.commit(&[post(1, 1, 1, PENDING)]);
+    let mut stream = ask(&node.socket(), "GET", &format!("/v1/events?stream=1&after={begin}"));
+    assert_eq!((stream.status, stream.cursor()), (200, begin));
+    let mut state = || (stream.line().unwrap()["state"].clone(), heartbeat(&mut stream));
+    let (first, at) = state();
+    assert_eq!(first, "pending");
+    node.commit(&[Change::EventState(1, DONE)]);
+    let (second, end) = state();
+    assert_eq!(second, "done");
+    let rest = get(&node.socket(), &format!("/v1/events?after={at}"));
+    assert_eq!((rest.lines().len(), rest.cursor()), (1, end));
+    node.lose_journal();
+    let gap = stream.line().unwrap();
+    assert_eq!((&gap["type"], &gap["lost"]), (&json!("gap"), &json!(true)));
+    assert!(gap["detail"].as_str().unwrap().contains("another journal"), "{gap}");
+    let oldest = get(&node.socket(), "/v1/events").cursor();
+    assert_eq!((gap["oldest"].as_str().unwrap(), stream.line()), (oldest.as_str(), None), "and that is all");
+}
+
+#[test]
+fn a_lost_cursor_is_told_with_the_oldest_one_that_there_is() {
+    let mut node = Served::new();
+    let begin = get(&node.socket(), "/v1/events").cursor();
+    node.commit(&[post(1, 1, 1, DONE), post(2, 2, 9, DONE)]);
+    node.commit(&[Change::Prune(ganeti_hookd::ganeti::job::Timestamp::from_micros(5_000_000), 100)]);
+    for mode in ["", "&wait=60", "&stream=1"] {
+        let answer = get(&node.socket(), &format!("/v1/events?after={begin}{mode}"));
+        assert_eq!(answer.status, 410);
+        assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
+        let problem = answer.json();
+        assert_eq!((&problem["title"], &problem["status"]), (&json!("Gone"), &json!(410)));
+        assert_eq!(problem["type"], "about:blank");
+        assert!(problem["detail"].as_str().unwrap().contains("history.keep"), "{problem}");
+        let rest = get(&node.socket(), &format!("/v1/events?after={}", problem["oldest"].as_str().unwrap()));
+        assert_eq!(rest.lines()[0]["job"], 2);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_a_problem() {
+    let node = Served::new();
+    let problem = |method: &str, target: &str| {
+        let answer = ask(&node.socket(), method, target).whole();
+        assert_eq!(answer.header("Content-Type"), Some("application/problem+json"), "{target}");
+        let problem = answer.json();
+        assert_eq!(problem["status"], answer.status, "{target}");
+        (
+            answer.status,
+            problem["detail"].as_str().unwrap().to_owned(),
+            answer.header("Allow").map(str::to_owned),
+        )
+    };
+    for (method, target, status, words) in [
+        ("GET", "/", 404, "/v1/events"),
+        ("GET", "/v1/event", 404, "/v1/events"),
+        ("GET", "/v1/jobs/zero", 404, "whole number"),
+        ("GET", "/v1/jobs/7", 404, "no job 7"),
+        ("GET", "/v1/jobs/7?limit=1", 400, "there is wait"),
+        ("POST", "/v1/events", 405, "GET only"),
+        ("HEAD", "/v1/status", 405, "GET only"),
+        ("DELETE", "/v1/jobs/7", 405, "GET only"),
+        ("GET", "/v1/events?limit=x", 400, "from 1 to 1000"),
+        ("GET", "/v1/status?x=1", 400, "there is none"),
+        ("GET", "/v1/status", 500, "the daemon is ending"),
+    ] {
+        let (said, detail, allow) = problem(method, target);
+        assert!(said == status && detail.contains(words), "{method} {target}: {said} {detail}");
+        assert_eq!(allow.as_deref(), (status == 405).then_some("GET"));
+    }
+    let mut stream = UnixStream::connect(node.socket()).unwrap();
+    stream.write_all(b"this is not HTTP\r\n\r\n").unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n") && said.contains("problem+json"), "{said}");
+}
+
+#[test]
+fn those_who_wait_leave_room_for_others_and_those_who_have_gone_for_new_ones() {
+    let node = Served::new();
+    let stream = || ask(&node.socket(), "GET", "/v1/events?stream=1");
+    let streams: Vec<Coming> = (0..48).map(|_| stream()).collect();
+    assert!(streams.iter().all(|stream| stream.status == 200));
+    let refused = stream();
+    assert_eq!(refused.status, 503);
+    assert!(refused.whole().json()["detail"].as_str().unwrap().contains("too many clients wait"));
+    assert_eq!(get(&node.socket(), "/v1/events").status, 200);
+    // Nothing happens, and yet it is seen that they have gone.
+    drop(streams);
+    wait_for(|| (stream().status == 200).then_some(()), || "a place for a stream".to_owned());
+}
+
+#[test]
+fn who_reads_nothing_holds_up_nobody() {
+    let mut node = Served::new();
+    for seq in 1..=20 {
+        node.commit(&[post(seq, seq, 1, DONE)]);
+        node.commit(&run(seq, 64 * 1024));
+    }
+    let stuck = ask(&node.socket(), "GET", "/v1/events?stream=1");
+    let mut other = ask(&node.socket(), "GET", "/v1/events?stream=1&since=5");
+    node.commit(&[post(21, 21, 9, DONE)]);
+    assert_eq!(other.line().unwrap()["job"], 21);
+    let journal = rusqlite::Connection::open(node.queue("../state/journal.db")).unwrap();
+    journal.busy_timeout(Duration::from_secs(5)).unwrap();
+    let busy = journal.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    assert_eq!(busy, Ok(0), "nothing is kept open");
+    drop(stuck);
+}
