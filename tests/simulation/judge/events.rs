@@ -133,6 +133,7 @@ impl Judge {
             match change {
                 Change::Event(seq, event, _) => drop(new.insert(*seq, event)),
                 Change::EventState(seq, EventState::Done) => {
+                    self.over_unwritten.insert(*seq);
                     self.done.extend(self.names.get(seq).map(|(name, key)| (*key, name.1)));
                     if let Some(event) = new.remove(seq) {
                         self.passed_over.insert((event.key, event.received.as_micros()));

@@ -132,6 +132,8 @@ pub struct Judge {
     asked_for: BTreeMap<u64, i64>,
     /// Events that run again: their runs with lower numbers count no more; and whether that is over.
     again: BTreeMap<i64, reruns::Again>,
+    /// Events that were over when the journal that was to hold that proved damaged.
+    over_unwritten: BTreeSet<i64>,
     /// What events that run again have to come after, and whether their plans are being made.
     behind: BTreeMap<i64, reruns::Behind>,
     /// The most there was of each bounded thing.
@@ -188,6 +190,7 @@ impl Judge {
             roles_changed: 0,
             asked_for: BTreeMap::new(),
             again: BTreeMap::new(),
+            over_unwritten: BTreeSet::new(),
             behind: BTreeMap::new(),
             most: BTreeMap::new(),
         }
