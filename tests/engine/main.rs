@@ -7,10 +7,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod armed;
+mod course;
 mod desk;
 mod disk;
+mod held;
 mod jobs;
 mod live;
 mod proved;
 mod role;
+mod settings;
 mod start;
+mod told;
