@@ -2,10 +2,10 @@
 
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::engine::settings::{PreMode, Settings};
 use ganeti_hookd::ganeti::job::{JobId, Status};
 
-use crate::desk::{Desk, Life, delay, id, job};
+use crate::desk::{Desk, HERE, Life, delay, ended, id, job};
 
 /// A master whose kernel stops processes, with a job that waits.
 fn desk() -> Desk {
@@ -92,6 +92,8 @@ fn what_arming_takes_is_there_only_while_somebody_may_be_armed() {
     assert!(desk.engine.status(desk.now).hold_attached);
     assert_eq!(count(&desk, &Effect::Detach), 0);
     desk.dies(50);
+    let linger = std::time::Duration::from_secs(2);
+    assert_eq!(desk.engine.next_deadline(), Some(desk.now.steady + linger));
     desk.wait(1.0);
     assert!(desk.engine.status(desk.now).hold_attached, "for the next");
     desk.wait(2.0);
@@ -102,4 +104,70 @@ fn what_arming_takes_is_there_only_while_somebody_may_be_armed() {
             .next_deadline()
             .is_none_or(|time| time > desk.now.steady + std::time::Duration::from_secs(1))
     );
+}
+
+#[test]
+fn a_process_that_is_not_there_is_not_armed() {
+    let mut desk = desk();
+    desk.put(delay(2, 0).by(60).waits(0, 0));
+    let arms = desk.done.iter().filter(|effect| matches!(effect, Effect::Arm { .. }));
+    assert_eq!(arms.count(), 1, "the first job's");
+}
+
+#[test]
+fn what_is_read_again_of_the_configuration_decides_who_is_armed() {
+    let mut desk = desk();
+    for (pre, expected) in [(PreMode::Notify, vec![]), (PreMode::Hold, vec![id(1)])] {
+        let mut settings = Settings::default();
+        settings.hooks.pre = pre;
+        desk.give(Input::Reloaded(Ok((Box::new(settings), HERE.to_owned()))));
+        desk.settle();
+        assert_eq!(armed(&desk), expected);
+    }
+}
+
+#[test]
+fn a_guard_that_cannot_be_started_is_tried_again_a_second_later() {
+    let mut desk = desk();
+    let starts = |desk: &Desk| desk.done.iter().filter(|effect| **effect == Effect::StartGuard).count();
+    assert_eq!(starts(&desk), 1);
+    desk.give(Input::GuardStarted(Err("ENOMEM".to_owned())));
+    desk.wait(0.9);
+    assert_eq!(starts(&desk), 1);
+    desk.wait(0.1);
+    assert_eq!(starts(&desk), 2);
+}
+
+#[test]
+fn a_job_that_waits_has_a_guard_started_at_once() {
+    let mut desk = desk();
+    let starts = |desk: &Desk| desk.done.iter().filter(|effect| **effect == Effect::StartGuard).count();
+    desk.give(Input::GuardEnded);
+    desk.settle();
+    assert_eq!(starts(&desk), 2);
+    desk.give(Input::GuardEnded);
+    desk.settle();
+    assert_eq!(starts(&desk), 2, "guards do not live here");
+    desk.put(delay(2, 0).waits(0, 0));
+    assert_eq!(starts(&desk), 3);
+}
+
+#[test]
+fn what_arming_takes_is_made_ready_once() {
+    let mut desk = Desk::before_start(Settings::default(), Default::default());
+    desk.kernel_stops = Ok("fentry".to_owned());
+    desk.settle();
+    let attached = |desk: &Desk| desk.done.iter().filter(|effect| **effect == Effect::Attach).count();
+    desk.put(ended(9, 0));
+    assert_eq!(attached(&desk), 0, "nothing of it is to begin");
+    (1..=3).for_each(|n| desk.put(delay(n, 0)));
+    assert_eq!(attached(&desk), 1);
+}
+
+#[test]
+fn a_job_that_is_armed_is_held_however_long_ago_it_began() {
+    let mut desk = desk();
+    desk.put(delay(1, 0).by(50).runs(0, -5));
+    assert!(desk.stands(50));
+    assert_eq!(desk.ran, ["10-a 1.0.pre - late=no attempt=1"]);
 }

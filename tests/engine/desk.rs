@@ -70,6 +70,8 @@ pub struct Desk {
     /// that are no newer.
     lost: usize,
     forgotten: Option<Timestamp>,
+    /// So many commits find the journal damaged.
+    pub damaged_commits: u32,
     /// How many events the journal has that could be forgotten.
     pub old_events: u32,
 
@@ -133,6 +135,7 @@ impl Desk {
             journal_is_damaged: false,
             lost: 0,
             forgotten: None,
+            damaged_commits: 0,
             old_events: 0,
             done: Vec::new(),
             written: Vec::new(),
@@ -170,10 +173,15 @@ impl Desk {
 
     /// Lets time pass.
     pub fn wait(&mut self, seconds: f64) {
+        self.pass(seconds);
+        self.settle();
+    }
+
+    /// Lets time pass in which the engine is told nothing.
+    pub fn pass(&mut self, seconds: f64) {
         self.now.steady += Duration::from_secs_f64(seconds);
         let micros = self.now.time.as_micros() + (seconds * 1e6) as i64;
         self.now.time = Timestamp::from_micros(micros);
-        self.settle();
     }
 
     fn answer_scan(&mut self, scan: u64) {
@@ -284,6 +292,11 @@ impl Desk {
     }
 
     fn commit(&mut self, changes: &Arc<Vec<Change>>) {
+        if self.damaged_commits > 0 {
+            self.damaged_commits -= 1;
+            let error = CommitError { text: "database disk image is malformed".to_owned(), damaged: true };
+            return self.give(Input::Committed(Err(error)));
+        }
         if self.disk_is_full || self.journal_is_damaged {
             let error =
                 CommitError { text: "it cannot be written".to_owned(), damaged: self.journal_is_damaged };

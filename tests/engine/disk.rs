@@ -1,11 +1,14 @@
 //! A journal that cannot be written, and old history.
 
+use std::sync::Arc;
+
 use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::input::{Input, Version};
+use ganeti_hookd::engine::plan::Plan;
 use ganeti_hookd::ganeti::job::Status;
 
-use crate::desk::{Desk, Life, delay, ended, id};
+use crate::desk::{Desk, Life, delay, ended, id, job};
 
 #[test]
 fn without_room_nothing_is_looked_at_so_nothing_grows() {
@@ -136,4 +139,80 @@ fn a_log_that_cannot_be_cleared_is_a_problem_until_it_is() {
     assert_eq!(desk.log.iter().filter(|line| line.contains("the log has")).count(), 1, "{:?}", desk.log);
     desk.give(Input::JournalLog(0));
     assert_eq!(problems(&desk), [""; 0]);
+}
+
+/// A journal that is damaged while an event is under way whose plan and first run it had.
+fn damaged(commits: u32) -> Desk {
+    let mut desk = Desk::new();
+    desk.put(job(1, &["OP_INSTANCE_STARTUP"], 0).waits(0, 0).ends(0, Status::Error, 0));
+    let mut plan = Plan::default();
+    plan.view.variables.insert("GANETI_INSTANCE_NAME".to_owned(), "web".to_owned());
+    let seq = desk.plans.pop().unwrap().seq;
+    desk.give(Input::Planned { seq, plan, problem: None });
+    desk.settle();
+    assert_eq!(desk.running.len(), 1);
+    desk.damaged_commits = commits;
+    desk.put(delay(2, 0));
+    desk
+}
+
+fn written_anew(desk: &Desk) -> Vec<&Arc<Vec<Change>>> {
+    desk.done
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::WriteAnew(changes) => Some(changes),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_journal_that_is_written_anew_has_what_an_event_was_given() {
+    let desk = damaged(1);
+    let anew = written_anew(&desk);
+    assert_eq!(anew.len(), 1);
+    assert!(anew[0].iter().any(|change| {
+        matches!(change, Change::Plan(_, view) if view.variables.contains_key("GANETI_INSTANCE_NAME"))
+    }));
+    assert!(anew[0].iter().any(|change| matches!(change, Change::RunStart(_))));
+    assert!(desk.engine.status(desk.now).problems.is_empty());
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_anew_is_tried_again_a_second_later() {
+    let mut desk = damaged(2);
+    assert_eq!(written_anew(&desk).len(), 1);
+    assert_eq!(desk.engine.status(desk.now).problems.len(), 1);
+    desk.wait(1.0);
+    assert!(desk.engine.status(desk.now).problems.is_empty());
+}
+
+#[test]
+fn where_the_history_begins_is_written_when_it_moves() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.wait(100.0);
+    desk.put(delay(1, 100).waits(0, 100).ends(0, Status::Error, 100));
+    let event = desk.now.time;
+    (0..3).for_each(|_| desk.wait(40.0 * 86_400.0));
+    let begins = desk.written.iter().filter_map(|change| match change {
+        Change::Begun(time) => Some(*time),
+        _ => None,
+    });
+    assert_eq!(begins.skip(1).collect::<Vec<_>>(), [event]);
+}
+
+#[test]
+fn nothing_is_forgotten_before_all_has_been_looked_at() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.serial = Some(1);
+    desk.large.insert(id(1));
+    desk.queue.insert(id(1), ended(1, -100));
+    desk.settle();
+    let prunes = |desk: &Desk| desk.written.iter().any(|change| matches!(change, Change::Prune(..)));
+    assert!(desk.is_ready && !prunes(&desk));
+    let job = desk.queue[&id(1)].clone();
+    desk.give(Input::LargeRead { reading: 1, id: id(1), version: Version::Queued(&job, None) });
+    desk.settle();
+    assert!(prunes(&desk));
 }

@@ -1,13 +1,14 @@
 //! Processes, and what is known of jobs whose files are not there.
 
-use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::change::{Change, Remembered};
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::numbers::NumbersChange;
+use ganeti_hookd::engine::input::{Input, Version};
+use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
+use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
-use ganeti_hookd::ganeti::job::Status;
+use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
-use crate::desk::{Desk, Life, delay, ended, id, job};
+use crate::desk::{Desk, EPOCH, Life, delay, ended, id, job};
 
 #[test]
 fn the_end_of_an_old_process_is_not_the_death_of_the_new_one() {
@@ -311,4 +312,257 @@ fn what_the_feed_does_not_tell_is_not_announced() {
     assert_eq!(announced(&desk), before, "a job that waits is no news");
     desk.put(delay(1, 0).runs(0, 0));
     assert!(announced(&desk) > before);
+}
+
+#[test]
+fn a_job_above_the_serial_has_it_read_once() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(5);
+    let before = desk.done.len();
+    desk.put(delay(9, 0));
+    desk.put(delay(9, 0).waits(0, 0));
+    desk.put(delay(9, 0).runs(0, 0));
+    assert_eq!(desk.done[before..].iter().filter(|effect| **effect == Effect::ReadSerial).count(), 1);
+}
+
+#[test]
+fn a_serial_that_is_gone_is_looked_for_a_minute_long_if_there_was_one() {
+    for (known, expected) in [(Some(5), 60), (None, 0)] {
+        let mut desk = Desk::new();
+        desk.serial = known;
+        desk.give(Input::Overflow);
+        desk.settle();
+        desk.serial = None;
+        desk.give(Input::Serial(None));
+        let before = desk.done.len();
+        (0..200).for_each(|_| desk.wait(1.0));
+        let reads = desk.done[before..].iter().filter(|effect| **effect == Effect::ReadSerial);
+        assert_eq!(reads.count(), expected);
+        assert_eq!(desk.engine.next_deadline(), None);
+    }
+}
+
+#[test]
+fn forgetting_old_history_has_no_job_read_that_was_seen_since() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.put(ended(1, 0));
+    desk.put(delay(2, 0).runs(0, 0));
+    let before = desk.done.len();
+    desk.wait(2.0 * 3600.0);
+    let forgets = |effect: &Effect| match effect {
+        Effect::Commit(changes) => changes.iter().any(|change| matches!(change, Change::Prune(..))),
+        _ => false,
+    };
+    assert!(desk.done[before..].iter().any(forgets));
+    assert!(desk.reads_since(before).is_empty());
+}
+
+#[test]
+fn a_process_that_was_found_dead_at_the_start_died_before() {
+    let runs = delay(1, -100).by(50).runs(0, -90);
+    let open = Tracked {
+        received: runs.received,
+        progress: Progress { next: 0, pre: true },
+        executed: None,
+        op_count: 1,
+        process: runs.process(),
+        seen: runs.received,
+    };
+    let mut desk = Desk::again(Remembered {
+        jobs: vec![(id(1), open)],
+        numbers: Numbers::new(1, []),
+        next_seq: 1,
+        next_run: 1,
+        ..Default::default()
+    });
+    desk.serial = Some(1);
+    desk.queue.insert(id(1), runs);
+    desk.settle();
+    assert_eq!(desk.events(), ["1.0.post (late) OP_TEST_DELAY disappeared pending"]);
+}
+
+#[test]
+fn the_last_job_that_was_told_is_asked_of_the_history_and_nothing_is_written_for_that() {
+    let mut desk = Desk::again(Remembered {
+        highest_job: 7,
+        numbers: Numbers::new(7, [7]),
+        next_seq: 100,
+        next_run: 1,
+        ..Default::default()
+    });
+    desk.scripts.clear();
+    desk.serial = Some(7);
+    let told = ended(7, -700);
+    desk.history.insert(id(7), (told.received, Progress { next: 1, pre: false }));
+    desk.archive.insert(id(7), told);
+    desk.settle();
+    let place = desk.done.iter().position(|effect| matches!(effect, Effect::Recall { .. })).unwrap();
+    assert!(desk.events().is_empty());
+    assert!(!matches!(desk.done[place - 1], Effect::Commit(_)), "there is nothing to write");
+}
+
+#[test]
+fn what_came_while_the_serial_was_gone_is_looked_for_when_it_is_back() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(5);
+    desk.put(ended(5, 0));
+    desk.serial = None;
+    desk.give(Input::Overflow);
+    desk.settle();
+    desk.archive.insert(id(6), ended(6, 1));
+    desk.serial = Some(6);
+    desk.wait(1.0);
+    assert!(desk.events().iter().any(|event| event.starts_with("6.0.post")), "{:?}", desk.events());
+}
+
+#[test]
+fn a_job_that_had_begun_no_opcode_does_not_disappear_with_its_file() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.alive.insert(50);
+    desk.put(delay(1, 0).by(50));
+    desk.queue.clear();
+    desk.dies(50);
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
+}
+
+/// A daemon whose history begins later than it did, and an archived job from between.
+fn forgetful() -> Desk {
+    let mut desk = Desk::again(Remembered {
+        history_since: Some(Timestamp::from((EPOCH - 100, 0))),
+        highest_job: 10,
+        numbers: Numbers::new(10, []),
+        next_seq: 100,
+        next_run: 1,
+        ..Default::default()
+    });
+    desk.scripts.clear();
+    desk.serial = Some(10);
+    desk.archive.insert(id(3), ended(3, -500));
+    desk.settle();
+    desk
+}
+
+#[test]
+fn what_ended_before_the_history_begins_is_over_when_numbers_begin_again() {
+    let mut desk = forgetful();
+    desk.serial = Some(5);
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
+}
+
+#[test]
+fn what_ended_before_the_journal_was_written_anew_is_over_when_numbers_begin_again() {
+    let mut desk = forgetful();
+    desk.archive.insert(id(4), ended(4, -50));
+    desk.damaged_commits = 1;
+    desk.put(delay(10, 0));
+    desk.serial = Some(5);
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
+}
+
+#[test]
+fn an_interrupted_first_start_still_looks_for_what_it_looked_for() {
+    let mut desk = Desk::before_start(
+        Default::default(),
+        Remembered {
+            first_look: Some(Timestamp::from((EPOCH - 10, 0))),
+            numbers: Numbers::new(5000, [100]),
+            next_seq: 1,
+            next_run: 1,
+            ..Default::default()
+        },
+    );
+    desk.serial = Some(5000);
+    desk.settle();
+    assert_eq!(desk.reads_since(0), [100]);
+}
+
+#[test]
+fn an_answer_to_no_scan_is_none() {
+    let mut desk = Desk::new();
+    desk.serial = Some(3);
+    let before = desk.done.len();
+    desk.give(Input::Listed { scan: 7, files: vec![(id(1), None)] });
+    desk.give(Input::ScanEnded { scan: 7, result: Ok(Some(3)) });
+    desk.settle();
+    assert!(desk.reads_since(before).is_empty());
+}
+
+#[test]
+fn a_large_file_that_was_no_good_and_is_another_now_is_no_bad_file() {
+    let mut desk = Desk::new();
+    desk.large.insert(id(1));
+    desk.put(delay(1, 0));
+    desk.give(Input::Hint(id(1)));
+    let version = Version::Bad("is no job".to_owned(), None);
+    desk.give(Input::LargeRead { reading: 1, id: id(1), version });
+    assert!(desk.engine.status(desk.now).bad_files.is_empty());
+}
+
+#[test]
+fn what_the_history_says_of_another_job_of_the_number_is_not_taken_for_this_one() {
+    let all = Progress { next: 1, pre: false };
+    // Of the other job it knows all, and nothing of this one; and the other way round.
+    for (of_other, of_this, expected) in [(Some(all), None, 2), (None, Some(all), 0)] {
+        let mut desk = Desk::again(Remembered {
+            highest_job: 10,
+            numbers: Numbers::new(10, []),
+            next_seq: 100,
+            next_run: 1,
+            ..Default::default()
+        });
+        desk.scripts.clear();
+        desk.serial = Some(10);
+        desk.settle();
+        let job = ended(7, 0);
+        desk.history.extend(of_this.map(|told| (id(7), (job.received, told))));
+        desk.queue.insert(id(7), job);
+        let received = Timestamp::from((EPOCH - 2000, 0));
+        desk.give(Input::Recalled { id: id(7), received, told: Ok(of_other) });
+        desk.settle();
+        assert_eq!(desk.events().len(), expected, "{:?}", desk.events());
+    }
+}
+
+#[test]
+fn the_history_has_what_was_told_just_now_before_it_is_asked() {
+    let mut desk = Desk::again(Remembered {
+        highest_job: 10,
+        numbers: Numbers::new(10, []),
+        next_seq: 100,
+        next_run: 1,
+        ..Default::default()
+    });
+    desk.serial = Some(11);
+    desk.settle();
+    desk.queue.extend([(id(11), ended(11, 0)), (id(7), ended(7, 0))]);
+    desk.give(Input::Hint(id(11)));
+    desk.give(Input::Hint(id(7)));
+    desk.settle();
+    let asks = desk.done.iter().position(|effect| matches!(effect, Effect::Recall { .. })).unwrap();
+    let reads = desk.done[..asks].iter().rposition(|effect| matches!(effect, Effect::Read { .. })).unwrap();
+    assert!(desk.done[reads..asks].iter().any(|effect| matches!(effect, Effect::Commit(_))));
+}
+
+#[test]
+fn a_large_file_of_an_old_number_has_the_serial_read() {
+    let mut desk = Desk::again(Remembered {
+        numbers: Numbers::new(10, []),
+        next_seq: 1,
+        next_run: 1,
+        ..Default::default()
+    });
+    desk.serial = Some(10);
+    desk.settle();
+    desk.large.insert(id(7));
+    let before = desk.done.len();
+    desk.put(delay(7, 0));
+    assert!(desk.done[before..].contains(&Effect::ReadSerial));
 }

@@ -4,6 +4,8 @@ use ganeti_hookd::engine::change::{Remembered, Undelivered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
+use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::engine::slots::Slots;
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 use ganeti_hookd::ganeti::job::{JobId, Status, Timestamp};
 
@@ -190,4 +192,32 @@ fn no_script_is_begun_before_the_journal_has_its_beginning() {
     let run = desk.done[start].clone();
     let Effect::Start(run) = run else { panic!() };
     assert!(commits.unwrap().iter().any(|c| matches!(c, Change::RunStart(start) if start.id == run.run)));
+}
+
+#[test]
+fn a_backlog_has_three_quarters_of_the_workers_however_many_they_are() {
+    let undelivered = (1..=1000).map(|n| undelivered(n, id(n), 0, "OP_TEST_DELAY")).collect();
+    let numbers = Numbers::new(1000, []);
+    let remembered = Remembered { undelivered, numbers, next_seq: 1001, next_run: 1, ..Default::default() };
+    let mut settings = Settings::default();
+    settings.hooks.workers = 400;
+    let begun = Some(Timestamp::from((EPOCH - 1000, 0)));
+    let mut desk = Desk::before_start(settings, Remembered { begun, ..remembered });
+    desk.serial = Some(1000);
+    desk.settle();
+    assert_eq!(desk.running.len(), 300);
+}
+
+#[test]
+fn events_that_wait_for_other_nodes_alone_leave_slots_to_what_has_just_happened() {
+    let left = [255, 256, 511, 512].map(|waiting| Slots::left(16, 0, waiting));
+    assert_eq!(left, [Slots::ForAll, Slots::ForLive, Slots::ForLive, Slots::None]);
+}
+
+#[test]
+fn after_an_overflow_there_is_more_to_do_at_once() {
+    let mut desk = Desk::new();
+    assert!(!desk.engine.has_more());
+    desk.give(Input::Overflow);
+    assert!(desk.engine.has_more());
 }

@@ -7,13 +7,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod armed;
+mod course;
 mod desk;
 mod directories;
 mod disk;
+mod held;
 mod jobs;
 mod live;
 mod proved;
 mod record;
 mod rerun;
 mod role;
+mod settings;
 mod start;
+mod told;

@@ -44,11 +44,6 @@ fn ok() -> Outcome {
     Outcome { code: Some(0), ..Outcome::default() }
 }
 
-fn pass(desk: &mut Desk, seconds: f64) {
-    desk.now.steady += Duration::from_secs_f64(seconds);
-    desk.now.time = Timestamp::from_micros(desk.now.time.as_micros() + (seconds * 1e6) as i64);
-}
-
 /// An event whose requests to node2 and node3 are out; its own script has ended.
 fn two_nodes(desk: &mut Desk) {
     desk.put(job(1, &["OP_INSTANCE_STARTUP"], 0).waits(0, 0).ends(0, Status::Error, 0));
@@ -187,10 +182,10 @@ fn late_no_is_true_when_the_script_starts() {
     desk.alive.insert(50);
     desk.put(delay(1, 0).by(50).runs(0, 0));
     assert!(desk.stands(50));
-    pass(&mut desk, 59.999);
+    desk.pass(59.999);
     let run = desk.running.pop().unwrap();
     desk.give(Input::RunEnded { run: run.run, seq: run.seq, outcome: ok() });
-    pass(&mut desk, 0.002);
+    desk.pass(0.002);
     desk.give(Input::Quiet);
     assert!(!desk.stands(50) && desk.ran.len() == 1, "it goes on, and 20-b has not begun");
     desk.settle();
@@ -333,7 +328,9 @@ fn events_in_standby_cost_the_same_however_many_there_are() {
         desk.settle();
         start.elapsed()
     };
-    let (few, many) = (time(1000), time(10_000));
+    // What else the machine does makes a run longer, never shorter.
+    let least = |ops: usize| (0..3).map(|_| time(ops)).min().unwrap();
+    let (few, many) = (least(1000), least(10_000));
     assert!(many < few * 80, "{few:?} for 2,000 events, {many:?} for 20,000");
 }
 
@@ -344,12 +341,12 @@ fn no_busy_loop_while_stopping_and_stalled_with_nothing_to_write() {
     desk.disk_is_full = true;
     desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
     desk.disk_is_full = false;
-    pass(&mut desk, 1.0);
+    desk.pass(1.0);
     desk.give(Input::Quiet);
     desk.disk_is_full = true;
     desk.settle();
     desk.give(Input::Stop);
-    pass(&mut desk, 2.0);
+    desk.pass(2.0);
     (0..5).for_each(|_| desk.give(Input::Quiet));
     let next = desk.engine.next_deadline();
     assert!(!desk.engine.is_done());
@@ -399,7 +396,7 @@ fn what_is_tried_again_asks_who_is_master() {
     desk.give(Input::Postponed { run: run.run, seq: run.seq, error: "EAGAIN".to_owned() });
     desk.master = Some(THERE);
     desk.give(Input::Overflow);
-    pass(&mut desk, 1.1);
+    desk.pass(1.1);
     let before = desk.done.len();
     desk.give(Input::Quiet);
     let asked = desk.done[before..].contains(&Effect::AskMaster);
@@ -442,7 +439,7 @@ fn the_beginning_of_a_run_that_did_not_begin_is_not_written() {
     desk.disk_is_full = false;
     desk.master = Some(THERE);
     desk.give(Input::Overflow);
-    pass(&mut desk, 1.1);
+    desk.pass(1.1);
     desk.give(Input::Quiet);
     desk.settle();
     let begun = desk.written.iter().any(|c| matches!(c, Change::RunStart(run) if run.script == "20-b"));

@@ -3,6 +3,7 @@
 use ganeti_hookd::engine::change::Remembered;
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
+use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
@@ -107,4 +108,68 @@ fn a_new_jobs_pre_is_in_time_while_the_queue_of_the_old_master_is_looked_at() {
     }
     assert!(desk.stands(50));
     assert_eq!(desk.ran, ["10-a 3001.0.pre - late=no attempt=1"]);
+}
+
+#[test]
+fn what_happened_before_anybody_could_tell_who_is_master_waits_however_long_that_takes() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.master_error = true;
+    desk.settle();
+    desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+    desk.wait(3600.0);
+    assert!(desk.ran.is_empty());
+    desk.master_error = false;
+    desk.wait(1.0);
+    assert_eq!(desk.ran, ["10-a 1.0.post failed late=yes attempt=1"]);
+}
+
+#[test]
+fn what_a_new_master_finds_happened_before() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    is_master(&mut desk, Some(THERE));
+    desk.serial = Some(1);
+    desk.queue.insert(id(1), ended(1, 0));
+    is_master(&mut desk, Some(HERE));
+    assert_eq!(
+        desk.events(),
+        ["1.0.pre (late) OP_TEST_DELAY pending", "1.0.post (late) OP_TEST_DELAY succeeded pending"]
+    );
+}
+
+#[test]
+fn a_new_master_watches_the_process_of_a_job_whose_file_is_gone() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(1);
+    desk.alive.insert(50);
+    desk.put(delay(1, 0).by(50).runs(0, 0));
+    is_master(&mut desk, Some(THERE));
+    desk.queue.clear();
+    is_master(&mut desk, Some(HERE));
+    desk.dies(50);
+    assert!(desk.events().last().unwrap().contains("1.0.post"), "{:?}", desk.events());
+}
+
+#[test]
+fn what_was_noticed_long_before_a_failover_was_the_old_masters() {
+    for (seconds, expected) in [(5.0, 1), (3600.0, 0)] {
+        let mut desk = Desk::new();
+        is_master(&mut desk, Some(THERE));
+        desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+        desk.wait(seconds);
+        is_master(&mut desk, Some(HERE));
+        assert_eq!(desk.ran.len(), expected, "after {seconds} s");
+    }
+}
+
+#[test]
+fn a_script_that_runs_here_runs_here_whatever_this_node_is_called() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+    desk.master = Some("node9.example.com");
+    let settings = Box::new(Settings::default());
+    desk.give(Input::Reloaded(Ok((settings, "node9.example.com".to_owned()))));
+    desk.settle();
+    assert_eq!(desk.engine.status(desk.now).running[0].node, "node9.example.com");
 }

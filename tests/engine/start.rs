@@ -143,3 +143,36 @@ fn what_was_canceled_before_the_queue_was_first_watched_is_no_history_if_there_w
         ["1.0.pre (late) OP_TEST_DELAY pending", "1.0.post (late) OP_TEST_DELAY failed pending"]
     );
 }
+
+#[test]
+fn what_ends_in_a_queue_that_was_not_there_at_the_first_start_is_told() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.scripts.clear();
+    desk.give(Input::NoQueue);
+    desk.pass(5.0);
+    desk.serial = Some(1);
+    desk.queue.insert(id(1), ended(1, 3));
+    desk.settle();
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+}
+
+#[test]
+fn a_first_start_looks_for_the_last_numbers_alone() {
+    let mut desk = Desk::before_start(Default::default(), Default::default());
+    desk.serial = Some(5000);
+    desk.settle();
+    let reads = desk.reads_since(0);
+    assert_eq!((reads.len(), reads.first(), reads.last()), (1024, Some(&3977), Some(&5000)));
+}
+
+#[test]
+fn scripts_that_do_not_end_are_ended_eight_seconds_after_a_stop_and_again() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+    desk.give(Input::Stop);
+    let ends = |desk: &Desk| desk.done.iter().filter(|effect| **effect == Effect::EndRuns).count();
+    for (seconds, expected) in [(7.9, 0), (0.1, 1), (7.9, 1), (0.1, 2)] {
+        desk.wait(seconds);
+        assert_eq!(ends(&desk), expected);
+    }
+}
