@@ -70,7 +70,8 @@ fn beside_readers(bench: &mut Bench, runs: u32) -> Result<()> {
         for _ in 0..ROUND {
             table.add(0, bench.daemon_rename()?);
         }
-        let streams = (0..readers).map(|_| bench.follow()).collect::<Result<Vec<UnixStream>>>()?;
+        let streams =
+            (0..readers).map(|reader| bench.follow(reader == 0)).collect::<Result<Vec<UnixStream>>>()?;
         thread::scope(|scope| {
             for mut stream in streams.iter().skip(1) {
                 scope.spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
@@ -297,10 +298,11 @@ impl Bench {
         Ok(latency)
     }
 
-    /// A reader of the feed, from its beginning on.
-    fn follow(&self) -> Result<UnixStream> {
+    /// A reader of the feed, from its beginning on or from now on.
+    fn follow(&self, from_beginning: bool) -> Result<UnixStream> {
+        let since = if from_beginning { 0 } else { epoch() };
         let mut stream = UnixStream::connect(self.dir.join("run").join(ganeti_hookd::world::api::SOCKET))?;
-        stream.write_all(b"GET /v1/events?stream=1 HTTP/1.1\r\n\r\n")?;
+        write!(stream, "GET /v1/events?stream=1&since={since} HTTP/1.1\r\n\r\n")?;
         stream.read_exact(&mut [0; 12])?;
         Ok(stream)
     }

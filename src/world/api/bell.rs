@@ -20,6 +20,10 @@ use rustix::io::Errno;
 use crate::ganeti::job::JobId;
 use crate::world::panics::caught;
 
+/// Those who listen are woken so much later: the hooks of what has happened begin before many
+/// readers are busy with it, and of much that happens at once they hear once.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
@@ -131,10 +135,15 @@ impl Bell {
     }
 }
 
-/// What it is rung for next, all that there is at once; `None` when nobody can ring any more.
+/// What it is rung for next, all that there is within [`PAUSE`]; `None` when nobody can ring any
+/// more.
 fn next_topics(pulled: &Receiver<Topic>) -> Option<BTreeSet<Topic>> {
-    let first = pulled.recv().ok()?;
-    Some([first].into_iter().chain(pulled.try_iter()).collect())
+    let mut topics = BTreeSet::from([pulled.recv().ok()?]);
+    let until = Instant::now() + PAUSE;
+    while let Ok(topic) = pulled.recv_deadline(until) {
+        topics.insert(topic);
+    }
+    Some(topics)
 }
 
 impl Listener<'_> {
