@@ -14,8 +14,9 @@ use crate::harness::job_process::JobProcess;
 use crate::harness::{Daemon, Job, NODE, OTHER_NODE, Tree, wait_for};
 
 /// The threads that have a test here, and two other places.
-const MET: [&str; 17] = [
+const MET: [&str; 18] = [
     "api",
+    "api-bell",
     "api-request",
     "check",
     "checkpoints",
@@ -210,6 +211,31 @@ fn of_the_api() {
     is_told(&daemon, "api-request");
     meets(&tree, &daemon, "api", || drop(ask()));
     is_told(&daemon, "api");
+}
+
+#[test]
+fn of_the_bell_of_the_api() {
+    let tree = Tree::with_log();
+    tree.log_hook("post", "10-log", "");
+    let daemon = tree.start();
+    let hookd = tree.path("hookd");
+    let changes = |since: u64| api::get(&hookd, &format!("/v1/changes?since={since}"));
+    std::thread::scope(|threads| {
+        let waits = threads.spawn(|| changes(u64::MAX));
+        meets(&tree, &daemon, "api-bell", || {
+            for id in 1.. {
+                tree.put(&Job::ended(id));
+                daemon.wait_done(&[&format!("{id}.0.post")]);
+                if daemon.log().contains(&words("api-bell")) {
+                    break;
+                }
+            }
+        });
+        is_told(&daemon, "api-bell");
+        // Whoever waits hears of the next change.
+        tree.put(&Job::ended(1_000));
+        assert!(waits.join().unwrap().is_ok());
+    });
 }
 
 #[test]

@@ -130,7 +130,10 @@ const DAMAGES: &[(&str, Damage)] = &[
         change(path, "DROP TABLE runs; DROP TABLE events; CREATE TABLE events (x);");
     }),
     ("a job of no number", |path| {
-        change(path, "INSERT INTO jobs VALUES (-5, 0, 0, 0, 1, NULL, NULL, NULL, 0);");
+        change(
+            path,
+            "INSERT INTO jobs (id, received, next, pre, op_count, seen) VALUES (-5, 0, 0, 0, 1, 0);",
+        );
     }),
     ("a phase of no name", |path| {
         change(path, "UPDATE events SET phase = 'during', state = 'pending';");

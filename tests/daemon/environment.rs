@@ -38,6 +38,8 @@ fn run(tree: &Tree, daemon: &Daemon<'_>, id: i64) {
 /// What hooks of the second opcode of job 7 get in both phases.
 fn expected(tree: &Tree, phase: &str, seq: i64) -> Environment {
     let (event, seq) = (format!("7.1.{phase}"), seq.to_string());
+    let id = tree.event(&event)["id"].as_str().unwrap().to_owned();
+    assert!(id.starts_with("-/") && id.ends_with(&format!("/{event}")), "no configuration is there: {id}");
     let data_dir = tree.path("data").display().to_string();
     let pairs = [
         ("PATH", "/sbin:/bin:/usr/sbin:/usr/bin"),
@@ -52,6 +54,7 @@ fn expected(tree: &Tree, phase: &str, seq: i64) -> Environment {
         ("GANETI_JOB_ID", "7"),
         ("GANETI_IS_MASTER", "master"),
         ("GANETI_HOOKD_EVENT", &event),
+        ("GANETI_HOOKD_ID", &id),
         ("GANETI_HOOKD_SEQ", &seq),
         ("GANETI_HOOKD_OP_INDEX", "1"),
         ("GANETI_HOOKD_OP_COUNT", "2"),

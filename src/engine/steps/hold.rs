@@ -208,6 +208,8 @@ impl Engine {
                 }
             }
             Err(why) => {
+                // The kernel may have stopped it all the same.
+                self.effects.push(Effect::Disarm { token, job });
                 if let Some(key) = self.holds.not_stopped(token) {
                     self.missed(key, Some(why));
                     self.is_late(key);

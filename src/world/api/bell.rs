@@ -18,6 +18,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::ganeti::job::JobId;
+use crate::world::failpoints;
 use crate::world::panics::caught;
 
 /// Those who listen are woken so much later: the hooks of what has happened begin before many
@@ -82,7 +83,10 @@ impl Bell {
         thread::Builder::new().name("api-bell".to_owned()).spawn(move || {
             while let Some(topics) = next_topics(&pulled) {
                 let Some(bell) = rings.upgrade() else { return };
-                let _ = caught(|| bell.wake(&topics));
+                let _ = caught(|| {
+                    failpoints::defect("api-bell");
+                    bell.wake(&topics);
+                });
             }
         })?;
         Ok(bell)
