@@ -136,10 +136,10 @@ fn end(job: &Job<'_>, op: usize) -> Option<Timestamp> {
 impl Trail {
     /// Reads a trail as the job file has it. What has another shape is left out.
     fn read(text: &str) -> Self {
-        let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return Self::default() };
-        let Some(Value::Array(entries)) = python_json::read(raw).value else { return Self::default() };
+        // As Ganeti writes it; else as much of it as can be read.
+        let entries = serde_json::from_str(text).unwrap_or_else(|_| entries(text));
         let skipped = entries.len().saturating_sub(REASONS_MAX);
-        Self(entries.into_iter().skip(skipped).filter_map(Reason::of).collect())
+        Self(entries.into_iter().skip(skipped).map(Reason::of).collect())
     }
 
     /// What the user gave as the reason: the last one.
@@ -162,13 +162,10 @@ impl Trail {
 
 impl Reason {
     /// An entry as Ganeti writes it: `[source, text, nanoseconds]`.
-    fn of(entry: Value) -> Option<Self> {
-        let Value::Array(parts) = entry else { return None };
-        let mut parts = parts.into_iter();
-        let (source, text, time) = (parts.next()?, parts.next()?, parts.next()?);
-        let nanoseconds = time.as_f64()?;
-        let micros = (nanoseconds / 1e3).round();
-        Some(Self(short(source)?, short(text)?, micros / 1e6))
+    fn of(Self(mut source, mut text, nanoseconds): Self) -> Self {
+        cut(&mut source, TEXT_MAX);
+        cut(&mut text, TEXT_MAX);
+        Self(source, text, (nanoseconds / 1e3).round() / 1e6)
     }
 
     /// The opcode that this entry stands for.
@@ -179,11 +176,23 @@ impl Reason {
     }
 }
 
-/// A text, cut; `None` when it is none.
-fn short(value: Value) -> Option<String> {
-    let Value::String(mut text) = value else { return None };
-    cut(&mut text, TEXT_MAX);
-    Some(text)
+/// The entries of a trail that a strict reader refuses.
+fn entries(text: &str) -> Vec<Reason> {
+    let raw = serde_json::from_str::<&RawValue>(text);
+    let Some(Value::Array(entries)) = raw.ok().and_then(|raw| python_json::read(raw).value) else {
+        return Vec::new();
+    };
+    entries.into_iter().filter_map(entry).collect()
+}
+
+/// An entry, if it is one; what stands behind its time is passed over.
+fn entry(entry: Value) -> Option<Reason> {
+    let Value::Array(mut parts) = entry else { return None };
+    parts.truncate(3);
+    let [Value::String(source), Value::String(text), time] = <[Value; 3]>::try_from(parts).ok()? else {
+        return None;
+    };
+    Some(Reason(source, text, time.as_f64()?))
 }
 
 /// The first line of what Ganeti says of a failure: the result of the opcode, which is a text, or
