@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ganeti_hookd::engine::change::{Change, EventState, RunStart};
+use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 
@@ -235,7 +236,10 @@ impl Judge {
         let targets = self.always_targets;
         let is_again = |run: &&RunStart| row.rerun.is_none() || self.has_begun_again(seq, run.id);
         let runs = all.clone().map(|run| &run.start).filter(is_again);
-        let to_end = |run: &&RunStart| targets || run.node == HERE;
+        // What another configuration has begun need not be wanted any more.
+        let global = HooksPath::Global.directory(row.event.key.phase);
+        let is_wanted = |run: &RunStart| self.always_directories || run.directory == global;
+        let to_end = |run: &&RunStart| (targets || run.node == HERE) && is_wanted(run);
         if let Some(run) =
             runs.filter(to_end).find(|run| !has_ended(&run.node, &in_directory(&run.directory, &run.script)))
         {

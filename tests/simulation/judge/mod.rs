@@ -15,7 +15,7 @@ use std::rc::Rc;
 use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::settings::{Nodes, Settings};
+use ganeti_hookd::engine::settings::{Hooks, Nodes, Settings};
 use ganeti_hookd::ganeti::event::{Event, EventKey, Phase};
 use ganeti_hookd::ganeti::job::{Job, JobId};
 use ganeti_hookd::ganeti::opcodes::View;
@@ -61,6 +61,8 @@ pub struct Judge {
     settings_of_life: Vec<Settings>,
     /// Other nodes were to run hooks under all settings that there ever were.
     always_targets: bool,
+    /// The same directories were wanted under all of them.
+    always_directories: bool,
     told: BTreeMap<(Name, u32, Phase), Told>,
     names: BTreeMap<i64, (Name, EventKey)>,
     /// When this life first tried to write an event.
@@ -146,6 +148,7 @@ impl Judge {
             settings: recipe.settings.clone(),
             settings_of_life: Vec::new(),
             always_targets: recipe.settings.hooks.nodes == Nodes::Targets,
+            always_directories: true,
             told: BTreeMap::new(),
             names: BTreeMap::new(),
             noticed: BTreeMap::new(),
@@ -210,10 +213,20 @@ impl Judge {
         Ok(())
     }
 
+    /// These are the settings now.
+    fn goes_by(&mut self, new: &Settings) {
+        let directories = |settings: &Settings| {
+            let Hooks { opcode_directories, native_post, native_paths, .. } = settings.hooks.clone();
+            (opcode_directories, native_post, native_paths)
+        };
+        self.always_targets &= new.hooks.nodes == Nodes::Targets;
+        self.always_directories &= directories(new) == directories(&self.settings);
+    }
+
     /// A new life of the daemon begins.
     pub fn life_begins(&mut self, world: &World, settings: Settings) {
         self.settings_of_life = vec![settings.clone()];
-        self.always_targets &= settings.hooks.nodes == Nodes::Targets;
+        self.goes_by(&settings);
         self.settings = settings;
         (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
         self.takes_over_at = None;
@@ -272,9 +285,9 @@ impl Judge {
             }
             Input::Stop => drop(self.stopping.get_or_insert(world.now)),
             Input::Reloaded(Ok((settings, _))) => {
+                self.goes_by(settings);
                 self.settings = (**settings).clone();
                 self.settings_of_life.push(self.settings.clone());
-                self.always_targets &= self.settings.hooks.nodes == Nodes::Targets;
             }
             Input::Planned { seq, plan, .. } => {
                 self.plans.remove(seq);
