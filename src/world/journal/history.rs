@@ -35,8 +35,9 @@ pub struct History {
 /// The columns of an event of the history. The hold of a pre is that of its opcode.
 pub(super) fn columns() -> String {
     format!(
-        "{EVENT_COLUMNS}, state, coalesce(held, (SELECT max(pre.held) FROM events AS pre
-            WHERE pre.job = events.job AND pre.received = events.received AND pre.op = events.op)) AS held"
+        "{EVENT_COLUMNS}, state, coalesce(held, (SELECT CASE WHEN pre.op = events.op THEN pre.held END
+            FROM events AS pre WHERE pre.job = events.job AND pre.received = events.received AND pre.seq < events.seq
+            ORDER BY pre.seq DESC LIMIT 1)) AS held"
     )
 }
 
