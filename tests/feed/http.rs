@@ -67,7 +67,9 @@ impl Coming {
 
     /// Where it begins.
     pub fn cursor(&self) -> String {
-        header(&self.head, "Ganeti-Hookd-Cursor").unwrap().to_owned()
+        header(&self.head, "Ganeti-Hookd-Cursor")
+            .unwrap_or_else(|| panic!("no cursor: {}", self.head))
+            .to_owned()
     }
 }
 

@@ -218,6 +218,9 @@ impl World {
         if stream.status == 410 {
             return self.readers[reader].is_told_of_a_loss(node, &stream.whole().json());
         }
+        if stream.status != 200 {
+            panic!("{:?}", stream.whole());
+        }
         self.readers[reader].cursor = Some(stream.cursor());
         self.happens(beside);
         self.is_noticed();

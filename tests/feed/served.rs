@@ -10,7 +10,7 @@ use ganeti_hookd::ganeti::event::{Event, EventKey, Phase, PostStatus};
 use ganeti_hookd::ganeti::job::Timestamp;
 use ganeti_hookd::world::api::bell::Bell;
 use ganeti_hookd::world::api::{self, Api, Backend, Question, SOCKET};
-use ganeti_hookd::world::journal::{FILE, Journal};
+use ganeti_hookd::world::journal::{Journal, put_in_place, replace};
 use tempfile::TempDir;
 
 /// No daemon: nobody answers for it.
@@ -55,11 +55,15 @@ impl Served {
 
     /// Another journal takes the place of this one.
     pub fn lose_journal(&mut self) {
-        self.journal = None;
-        for end in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(self.paths.state_dir.join(format!("{FILE}{end}")));
-        }
-        self.journal = Some(Journal::open(&self.paths.state_dir).unwrap());
+        // As the daemon does when it is found damaged.
+        let state_dir = &self.paths.state_dir;
+        let old = self.journal.take().unwrap();
+        old.write_anew(state_dir, &[]).unwrap();
+        self.journal = Some(replace(|| {
+            put_in_place(state_dir, Timestamp::default()).unwrap();
+            Journal::open(state_dir).unwrap()
+        }));
+        drop(old);
         self.bell.history_has_changed();
     }
 

@@ -112,11 +112,13 @@ impl Books {
     fn replace(&mut self, changes: &[Change]) -> Result<String, JournalError> {
         let state_dir = &self.state_dir;
         self.journal.write_anew(state_dir, changes)?;
-        let Some(aside) = journal::put_in_place(state_dir, now()) else {
-            let error = io::Error::other("the new journal cannot be put in place");
-            return Err(JournalError::Io { path: state_dir.clone(), error });
-        };
-        let mut new = Journal::open(state_dir)?;
+        let (aside, mut new) = journal::replace(|| {
+            let aside = journal::put_in_place(state_dir, now()).ok_or_else(|| {
+                let error = io::Error::other("the new journal cannot be put in place");
+                JournalError::Io { path: state_dir.clone(), error }
+            })?;
+            Ok::<_, JournalError>((aside, Journal::open(state_dir)?))
+        })?;
         new.checkpoint_aside(state_dir, teller(&self.inbox));
         self.journal = new;
         let _ = self.inbox.send(Message::Input(Input::JournalLog(0)));

@@ -7,6 +7,7 @@
 use std::io::{self, BufWriter, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -36,6 +37,10 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// being written.
 const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often it is tried to read a journal that cannot be read, and how long lies between that.
+const TRIES: u32 = 5;
+const RETRY: Duration = Duration::from_millis(50);
+
 /// Bytes of a stream that are written at once.
 const LINES_BUFFER: usize = 64 * 1024;
 
@@ -59,8 +64,21 @@ pub fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Resu
     let state_dir = sources.state_dir.as_path();
     let filter = Filter { output: Some(OUTPUT_MAX), ..filter };
     let _place = sources.place_for(if is_stream { Duration::MAX } else { wait })?;
-    let reader = Reader { state_dir, history: open(state_dir)?, after, filter };
+    let history = insist(|| open(state_dir))?;
+    let reader = Reader { state_dir, history, after, filter };
     if is_stream { reader.stream(sources, stream) } else { reader.page(sources, stream, wait) }
+}
+
+/// What cannot be read just now may be a journal that is being put in the place of another one: that
+/// is over in a moment.
+fn insist<T>(mut read: impl FnMut() -> Result<T, Problem>) -> Result<T, Problem> {
+    for _ in 1..TRIES {
+        match read() {
+            Err(problem) if problem.is_ours() => thread::sleep(RETRY),
+            other => return other,
+        }
+    }
+    read()
 }
 
 fn open(state_dir: &Path) -> Result<History, Problem> {
@@ -85,14 +103,26 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Reads, from the journal that there is now.
+    fn insist<T>(&mut self, read: impl Fn(&Self) -> Result<T, Problem>) -> Result<T, Problem> {
+        let mut is_first = true;
+        insist(|| {
+            // Whatever could not be read, it may be another one now.
+            if !std::mem::take(&mut is_first) {
+                self.history = open(self.state_dir)?;
+            }
+            self.look_again()?;
+            read(self)
+        })
+    }
+
     /// One answer, as soon as there is something wanted, or after the wait.
     fn page(mut self, sources: &Sources, stream: &UnixStream, wait: Duration) -> Result<Reply, Problem> {
         let until = Instant::now() + wait;
         let listener = sources.bell.listen(Topic::History)?;
         loop {
             listener.forget();
-            self.look_again()?;
-            let (lines, next) = self.read_page()?;
+            let (lines, next) = self.insist(Self::read_page)?;
             self.after = Some(next);
             let is_over = !lines.is_empty() || Instant::now() >= until;
             if is_over {
@@ -126,8 +156,10 @@ impl Reader<'_> {
     /// Lines as they come, until the reader goes.
     fn stream(mut self, sources: &Sources, stream: &UnixStream) -> Result<Reply, Problem> {
         let listener = sources.bell.listen(Topic::History)?;
-        let begin = self.history.place(self.after).map_err(io::Error::other)?;
-        let begin = begin.map_err(|place| lost(&place))?;
+        let begin = self.insist(|reader| {
+            let place = reader.history.place(reader.after).map_err(io::Error::other)?;
+            place.map_err(|place| lost(&place))
+        })?;
         stream.set_write_timeout(Some(STREAM_PATIENCE))?;
         // From here on it is too late for another answer.
         let head = Answer::new(200, LINES, "").with(CURSOR, begin);

@@ -33,6 +33,11 @@ impl Problem {
         Self { allow: Some(methods), ..Self::new(405, format!("this is for {methods} only")) }
     }
 
+    /// Whether it is no fault of the client's.
+    pub fn is_ours(&self) -> bool {
+        self.status >= 500
+    }
+
     /// As it is answered.
     pub fn answer(&self) -> Answer {
         let mut body = json!({

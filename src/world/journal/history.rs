@@ -5,13 +5,14 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 use serde::Serialize;
 
 use super::load::{self, EVENT_COLUMNS};
-use super::{FILE, Filter, JournalError};
+use super::{FILE, Filter, JournalError, PLACE};
 use crate::ganeti::event::{Event, EventKey, EventRecord};
 use crate::ganeti::job::Timestamp;
 use crate::ganeti::opcodes::View;
@@ -162,6 +163,7 @@ impl History {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(state_dir: &Path) -> Result<Option<Self>, JournalError> {
+        let _stays = PLACE.read().unwrap_or_else(PoisonError::into_inner);
         let path = state_dir.join(FILE);
         match path.try_exists() {
             Ok(true) => {}
@@ -174,6 +176,8 @@ impl History {
             let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             db.busy_timeout(Duration::from_secs(5))?;
             db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -512;")?;
+            // From here on the log is open, too.
+            db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
             Ok(db)
         };
         let inode = inode(&path);

@@ -24,6 +24,7 @@ pub use history::{History, HistoryEvent, RunRecord};
 pub use words::Word;
 
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
@@ -115,6 +116,18 @@ impl JournalError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation)
         )
     }
+}
+
+/// Nobody begins to read a journal while another one is put in its place: SQLite opens the file first
+/// and the log beside it later. A reader of this process that had the old file and the new log would take
+/// the index of the log for its own, and empty it: locks are the process's (SQLite: `os_unix.c`,
+/// `unixLockSharedMemory`).
+static PLACE: RwLock<()> = RwLock::new(());
+
+/// Puts another journal in the place of the one that is there, and opens it.
+pub fn replace<T>(put: impl FnOnce() -> T) -> T {
+    let _alone = PLACE.write().unwrap_or_else(PoisonError::into_inner);
+    put()
 }
 
 /// When the journal in this directory was written last; `None` when there is none. To be asked
