@@ -43,7 +43,8 @@ pub struct Args {
 /// What the daemon says of a job.
 #[derive(Debug, Deserialize)]
 struct Answer {
-    status: String,
+    /// None where nobody knows how a job that has left the queue has ended.
+    status: Option<String>,
     ended: bool,
 }
 
@@ -70,13 +71,15 @@ impl Args {
     /// How the job has ended, in a word, and the exit code that says so.
     fn outcome(&self, run_dir: &Path) -> (String, u8) {
         let begin = Instant::now();
-        let (mut last, mut answered) = ("not known".to_owned(), begin);
+        let (mut last, mut answered) = (unknown(), begin);
         loop {
             let left = self.timeout.map_or(WAIT, |timeout| timeout.saturating_sub(begin.elapsed()));
             match self.ask(run_dir, left.min(WAIT)) {
                 Heard::Job(Answer { status, ended: true }) => return ended(status),
-                Heard::Job(Answer { status, .. }) => (last, answered) = (status, Instant::now()),
-                Heard::Unknown => return ("not known".to_owned(), NOT_KNOWN),
+                Heard::Job(Answer { status, .. }) => {
+                    (last, answered) = (status.unwrap_or_else(unknown), Instant::now());
+                }
+                Heard::Unknown => return (unknown(), NOT_KNOWN),
                 Heard::Nothing(why) if answered.elapsed() > ABSENCE => return (why, NOT_KNOWN),
                 Heard::Nothing(_) => thread::sleep(RETRY.min(left)),
             }
@@ -101,7 +104,12 @@ impl Args {
     }
 }
 
-fn ended(status: String) -> (String, u8) {
+fn unknown() -> String {
+    "not known".to_owned()
+}
+
+fn ended(status: Option<String>) -> (String, u8) {
+    let status = status.unwrap_or_else(unknown);
     match status.as_str() {
         "success" => ("succeeded".to_owned(), 0),
         "error" => ("failed".to_owned(), 1),
@@ -159,6 +167,7 @@ mod tests {
         assert_eq!(told(&[RUNNING, (200, r#"{"status":"error","ended":true}"#)]), "failed 1");
         assert_eq!(told(&[(200, r#"{"status":"canceled","ended":true}"#)]), "canceled 1");
         assert_eq!(told(&[RUNNING, (200, r#"{"status":"disappeared","ended":true}"#)]), "disappeared 3");
+        assert_eq!(told(&[(200, r#"{"status":null,"ended":true}"#)]), "not known 4");
         assert_eq!(told(&[(404, "{}")]), "not known 4");
     }
 

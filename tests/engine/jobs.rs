@@ -328,8 +328,13 @@ fn a_job_above_the_serial_has_it_read_once() {
 
 #[test]
 fn a_serial_that_is_gone_is_looked_for_a_minute_long_if_there_was_one() {
-    for (known, expected) in [(Some(5), 60), (None, 0)] {
+    // A job above the serial has had it read once already.
+    for (known, has_job, expected) in [(Some(5), false, 60), (None, false, 0), (None, true, 59)] {
         let mut desk = Desk::new();
+        desk.scripts.clear();
+        if has_job {
+            desk.put(delay(1, 0));
+        }
         desk.serial = known;
         desk.give(Input::Overflow);
         desk.settle();

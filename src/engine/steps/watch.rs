@@ -87,7 +87,8 @@ impl Engine {
     /// Job numbers up to this one have been given out.
     pub(in crate::engine) fn serial(&mut self, now: Now, serial: Option<i64>) {
         let Some(serial) = serial else {
-            let was_known = self.jobs.numbers().highest() > 0;
+            // Jobs may be known while no number has been accounted for yet.
+            let was_known = self.jobs.numbers().highest() > 0 || !self.jobs.tracker().is_empty();
             return self.agenda.serial_is_missing(now.steady, was_known);
         };
         let lacked = self.agenda.serial_is_known();

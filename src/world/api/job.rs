@@ -4,6 +4,7 @@
 //! disappeared, and of those of a dead job, the history knows better: luxid overwrites the status
 //! of each of them.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -117,14 +118,15 @@ fn read(sources: &Sources, id: JobId, told: &[Event]) -> Result<Option<JobRecord
     Ok(found)
 }
 
-/// The post of an opcode.
-fn post_of(told: &[Event], received: Timestamp, op: u32) -> Option<&Event> {
-    told.iter()
-        .find(|event| event.received == received && event.key.op == op && event.key.phase == Phase::Post)
-}
-
 fn from_file(job: &Job<'_>, archived: bool, told: &[Event]) -> JobRecord {
-    let posts = |op: u32| post_of(told, job.received, op);
+    // From the end: the first post of an opcode is the one that stays.
+    let posts: HashMap<u32, &Event> = told
+        .iter()
+        .rev()
+        .filter(|event| event.received == job.received && event.key.phase == Phase::Post)
+        .map(|event| (event.key.op, event))
+        .collect();
+    let posts = |op: u32| posts.get(&op).copied();
     let ops: Vec<OpRecord> = (0..).zip(&job.ops).map(|(op, _)| op_record(job, op, posts(op))).collect();
     let status = status_of(ops.iter().map(|op| op.status));
     let ended = job.is_final() || status == DISAPPEARED;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 use serde::Serialize;
 
@@ -175,6 +176,9 @@ impl History {
             // for writing, and told not to.
             let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             db.busy_timeout(Duration::from_secs(5))?;
+            // The files' times say when the daemon wrote last: a reader that is the last to
+            // close must not touch them.
+            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -512;")?;
             // From here on the log is open, too.
             db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;

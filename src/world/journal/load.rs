@@ -214,8 +214,10 @@ pub fn plan(db: &Connection, seq: i64) -> rusqlite::Result<Option<View>> {
 
 /// What the scripts of the pre of opcode `op` were given, if that is known.
 pub fn pre_plan(db: &Connection, id: JobId, received: Timestamp, op: u32) -> rusqlite::Result<Option<View>> {
-    let sql = "SELECT max(plan) FROM events WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = 'pre'";
-    db.prepare_cached(sql)?.query_row(rusqlite::params![id.get(), received.as_micros(), op], view)
+    let sql = "SELECT plan FROM events WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = 'pre'
+        ORDER BY seq DESC LIMIT 1";
+    let mut found = db.prepare_cached(sql)?;
+    Ok(found.query_row(rusqlite::params![id.get(), received.as_micros(), op], view).optional()?.flatten())
 }
 
 fn view(row: &Row<'_>) -> rusqlite::Result<Option<View>> {

@@ -54,8 +54,9 @@ pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Resu
         }
         Change::Held(EventKey { job, op, phase }, received, held) => {
             let held = i64::try_from(held.as_micros()).unwrap_or(i64::MAX);
-            let sql =
-                "UPDATE events SET held = ?5 WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = ?4";
+            // The last one, from the index's end: a job of many opcodes is not read through.
+            let sql = "UPDATE events SET held = ?5 WHERE seq = (SELECT seq FROM events
+                WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = ?4 ORDER BY seq DESC LIMIT 1)";
             statement(db, sql)?.execute(params![
                 job.get(),
                 received.as_micros(),
