@@ -40,6 +40,17 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
     Ok(read_into(path, limit, &mut buffer)?.map(|_| buffer))
 }
 
+/// The first `most` bytes of a regular file; `None` when it is not there.
+///
+/// # Errors
+/// When the file is not one to read.
+pub fn head(path: &Path, most: u64) -> Result<Option<Vec<u8>>, ReadError> {
+    let Some((file, _)) = open(path)? else { return Ok(None) };
+    let mut buffer = Vec::new();
+    file.take(most).read_to_end(&mut buffer)?;
+    Ok(Some(buffer))
+}
+
 /// Appends the content of a regular file of at most `limit` bytes to `buffer`. Returns what
 /// the file was before it was read; `None` when it is not there.
 ///
@@ -115,6 +126,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .unwrap();
         assert_eq!(read(&path("file"), 7).unwrap().unwrap(), b"content");
+        assert_eq!(head(&path("file"), 4).unwrap().unwrap(), b"cont");
         assert!(read(&path("missing"), 7).unwrap().is_none());
         assert!(matches!(read(&path("link"), 7), Err(ReadError::Link)));
         assert!(matches!(read(&path("fifo"), 7), Err(ReadError::NotRegular)));

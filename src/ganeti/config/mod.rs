@@ -13,13 +13,17 @@ mod lenient;
 mod schema;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 pub(crate) use disk::Disk;
 use lenient::Table;
 pub(crate) use schema::{Group, Instance, Network, Nic, Node, Parameters};
 use schema::{Named, Root};
+
+use crate::ganeti::python_json::Lossy;
 
 /// What the file with the master's name says while a cluster is being destroyed (Ganeti:
 /// `src/Ganeti/WConfd/Ssconf.hs`, `mkSSConf`).
@@ -34,20 +38,43 @@ pub enum ConfigError {
 }
 
 /// The cluster's UUID and name, which tell it from others; `None` when the text of `config.data`
-/// does not say them.
+/// does not say them. Nothing behind the cluster is read: the beginning of the text will do, and
+/// wconfd writes the cluster first (Ganeti: `src/Ganeti/Objects.hs`, `ConfigData`).
 pub fn cluster_id(json: &[u8]) -> Option<(String, String)> {
-    #[derive(Deserialize)]
-    struct Config {
-        cluster: Id,
-    }
-    #[derive(Deserialize)]
-    struct Id {
-        uuid: String,
-        cluster_name: String,
-    }
-    let Config { cluster: Id { uuid, cluster_name } } = serde_json::from_slice(json).ok()?;
+    let mut found = None;
+    // That it is found ends the reading as an error would.
+    let _ = serde_json::Deserializer::from_slice(json).deserialize_map(IdVisitor(&mut found));
+    let Id { uuid, cluster_name } = found?;
     let is_uuid = uuid.len() == UUID_LENGTH && uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     is_uuid.then_some((uuid, cluster_name))
+}
+
+#[derive(Deserialize)]
+struct Id {
+    uuid: String,
+    cluster_name: String,
+}
+
+/// Reads as far as the first cluster.
+struct IdVisitor<'a>(&'a mut Option<Id>);
+
+impl<'de> Visitor<'de> for IdVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a cluster configuration")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Lossy>()? {
+            if key.0 == "cluster" {
+                *self.0 = Some(map.next_value()?);
+                return Ok(());
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
 }
 
 /// The length of a UUID as text (RFC 9562).

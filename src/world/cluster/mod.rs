@@ -32,6 +32,10 @@ const NODE_LIST: &str = "ssconf_node_list";
 /// The largest ssconf file, in bytes (Ganeti: `ssconf.py`, `_MAX_SIZE`).
 const SSCONF_LIMIT: u64 = 128 * 1024;
 
+/// How much of its configuration is read for a cluster's UUID and name at first, in bytes: the
+/// cluster's own part comes first, and has about 6 KB.
+const ID_WITHIN: u64 = 64 * 1024;
+
 /// Why the cluster's word is not to be had.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} {error}")]
@@ -88,8 +92,7 @@ impl Cluster {
         if let Some(id) = self.id.get(&identity) {
             return id.clone();
         }
-        let text = regular_file::read(&path, configuration::SIZE_LIMIT).ok().flatten()?;
-        let id = config::cluster_id(&text).map(|(uuid, name)| ClusterId { uuid: uuid.into(), name });
+        let id = id_in(&path).map(|(uuid, name)| ClusterId { uuid: uuid.into(), name });
         self.id.keep(identity, id.clone());
         id
     }
@@ -99,6 +102,16 @@ impl Cluster {
         let nodes = text(&self.data_dir.join(ONLINE_NODES)).unwrap_or_default().unwrap_or_default();
         nodes.lines().filter(|line| !line.trim().is_empty()).count()
     }
+}
+
+/// The cluster's UUID and name in a configuration. Ganeti writes it anew at every change, and it may
+/// have many megabytes: they are read only where its beginning does not say them.
+fn id_in(path: &Path) -> Option<(String, String)> {
+    let head = regular_file::head(path, ID_WITHIN).ok().flatten()?;
+    config::cluster_id(&head).or_else(|| {
+        let whole = regular_file::read(path, configuration::SIZE_LIMIT).ok().flatten()?;
+        config::cluster_id(&whole)
+    })
 }
 
 /// The first line of a ssconf file; `None` when there is none.
@@ -130,4 +143,29 @@ fn text(path: &Path) -> Result<Option<String>, SsconfError> {
         Err(error) => Err(error),
     };
     text.map(Some).map_err(|error| SsconfError { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_known_by_the_beginning_of_its_configuration() {
+        const UUID: &str = "0a1b2c3d-0000-4000-8000-000000000001";
+        let dir = tempfile::tempdir().unwrap();
+        let id = |text: String| {
+            std::fs::write(dir.path().join(configuration::FILE), text).unwrap();
+            Cluster::new(dir.path()).id().map(|id| (id.uuid.to_string(), id.name))
+        };
+        let cluster = format!(r#""cluster":{{"cluster_name":"c.example","tags":[],"uuid":"{UUID}"}}"#);
+        let padding = format!(r#""nodes":{{"x":"{}"}}"#, "x".repeat(ID_WITHIN as usize));
+        let known = Some((UUID.to_owned(), "c.example".to_owned()));
+        assert_eq!(id(format!(r#"{{"version":3000000,{cluster},{padding}}}"#)), known);
+        // What comes after it is not looked at, in whatever state it is.
+        assert_eq!(id(format!(r#"{{"version":3000000,{cluster},{}"#, &padding[..40])), known);
+        // It need not come first.
+        assert_eq!(id(format!("{{{padding},{cluster}}}")), known);
+        assert_eq!(id(format!("{{{padding}}}")), None);
+        assert_eq!(id("[]".to_owned()), None);
+    }
 }
