@@ -5,7 +5,7 @@ use super::Daemon;
 use super::hands::Hands;
 use super::hands::processes::Processes;
 use crate::engine::Role;
-use crate::engine::effect::{Effect, Level, NodeRun, ScriptRun, Token};
+use crate::engine::effect::{Effect, Level, Token};
 use crate::engine::input::Input;
 use crate::ganeti::job::JobId;
 use crate::world::failpoints;
@@ -71,22 +71,16 @@ impl Daemon {
             Effect::Arm { token, job } => {
                 Input::Armed { token, result: processes.arm(token, job, || queue.is_as_read(job)) }
             }
-            Effect::Start(ScriptRun { run, seq, while_stopped: Some(token), .. })
-            | Effect::Ask(NodeRun { run, seq, while_stopped: Some(token), .. })
-                if !processes.stands(token) =>
-            {
-                Input::GoneOn { run, seq }
-            }
             Effect::Commit(changes) => Input::Committed(journal.commit(&changes)),
             Effect::WriteAnew(changes) => Input::Committed(journal.write_anew(&changes)),
             Effect::Prepare { seq, phase, paths } => runs.prepare(seq, phase, paths),
             Effect::Start(run) => {
-                let who_stands = run.while_stopped;
-                return begun(processes, who_stands, runs.start(run));
+                let who = (run.run, run.seq, run.while_stopped);
+                return begin(processes, who, || runs.start(run));
             }
             Effect::Ask(run) => {
-                let who_stands = run.while_stopped;
-                return begun(processes, who_stands, runs.ask(run));
+                let who = (run.run, run.seq, run.while_stopped);
+                return begin(processes, who, || runs.ask(run));
             }
             effect @ (Effect::Watch
             | Effect::Read { .. }
@@ -169,13 +163,19 @@ impl Daemon {
     }
 }
 
-/// A hook has begun, unless it could not, and a process may stand still for it.
-fn begun(
+/// Has a run of an event begin, unless a process is to stand still for it that does not. Tells if it
+/// could not.
+fn begin(
     processes: &mut Processes,
-    who_stands: Option<Token>,
-    could_not: Option<Input<'static>>,
+    (run, seq, while_stopped): (i64, i64, Option<Token>),
+    start: impl FnOnce() -> Option<Input<'static>>,
 ) -> Option<Input<'static>> {
-    if let (Some(token), None) = (who_stands, &could_not) {
+    let Some(token) = while_stopped else { return start() };
+    if !processes.stands(token) {
+        return Some(Input::GoneOn { run, seq });
+    }
+    let could_not = start();
+    if could_not.is_none() {
         processes.hook_has_begun(token);
     }
     could_not
