@@ -41,6 +41,7 @@ use self::problem::Problem;
 use crate::engine::effect::NoRerun;
 use crate::engine::settings::Paths;
 use crate::engine::status::Status;
+use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::http::{Answer, Request, Response, exchange, read_request};
@@ -60,8 +61,11 @@ const WAITING_MAX: usize = 48;
 /// The longest answer that a client takes, in bytes.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
-/// How long a peer may take to say what it wants.
+/// How long a peer may take to say what it wants, and take nothing of its answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a peer may take for all of its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest wait for a change.
 pub const CHANGE_WAIT: Duration = Duration::from_secs(30);
@@ -224,9 +228,10 @@ fn serve_one(stream: &UnixStream, sources: &Sources) {
 }
 
 fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PEER_TIMEOUT))?;
-    stream.set_write_timeout(Some(PEER_TIMEOUT))?;
-    let reply = match read_request(stream) {
+    let request = read_request(Timed::new(stream, Instant::now() + PEER_TIMEOUT, None)?);
+    // What is written as it comes has a time limit of its own.
+    stream.set_nonblocking(false)?;
+    let reply = match request {
         Ok(request) => {
             failpoints::defect("api-request");
             answer(sources, &request, stream)
@@ -235,7 +240,10 @@ fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     match reply.unwrap_or_else(|problem| problem.answer().into()) {
-        Reply::Answer(answer) => answer.write(stream),
+        Reply::Answer(answer) => {
+            let stream = Timed::new(stream, Instant::now() + ANSWER_TIMEOUT, None)?;
+            answer.write(stream.with_patience(PEER_TIMEOUT))
+        }
         Reply::Written => Ok(()),
     }
 }

@@ -196,3 +196,23 @@ fn who_reads_nothing_holds_up_nobody() {
     assert_eq!(busy, Ok(0), "nothing is kept open");
     drop(stuck);
 }
+
+#[test]
+fn who_does_not_come_to_the_point_keeps_nobody_out() {
+    const ALL: usize = 64;
+    let node = Served::new();
+    let drips: Vec<UnixStream> = (0..ALL).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
+    let begin = Instant::now();
+    let answered = || {
+        // Each says a word now and then, and never what it wants.
+        drips.iter().for_each(|mut drip| drop(drip.write_all(b"G")));
+        let mut stream = UnixStream::connect(node.socket()).unwrap();
+        // One that is refused may be told so before it has asked.
+        let _ = stream.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n");
+        let mut said = String::new();
+        let _ = stream.read_to_string(&mut said);
+        said.starts_with("HTTP/1.1 200 OK\r\n").then_some(())
+    };
+    wait_for(answered, || "an answer".to_owned());
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+}
