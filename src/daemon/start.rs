@@ -38,9 +38,6 @@ use crate::world::process::priority;
 use crate::world::queue::mounts;
 use crate::world::{clock, failpoints, own_files, panics, signals};
 
-/// The file that is locked while a daemon runs, below the state directory.
-const LOCK_FILE: &str = "lock";
-
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
@@ -116,7 +113,7 @@ fn make_dir(dir: &Path) -> Result<(), StartError> {
 
 /// Makes sure that no other daemon uses the state directory, until the file is closed.
 fn lock(state_dir: &Path) -> Result<File, StartError> {
-    let path = state_dir.join(LOCK_FILE);
+    let path = state_dir.join(own_files::LOCK);
     let wrap = || io_error(format!("{} cannot be locked", path.display()));
     let file = own_files::open(&path).map_err(wrap())?;
     // A lock of the process, not of the file descriptor: a hook that is just being started
