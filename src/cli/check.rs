@@ -14,6 +14,7 @@ use super::{Failure, failed};
 use crate::daemon::{node_name, read_settings};
 use crate::engine::settings::{Paths, PreMode, Settings};
 use crate::engine::status::Status;
+use crate::ganeti::text::plain;
 use crate::world::cluster::{Cluster, own_name};
 use crate::world::hook::trust;
 use crate::world::own_files;
@@ -90,7 +91,8 @@ impl Args {
                     Verdict::Note => "note",
                     Verdict::Fail => "FAIL",
                 };
-                writeln!(out, "{verdict:<5} {:<14} {}", finding.check, finding.what)?;
+                let [check, what] = [&finding.check, &finding.what].map(|text| plain(text, usize::MAX));
+                writeln!(out, "{verdict:<5} {check:<14} {what}")?;
             }
         }
         match findings.iter().any(|finding| finding.verdict == Verdict::Fail) {

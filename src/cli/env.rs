@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::{Failure, failed};
+use super::{Failure, failed, say};
 use crate::daemon::{node_name, threads::planner};
 use crate::engine::directories::HooksPath;
 use crate::engine::environment;
@@ -13,13 +13,10 @@ use crate::ganeti::about::About;
 use crate::ganeti::event::{Event, EventKey, Phase};
 use crate::ganeti::job::{self, JobId, Liveness};
 use crate::ganeti::opcodes::{self, View};
-use crate::ganeti::text::{is_plain, plain};
+use crate::ganeti::text::is_plain;
 use crate::world::cluster::Cluster;
 use crate::world::journal::{Filter, History, HistoryEvent};
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
-
-/// Bytes of a warning that are shown.
-const WARNING_MAX: usize = 1024;
 
 /// Show the environment that a hook would get
 ///
@@ -52,7 +49,7 @@ pub struct Args {
 fn view_now(paths: &Paths, event: &Event) -> View {
     let (view, warnings) = planner::view_now(paths, event);
     for warning in warnings {
-        eprintln!("ganeti-hookd: {}", plain(&warning, WARNING_MAX));
+        say(&warning);
     }
     view
 }
