@@ -22,7 +22,7 @@ use super::hands::queue::Queue;
 use super::hands::runs::Runs;
 use super::message::Message;
 use super::reruns::Reruns;
-use super::settings_file::{StartError, io_error, node_name, read_settings};
+use super::settings_file::{StartError, distrusted, io_error, node_name, read_settings};
 use super::watchdog::Watchdog;
 use super::{Clocks, Daemon};
 use crate::engine::Engine;
@@ -49,7 +49,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     make_dir(&paths.state_dir)?;
     make_dir(&paths.run_dir)?;
     let _lock = lock(&paths.state_dir)?;
-    for what in own_files::close_to_others(&[&paths.state_dir, &paths.run_dir]) {
+    let open = own_files::close_to_others(&[&paths.state_dir, &paths.run_dir]);
+    for what in open.into_iter().chain(distrusted(config).map(|refusal| refusal.to_string())) {
         log::warn!("{what}");
     }
     failpoints::point("start.locked");

@@ -61,6 +61,7 @@ fn a_configuration_that_others_may_write_is_a_finding() {
     set_mode(&tree, "hookd.toml", 0o666);
     let said = tree.cli(&["check"]).out;
     assert!(said.contains("hookd.toml may be written by others (mode 0666)"), "{said}");
+    tree.start().wait_log("hookd.toml may be written by others (mode 0666)", 1);
 }
 
 #[test]
