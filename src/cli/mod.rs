@@ -15,7 +15,7 @@ mod stand_in;
 mod status;
 mod table;
 mod terminal;
-mod times;
+pub mod times;
 mod wait;
 
 use std::io::{self, Write};

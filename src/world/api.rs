@@ -20,6 +20,8 @@ mod parameters;
 mod problem;
 
 pub use feed::CURSOR;
+pub use parameters::FeedQuestion;
+pub use problem::Problem;
 
 pub mod rerun;
 
@@ -37,7 +39,6 @@ use serde_json::Value;
 
 use self::bell::{Bell, Heard, Topic};
 use self::parameters::Parameters;
-use self::problem::Problem;
 use crate::engine::effect::NoRerun;
 use crate::engine::settings::Paths;
 use crate::engine::status::Status;
