@@ -9,10 +9,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::hook::trust::{follow, trust};
-use super::journal;
 
 /// What only the owner of a file may do.
 const MODE: u32 = 0o600;
+
+/// The journal, below the state directory; what SQLite puts beside it begins with the same name.
+pub const JOURNAL: &str = "journal.db";
 
 /// The file that is locked while a daemon runs, below the state directory.
 pub const LOCK: &str = "lock";
@@ -20,7 +22,7 @@ pub const LOCK: &str = "lock";
 /// The file of held processes, below the run directory.
 pub const HELD: &str = "held";
 
-/// The names of files of ours; the journal's begin with [`journal::FILE`].
+/// The names of files of ours besides.
 const NAMES: [&str; 2] = [LOCK, HELD];
 
 /// What others may be able to do: read, write, enter.
@@ -118,7 +120,7 @@ fn open_directory(dir: &Path) -> Option<String> {
 /// others there, or us where others are.
 fn is_ours(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    NAMES.contains(&&*name) || name.starts_with(journal::FILE)
+    NAMES.contains(&&*name) || name.starts_with(JOURNAL)
 }
 
 /// The files of ours in a directory that others may do something with.

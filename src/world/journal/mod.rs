@@ -41,7 +41,7 @@ use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::{failpoints, own_files};
 
 /// The journal's file, below the state directory.
-pub const FILE: &str = "journal.db";
+pub const FILE: &str = own_files::JOURNAL;
 
 /// The highest number that an event ever had, also one that was forgotten.
 const LAST_SEQ: &str = "max(coalesce((SELECT max(seq) FROM events), 0),
