@@ -119,13 +119,17 @@ impl Args {
         let in_queue = reader.queued(self.job, JOB_SIZE_LIMIT).map_err(failed)?.map(<[u8]>::to_vec);
         let bytes = match in_queue {
             Some(bytes) => bytes,
-            None => reader.archived(self.job).map_err(failed)?.map(<[u8]>::to_vec).ok_or_else(|| {
-                failed(format!(
-                    "there is no job {} in {} or its archive",
-                    self.job,
-                    settings.paths.queue_dir.display()
-                ))
-            })?,
+            None => {
+                reader.archived(self.job, JOB_SIZE_LIMIT).map_err(failed)?.map(<[u8]>::to_vec).ok_or_else(
+                    || {
+                        failed(format!(
+                            "there is no job {} in {} or its archive",
+                            self.job,
+                            settings.paths.queue_dir.display()
+                        ))
+                    },
+                )?
+            }
         };
         let job = job::parse(self.job, &bytes)
             .map_err(|error| failed(format!("{}: {error}", self.job.file_name())))?;
