@@ -36,6 +36,10 @@ pub struct Args {
     /// pre or post
     phase: Phase,
 
+    /// As the opcode's own post hooks get it where hooks.native-post has them run
+    #[arg(long)]
+    native: bool,
+
     /// Print a JSON object
     #[arg(long, conflicts_with = "null")]
     json: bool,
@@ -82,7 +86,7 @@ impl Args {
         let master = cluster.master().unwrap_or_default().or_else(was_ours);
         let facts = cluster.facts(master);
         let common = environment::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
-        let env = environment::for_run(&common, &HooksPath::Global, true, attempt);
+        let env = environment::for_run(&common, &self.path(&event.op_code)?, true, attempt);
         let mut out = io::stdout().lock();
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string(&env).map_err(failed)?)?);
@@ -94,6 +98,20 @@ impl Args {
             }
         }
         Ok(())
+    }
+
+    /// The hooks path whose directory the hook is in.
+    fn path(&self, op_code: &str) -> Result<HooksPath, Failure> {
+        if !self.native {
+            return Ok(HooksPath::Global);
+        }
+        match (self.phase, opcodes::hook_path(op_code)) {
+            (Phase::Post, Some(path)) => Ok(HooksPath::Native(path)),
+            (Phase::Pre, _) => {
+                Err(Failure::Usage("--native is for post; pre hooks Ganeti runs itself".to_owned()))
+            }
+            (_, None) => Err(Failure::Usage(format!("{op_code} has no hooks of its own"))),
+        }
     }
 
     fn key(&self) -> EventKey {
