@@ -2,13 +2,13 @@
 //! whatever the directory lets others do.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::hook::trust::{follow, trust};
+use super::hook::trust::{follow, trust, trust_owner};
 
 /// What only the owner of a file may do.
 const MODE: u32 = 0o600;
@@ -93,7 +93,7 @@ pub fn close_to_others(dirs: &[&Path]) -> Vec<String> {
         }
     };
     let mut said: Vec<String> = dirs.iter().flat_map(|dir| open_files(dir)).map(close).collect();
-    said.extend(dirs.iter().filter_map(|dir| open_directory(dir)));
+    said.extend(others(dirs));
     said
 }
 
@@ -104,7 +104,15 @@ pub fn too_open(dirs: &[&Path]) -> Vec<String> {
         let shown = path.display();
         format!("{shown} is open to others (mode {mode:04o}): chmod 600 {shown}, or restart the daemon")
     };
-    files.map(file).chain(dirs.iter().filter_map(|dir| open_directory(dir))).collect()
+    files.map(file).chain(others(dirs)).collect()
+}
+
+/// What in these directories, or which of them, is somebody else's.
+fn others(dirs: &[&Path]) -> Vec<String> {
+    let files = dirs.iter().flat_map(|dir| own_files(dir));
+    let files = files.filter_map(|(path, metadata)| trust_owner(&path, &metadata).err());
+    let files = files.map(|refusal| refusal.to_string());
+    files.chain(dirs.iter().filter_map(|dir| open_directory(dir))).collect()
 }
 
 /// Why somebody else could put files into this directory, if so.
@@ -123,20 +131,21 @@ fn is_ours(name: &OsStr) -> bool {
     NAMES.contains(&&*name) || name.starts_with(JOURNAL)
 }
 
-/// The files of ours in a directory that others may do something with.
-fn open_files(dir: &Path) -> Vec<(PathBuf, u32)> {
+/// The files of ours in a directory, in the order of their names.
+fn own_files(dir: &Path) -> Vec<(PathBuf, Metadata)> {
     let entries = dir.read_dir().into_iter().flatten().flatten();
-    let files = entries.filter_map(|entry| {
-        let metadata = entry.metadata().ok()?;
-        let mode = metadata.mode() & 0o7777;
-        // Where nobody may come in, a file's own mode lets nobody do anything; it may be
-        // copied or moved, though.
-        let is_open = metadata.is_file() && mode & OTHERS != 0 && is_ours(&entry.file_name());
-        is_open.then(|| (entry.path(), mode))
-    });
-    let mut files: Vec<_> = files.collect();
-    files.sort();
+    let ours = entries.filter(|entry| is_ours(&entry.file_name()));
+    let files = ours.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
+    let mut files: Vec<_> = files.filter(|(_, metadata)| metadata.is_file()).collect();
+    files.sort_by(|(one, _), (other, _)| one.cmp(other));
     files
+}
+
+/// Those that others may do something with, and their modes. Where nobody may come in, a file's
+/// own mode lets nobody do anything; it may be copied or moved, though.
+fn open_files(dir: &Path) -> Vec<(PathBuf, u32)> {
+    let files = own_files(dir).into_iter().map(|(path, metadata)| (path, metadata.mode() & 0o7777));
+    files.filter(|(_, mode)| mode & OTHERS != 0).collect()
 }
 
 /// Makes a regular file its owner's alone, without opening what it holds.

@@ -1,7 +1,7 @@
 //! The daemon's own files, which hold what hooks said, are for nobody else.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -94,4 +94,15 @@ fn what_is_not_the_daemons_own_is_left_as_it_is() {
     set_mode(&tree, "state/ssconf_master_node", 0o644);
     let _daemon = tree.start();
     assert_eq!(open(&tree), ["ssconf_master_node"]);
+}
+
+#[test]
+fn an_own_file_that_somebody_else_owns_is_named() {
+    let tree = Tree::new();
+    tree.start().stop();
+    chown(tree.path("state/journal.db"), Some(65_534), None).unwrap();
+    let what = "state/journal.db is owned by user 65534; only root may own it";
+    let said = tree.cli(&["check"]);
+    assert!(said.code == Some(1) && said.out.contains(what), "{said:?}");
+    tree.start().wait_log(what, 1);
 }
