@@ -125,7 +125,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__env)
-            opts="-0 -h --json --null --config --help"
+            opts="-0 -h --native --json --null --config --help"
             if [[ ${cur} != -* && ${prev} == env ]] ; then
                 mapfile -t COMPREPLY < <("$1" complete job "${cur}" 2>/dev/null)
                 return 0

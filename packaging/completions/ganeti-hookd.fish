@@ -83,6 +83,7 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l no-
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l native -d 'As the opcode\'s own post hooks get it where hooks.native-post has them run'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l json -d 'Print a JSON object'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s 0 -l null -d 'End each variable with a NUL instead of a line\'s end'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s h -l help -d 'Print help (see more with \'--help\')'

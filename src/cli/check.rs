@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::status::ask;
 use super::{Failure, failed};
-use crate::daemon::{node_name, read_settings};
+use crate::daemon::{distrusted, node_name, read_settings};
 use crate::engine::settings::{Paths, PreMode, Settings};
 use crate::engine::status::Status;
+use crate::ganeti::text::plain;
 use crate::world::cluster::{Cluster, own_name};
-use crate::world::hook::trust;
 use crate::world::own_files;
 use crate::world::process::kernel_stop::KernelStop;
 use crate::world::process::livelock;
@@ -90,7 +90,8 @@ impl Args {
                     Verdict::Note => "note",
                     Verdict::Fail => "FAIL",
                 };
-                writeln!(out, "{verdict:<5} {:<14} {}", finding.check, finding.what)?;
+                let [check, what] = [&finding.check, &finding.what].map(|text| plain(text, usize::MAX));
+                writeln!(out, "{verdict:<5} {check:<14} {what}")?;
             }
         }
         match findings.iter().any(|finding| finding.verdict == Verdict::Fail) {
@@ -102,10 +103,9 @@ impl Args {
 
 fn configuration(config: &Path) -> Finding {
     match config.exists() {
-        true => match trust::follow(config) {
-            Ok(_) => ok("configuration", config.display()),
-            // Who may write it says which directory's scripts run as root.
-            Err(distrust) => fail("configuration", distrust.refusal(config)),
+        true => match distrusted(config) {
+            None => ok("configuration", config.display()),
+            Some(refusal) => fail("configuration", refusal),
         },
         false => note("configuration", format!("{} does not exist; the defaults apply", config.display())),
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::{Failure, failed};
+use super::{Failure, failed, say};
 use crate::daemon::{node_name, threads::planner};
 use crate::engine::directories::HooksPath;
 use crate::engine::environment;
@@ -13,13 +13,10 @@ use crate::ganeti::about::About;
 use crate::ganeti::event::{Event, EventKey, Phase};
 use crate::ganeti::job::{self, JobId, Liveness};
 use crate::ganeti::opcodes::{self, View};
-use crate::ganeti::text::{is_plain, plain};
+use crate::ganeti::text::is_plain;
 use crate::world::cluster::Cluster;
 use crate::world::journal::{Filter, History, HistoryEvent};
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
-
-/// Bytes of a warning that are shown.
-const WARNING_MAX: usize = 1024;
 
 /// Show the environment that a hook would get
 ///
@@ -39,6 +36,10 @@ pub struct Args {
     /// pre or post
     phase: Phase,
 
+    /// As the opcode's own post hooks get it where hooks.native-post has them run
+    #[arg(long)]
+    native: bool,
+
     /// Print a JSON object
     #[arg(long, conflicts_with = "null")]
     json: bool,
@@ -52,7 +53,7 @@ pub struct Args {
 fn view_now(paths: &Paths, event: &Event) -> View {
     let (view, warnings) = planner::view_now(paths, event);
     for warning in warnings {
-        eprintln!("ganeti-hookd: {}", plain(&warning, WARNING_MAX));
+        say(&warning);
     }
     view
 }
@@ -85,7 +86,7 @@ impl Args {
         let master = cluster.master().unwrap_or_default().or_else(was_ours);
         let facts = cluster.facts(master);
         let common = environment::common(seq, &event, &view.variables, &facts, settings.hooks.status_words);
-        let env = environment::for_run(&common, &HooksPath::Global, true, attempt);
+        let env = environment::for_run(&common, &self.path(&event.op_code)?, true, attempt);
         let mut out = io::stdout().lock();
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string(&env).map_err(failed)?)?);
@@ -97,6 +98,20 @@ impl Args {
             }
         }
         Ok(())
+    }
+
+    /// The hooks path whose directory the hook is in.
+    fn path(&self, op_code: &str) -> Result<HooksPath, Failure> {
+        if !self.native {
+            return Ok(HooksPath::Global);
+        }
+        match (self.phase, opcodes::hook_path(op_code)) {
+            (Phase::Post, Some(path)) => Ok(HooksPath::Native(path)),
+            (Phase::Pre, _) => {
+                Err(Failure::Usage("--native is for post; pre hooks Ganeti runs itself".to_owned()))
+            }
+            (_, None) => Err(Failure::Usage(format!("{op_code} has no hooks of its own"))),
+        }
     }
 
     fn key(&self) -> EventKey {
@@ -122,13 +137,17 @@ impl Args {
         let in_queue = reader.queued(self.job, JOB_SIZE_LIMIT).map_err(failed)?.map(<[u8]>::to_vec);
         let bytes = match in_queue {
             Some(bytes) => bytes,
-            None => reader.archived(self.job).map_err(failed)?.map(<[u8]>::to_vec).ok_or_else(|| {
-                failed(format!(
-                    "there is no job {} in {} or its archive",
-                    self.job,
-                    settings.paths.queue_dir.display()
-                ))
-            })?,
+            None => {
+                reader.archived(self.job, JOB_SIZE_LIMIT).map_err(failed)?.map(<[u8]>::to_vec).ok_or_else(
+                    || {
+                        failed(format!(
+                            "there is no job {} in {} or its archive",
+                            self.job,
+                            settings.paths.queue_dir.display()
+                        ))
+                    },
+                )?
+            }
         };
         let job = job::parse(self.job, &bytes)
             .map_err(|error| failed(format!("{}: {error}", self.job.file_name())))?;

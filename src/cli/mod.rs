@@ -15,7 +15,7 @@ mod stand_in;
 mod status;
 mod table;
 mod terminal;
-mod times;
+pub mod times;
 mod wait;
 
 use std::io::{self, Write};
@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::daemon::{StartError, read_settings};
 use crate::engine::settings::{DEFAULT_PATH, Settings};
+use crate::ganeti::text::plain_lines;
 use crate::world::panics;
 use crate::world::process::{guard, inherited};
 
@@ -66,6 +67,9 @@ enum Command {
     #[command(hide = true)]
     StandIn(stand_in::Args),
 }
+
+/// Bytes of one line of a complaint that are shown.
+const LINE_MAX: usize = 4096;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -143,8 +147,13 @@ pub fn main() -> ExitCode {
 }
 
 fn complain(what: &str, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "ganeti-hookd: {what}");
+    say(what);
     ExitCode::from(code)
+}
+
+/// Says something on standard error; what in it is not ours says nothing to a terminal.
+pub fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "ganeti-hookd: {}", plain_lines(what, LINE_MAX));
 }
 
 fn settings(config: &Path) -> Result<Settings, Failure> {

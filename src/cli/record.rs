@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{Failure, failed};
+use super::{Failure, failed, say};
 use crate::engine::settings::{Paths, Settings};
 use crate::ganeti::job::{self, JobId};
 use crate::ganeti::recording::Line;
@@ -144,9 +144,7 @@ impl Recorder<'_> {
             match message {
                 Message::Changed(path) => self.look(&path, false)?,
                 Message::Overflow => {
-                    eprintln!(
-                        "ganeti-hookd: the kernel's queue overflowed; versions of files may be missing"
-                    );
+                    say("the kernel's queue overflowed; versions of files may be missing");
                     self.look_at_all(false)?;
                 }
                 Message::Lost(dir) => {
@@ -193,7 +191,7 @@ impl Recorder<'_> {
             Ok(Some(content)) => content,
             Ok(None) => return self.gone(path, name),
             Err(error) => {
-                eprintln!("ganeti-hookd: {} {error}; it is not recorded", path.display());
+                say(&format!("{} {error}; it is not recorded", path.display()));
                 return Ok(());
             }
         };

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Failure, failed};
+use super::{Failure, failed, say};
 use crate::daemon::read_settings;
 use crate::engine::settings::Settings;
 use crate::world::process::held_file;
@@ -19,7 +19,7 @@ impl Args {
     pub(super) fn run(&self, config: &Path) -> Result<(), Failure> {
         let settings = read_settings(config).unwrap_or_else(|error| {
             // A daemon that ran may have died since the file went bad.
-            let _ = writeln!(io::stderr(), "ganeti-hookd: {error}\nthe defaults are used");
+            say(&format!("{error}\nthe defaults are used"));
             Settings::default()
         });
         let run_dir = &settings.paths.run_dir;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::fields::TableArgs;
 use super::terminal::Terminal;
-use super::{Failure, failed};
+use super::{Failure, failed, say};
 use crate::daemon::read_settings;
 use crate::engine::directories::{self, HooksPath};
 use crate::engine::environment::{self, Environment};
@@ -20,7 +20,6 @@ use crate::engine::settings::{DEFAULT_PATH, Nodes, Settings};
 use crate::ganeti::event::Event;
 use crate::ganeti::opcodes::View;
 use crate::ganeti::recording::{Line, parse_line};
-use crate::ganeti::text::plain;
 use crate::world::hook::run::{Limits, Starter, run};
 use crate::world::hook::scripts::{Hooks, Script};
 use live::Live;
@@ -72,9 +71,6 @@ fn speed(text: &str) -> Result<f64, String> {
 
 /// The file of a recording's folder that holds the recording.
 const EVENTS_FILE: &str = "events.jsonl";
-
-/// Bytes of a warning that are shown.
-const WARNING_MAX: usize = 1024;
 
 impl Args {
     /// The directory of the hooks directories, if scripts are to run.
@@ -189,7 +185,7 @@ impl Player<'_> {
                 Ok(events) => self.print(events)?,
                 Err(error) => {
                     bad += 1;
-                    self.progress.say(&format!("ganeti-hookd: {}: {error}; passed over", path.display()));
+                    self.progress.say(&format!("{}: {error}; passed over", path.display()));
                 }
             }
         }
@@ -220,7 +216,7 @@ impl Player<'_> {
             };
             let runs = self.run_hooks(&event, &common, &view)?;
             for warning in self.replay.take_warnings() {
-                self.progress.say(&format!("ganeti-hookd: {}", plain(&warning, WARNING_MAX)));
+                self.progress.say(&warning);
             }
             self.progress.clear();
             let env = self.env.then(|| environment::for_run(&common, &HooksPath::Global, true, 1));
@@ -317,6 +313,6 @@ impl Progress {
 
     fn say(&mut self, text: &str) {
         self.clear();
-        let _ = writeln!(io::stderr(), "{text}");
+        say(text);
     }
 }

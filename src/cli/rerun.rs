@@ -1,6 +1,6 @@
 //! `ganeti-hookd rerun`
 
-use std::io::{self, Write};
+use std::io;
 
 use super::events::await_change;
 use super::fields::describe;
@@ -8,7 +8,7 @@ use super::status::explained;
 use super::table::{Column, Layout, Table};
 use super::terminal::Terminal;
 use super::times::{Moment, Zone};
-use super::{Failure, failed};
+use super::{Failure, failed, say};
 use crate::daemon::node_name;
 use crate::engine::settings::Settings;
 use crate::ganeti::event_name::EventName;
@@ -89,7 +89,7 @@ impl Args {
                 Ok(answer) => accepted.push(answer),
                 Err(why) => {
                     all_well = false;
-                    writeln!(io::stderr(), "ganeti-hookd: {name}: {why}")?;
+                    say(&format!("{name}: {why}"));
                 }
             }
         }
@@ -154,7 +154,7 @@ impl Args {
             table.row(vec![name.clone(), event.state.clone(), words(&event, new)]);
             table.print(io::stdout().lock())?;
             if event.state == "standby" {
-                writeln!(io::stderr(), "ganeti-hookd: {name}: another node has become master meanwhile")?;
+                say(&format!("{name}: another node has become master meanwhile"));
             }
         }
         Ok(all_well)

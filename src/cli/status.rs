@@ -9,6 +9,7 @@ use super::{Failure, failed};
 use crate::engine::settings::Settings;
 use crate::engine::status::{Counters, FailedHook, HeldJob, RunningHook, Status};
 use crate::ganeti::job::Timestamp;
+use crate::ganeti::text::plain;
 use crate::world::api;
 
 /// Show how the daemon is doing
@@ -86,6 +87,7 @@ struct Lines(String);
 
 impl Lines {
     fn line(&mut self, title: &str, value: impl Display) {
+        let value = plain(&value.to_string(), usize::MAX);
         let _ = writeln!(self.0, "{title:<10} {value}");
     }
 

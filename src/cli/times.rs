@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::ganeti::job::Timestamp;
 
 /// In which time zone times are shown and read.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Zone {
     /// Show times in UTC, not in the system's time zone; times that are given are UTC, too
     #[arg(long)]

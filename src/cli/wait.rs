@@ -11,6 +11,7 @@ use super::Failure;
 use super::status::explained;
 use crate::engine::settings::Settings;
 use crate::ganeti::job::JobId;
+use crate::ganeti::text::plain;
 use crate::world::api;
 
 /// How long the daemon is asked to wait in one go.
@@ -24,6 +25,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What the exit code says where nobody knows how the job has ended.
 const NOT_KNOWN: u8 = 4;
+
+/// Bytes of what is said of the job.
+const WORD_MAX: usize = 1024;
 
 /// Wait for a job to end
 ///
@@ -61,7 +65,7 @@ enum Heard {
 impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
         let (word, code) = self.outcome(&settings.paths.run_dir);
-        writeln!(io::stdout(), "job {}: {word}", self.job)?;
+        writeln!(io::stdout(), "job {}: {}", self.job, plain(&word, WORD_MAX))?;
         match code {
             0 => Ok(()),
             code => Err(Failure::Code(code)),

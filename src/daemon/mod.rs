@@ -14,7 +14,7 @@ pub mod threads;
 mod version;
 mod watchdog;
 
-pub use settings_file::{StartError, node_name, read_settings};
+pub use settings_file::{StartError, distrusted, node_name, read_settings};
 pub use start::run;
 
 use std::path::PathBuf;

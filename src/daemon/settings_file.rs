@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::settings::{DEFAULT_PATH, Findings, Settings};
 use crate::world::cluster::own_name::own_name;
+use crate::world::hook::trust::{Refusal, follow};
 use crate::world::journal::JournalError;
 use crate::world::regular_file;
 use crate::world::shortage::explain;
@@ -72,6 +73,13 @@ pub fn read_settings(path: &Path) -> Result<Settings, StartError> {
     };
     let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))?;
     Settings::parse(&text).map_err(|findings| StartError::Settings { path: path.to_owned(), findings })
+}
+
+/// Why somebody else could have written this configuration file, if so: who may, says which
+/// directory's scripts run as root.
+pub fn distrusted(path: &Path) -> Option<Refusal> {
+    let followed = path.exists().then(|| follow(path))?;
+    followed.err().map(|distrust| distrust.refusal(path))
 }
 
 /// This node's name, as in `ssconf_master_node`. To be told it may take seconds.

@@ -22,7 +22,7 @@ use super::hands::queue::Queue;
 use super::hands::runs::Runs;
 use super::message::Message;
 use super::reruns::Reruns;
-use super::settings_file::{StartError, io_error, node_name, read_settings};
+use super::settings_file::{StartError, distrusted, io_error, node_name, read_settings};
 use super::watchdog::Watchdog;
 use super::{Clocks, Daemon};
 use crate::engine::Engine;
@@ -38,9 +38,6 @@ use crate::world::process::priority;
 use crate::world::queue::mounts;
 use crate::world::{clock, failpoints, own_files, panics, signals};
 
-/// The file that is locked while a daemon runs, below the state directory.
-const LOCK_FILE: &str = "lock";
-
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 ///
 /// # Errors
@@ -52,7 +49,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     make_dir(&paths.state_dir)?;
     make_dir(&paths.run_dir)?;
     let _lock = lock(&paths.state_dir)?;
-    for what in own_files::close_to_others(&[&paths.state_dir, &paths.run_dir]) {
+    let open = own_files::close_to_others(&[&paths.state_dir, &paths.run_dir]);
+    for what in open.into_iter().chain(distrusted(config).map(|refusal| refusal.to_string())) {
         log::warn!("{what}");
     }
     failpoints::point("start.locked");
@@ -116,7 +114,7 @@ fn make_dir(dir: &Path) -> Result<(), StartError> {
 
 /// Makes sure that no other daemon uses the state directory, until the file is closed.
 fn lock(state_dir: &Path) -> Result<File, StartError> {
-    let path = state_dir.join(LOCK_FILE);
+    let path = state_dir.join(own_files::LOCK);
     let wrap = || io_error(format!("{} cannot be locked", path.display()));
     let file = own_files::open(&path).map_err(wrap())?;
     // A lock of the process, not of the file descriptor: a hook that is just being started

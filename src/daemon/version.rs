@@ -9,8 +9,10 @@ use crate::world::shortage::explain;
 /// What a large file was when it was read.
 #[derive(Debug)]
 pub enum LargeVersion {
-    /// A job.
+    /// A job in the queue.
     Job(Box<Job<'static>>, Option<Stamp>),
+    /// One in the archive.
+    Archived(Box<Job<'static>>),
     /// Something else.
     Other(Version<'static>),
 }
@@ -20,11 +22,21 @@ impl LargeVersion {
     pub fn as_version(&self) -> Version<'_> {
         match self {
             Self::Job(job, stamp) => Version::Queued(job, *stamp),
+            Self::Archived(job) => Version::Archived(job),
             Self::Other(Version::Large(size)) => Version::Large(*size),
             Self::Other(Version::Bad(what, stamp)) => Version::Bad(what.clone(), *stamp),
             Self::Other(Version::Failed(what)) => Version::Failed(what.clone()),
             Self::Other(_) => Version::Gone,
         }
+    }
+}
+
+/// The same of a file in the archive.
+pub fn unreadable_in_archive(error: &ReadError) -> Version<'static> {
+    match unreadable(error, || None) {
+        Version::Bad(what, _) => Version::Bad(format!("(archived) {what}"), None),
+        Version::Failed(what) => Version::Failed(format!("(archived) {what}")),
+        version => version,
     }
 }
 

@@ -39,7 +39,8 @@ pub enum Effect {
         /// Where it is not in the queue, look in the archive.
         archive: bool,
     },
-    /// Read a large file on a thread of its own. Brings `Input::LargeRead`.
+    /// Read a large file, in the queue or else in the archive, on a thread of its own. Brings
+    /// `Input::LargeRead`.
     ReadLarge {
         /// The reading's number.
         reading: u64,

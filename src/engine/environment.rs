@@ -6,6 +6,7 @@ use crate::engine::directories::HooksPath;
 use crate::engine::settings::StatusWords;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::opcodes;
+use crate::ganeti::ssconf::is_name;
 
 /// The environment of one run: what the script gets, and nothing else.
 pub type Environment = BTreeMap<String, String>;
@@ -66,10 +67,11 @@ pub fn common(
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
-    if let Some(name) = opcodes::cluster_name(&event.op_code, specialised).or(cluster.name.as_deref()) {
+    let as_told = opcodes::cluster_name(&event.op_code, specialised).filter(|name| is_name(name));
+    if let Some(name) = as_told.or(cluster.name.as_deref().filter(|name| is_name(name))) {
         set("GANETI_CLUSTER", name);
     }
-    if let Some(master) = &cluster.master {
+    if let Some(master) = cluster.master.as_deref().filter(|name| is_name(name)) {
         set("GANETI_MASTER", master);
     }
     if let (Phase::Post, Some(status)) = (event.key.phase, event.status) {
@@ -210,6 +212,31 @@ mod tests {
         );
         assert_eq!(told_of("web1", false)[3..], ["web1", "-", "-"]);
         assert_eq!(told_of("../cron.d-evil", true)[3..], ["../cron.d-evil", "kernel update", "3"]);
+    }
+
+    #[test]
+    fn what_no_cluster_can_be_called_is_not_told() {
+        let name = |specialised: &str, fact: &str| {
+            let event = Event {
+                key: "7.0.post".parse().unwrap(),
+                received: Timestamp::default(),
+                op_count: 1,
+                op_code: "OP_CLUSTER_RENAME".to_owned(),
+                status: Some(PostStatus::Succeeded),
+                executed: true,
+                late: false,
+                time: Timestamp::default(),
+                about: Arc::default(),
+            };
+            let specialised = BTreeMap::from([("GANETI_OP_TARGET".to_owned(), specialised.to_owned())]);
+            let name = Some(fact.to_owned());
+            let facts = ClusterFacts { name: name.clone(), master: name, ..ClusterFacts::default() };
+            let env = common(1, &event, &specialised, &facts, StatusWords::Design);
+            ["GANETI_CLUSTER", "GANETI_MASTER"].map(|name| env.get(name).cloned().unwrap_or_default())
+        };
+        assert_eq!(name("old", "new"), ["old", "new"]);
+        assert_eq!(name("a\nTo: b", "new"), ["new", "new"]);
+        assert_eq!(name("a\nTo: b", "a\0b"), ["", ""]);
     }
 
     #[test]

@@ -7,11 +7,12 @@ use crate::engine::environment::ClusterFacts;
 use crate::engine::tracker::{Lateness, Tracked, Tracker};
 use crate::engine::transitions::{self, Progress};
 use crate::engine::views::{self, Views};
-use crate::ganeti::config::{self, ClusterConfig, NO_MASTER};
+use crate::ganeti::config::{self, ClusterConfig};
 use crate::ganeti::event::Event;
 use crate::ganeti::job::{self, InputReading, JobId, Liveness, OpInput, ParseError, Timestamp};
 use crate::ganeti::opcodes::View;
 use crate::ganeti::recording::{Change, Line};
+use crate::ganeti::ssconf::{self, NO_MASTER};
 
 /// Where Ganeti keeps its data on the nodes that recordings are made on.
 const DATA_DIR: &str = "/var/lib/ganeti";
@@ -83,7 +84,8 @@ impl Replay {
     pub fn cluster(&mut self) -> ClusterFacts {
         let mut facts = self.cluster.clone();
         if let Some(config) = self.config() {
-            facts.name = facts.name.or_else(|| Some(config.cluster_name().to_owned()));
+            let name = Some(config.cluster_name()).filter(|name| ssconf::is_name(name));
+            facts.name = facts.name.or_else(|| name.map(str::to_owned));
             facts.master = facts.master.or_else(|| config.master_name().map(str::to_owned));
         }
         facts
@@ -130,12 +132,14 @@ impl Replay {
     }
 
     fn cluster_file(&mut self, path: &str, content: &str) {
-        let value = content.lines().next().map(str::to_owned);
         match path {
-            // A cluster that is being destroyed has had one: its hooks are told that one.
-            "ssconf_master_node" if value.as_deref() == Some(NO_MASTER) => {}
-            "ssconf_master_node" => self.cluster.master = value,
-            "ssconf_cluster_name" => self.cluster.name = value,
+            "ssconf_master_node" | "ssconf_cluster_name" => match ssconf::name(content) {
+                // A cluster that is being destroyed has had one: its hooks are told that one.
+                Ok(Some(NO_MASTER)) => {}
+                Ok(name) if path == "ssconf_master_node" => self.cluster.master = name.map(str::to_owned),
+                Ok(name) => self.cluster.name = name.map(str::to_owned),
+                Err(error) => self.warnings.push(format!("{path} {error}")),
+            },
             "config.data" => {
                 let id = config::cluster_id(content.as_bytes());
                 self.cluster_id = id.map(|(uuid, name)| (uuid.into(), name)).or(self.cluster_id.take());

@@ -12,4 +12,5 @@ pub mod opcodes;
 pub mod python_json;
 pub mod recording;
 pub mod secrets;
+pub mod ssconf;
 pub mod text;

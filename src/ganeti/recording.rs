@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::text::plain;
+
+/// Bytes of a bad line that an error quotes.
+const QUOTE_MAX: usize = 256;
+
 /// One line of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
@@ -64,7 +69,8 @@ impl Line {
 /// A line that is not of the format.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "line {number} is not a line of a recording ({error}); each line is one JSON object with a time \"t\""
+    "line {number} is not a line of a recording ({}); each line is one JSON object with a time \"t\"",
+    plain(&.error.to_string(), QUOTE_MAX)
 )]
 pub struct BadLine {
     /// The line's number, from 1.
@@ -110,5 +116,7 @@ mod tests {
         let error = parse_line(7, b"{\"t\":").unwrap_err().to_string();
         assert!(error.starts_with("line 7 is not"), "{error}");
         assert!(parse_line(8, b"  \n").unwrap().is_none());
+        let huge = format!("{{\"t\":\"{}\"}}", "x".repeat(1_000_000));
+        assert!(parse_line(9, huge.as_bytes()).unwrap_err().to_string().len() < 500);
     }
 }

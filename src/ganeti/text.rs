@@ -23,9 +23,18 @@ pub fn plain(text: &str, max: usize) -> String {
     line
 }
 
-/// Whether a character is one of a line's text: it says nothing to a terminal.
+/// Whether a character is one of a line's text: it says nothing to a terminal, and does not have
+/// what stands around it shown in another order (Unicode: `Bidi_Control`).
 pub fn is_plain(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
+    let is_end_of_line = matches!(c, '\u{2028}' | '\u{2029}');
+    let orders =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !is_end_of_line && !orders
+}
+
+/// A text of several lines, each of them plain.
+pub fn plain_lines(text: &str, max: usize) -> String {
+    text.lines().map(|line| plain(line, max)).collect::<Vec<_>>().join("\n")
 }
 
 /// Cuts a text to `max` bytes or a little less, never inside of a character. Returns how many
@@ -44,9 +53,15 @@ mod tests {
     #[test]
     fn foreign_text_is_one_plain_line() {
         assert_eq!(plain("a\nb\u{1b}[31m\u{202e}ünï", 100), "a\\nb\\u{1b}[31m\\u{202e}ünï");
+        assert_eq!(plain("\u{61c}\u{200e}\u{2066}x\u{2069}", 100), "\\u{61c}\\u{200e}\\u{2066}x\\u{2069}");
         assert_eq!(plain("four", 4), "four");
         assert_eq!(plain("fours", 4), "four...");
         assert!(plain(&"\n".repeat(1_000_000), 100).len() < 120);
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(plain_lines("a\u{1b}[2J\n\tb\r\nfours\n", 4), "a\\u{1b}...\n\\tb\nfour...");
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod parameters;
 mod problem;
 
 pub use feed::CURSOR;
+pub use parameters::FeedQuestion;
+pub use problem::Problem;
 
 pub mod rerun;
 
@@ -37,10 +39,10 @@ use serde_json::Value;
 
 use self::bell::{Bell, Heard, Topic};
 use self::parameters::Parameters;
-use self::problem::Problem;
 use crate::engine::effect::NoRerun;
 use crate::engine::settings::Paths;
 use crate::engine::status::Status;
+use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::http::{Answer, Request, Response, exchange, read_request};
@@ -57,11 +59,17 @@ const CONNECTIONS_MAX: usize = 64;
 /// Of these, the ones that may wait or stream: whoever asks how things are is always answered.
 const WAITING_MAX: usize = 48;
 
+/// The same with those for whom the journal is written, which may take long.
+const WRITING_MAX: usize = 56;
+
 /// The longest answer that a client takes, in bytes.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
-/// How long a peer may take to say what it wants.
+/// How long a peer may take to say what it wants, and take nothing of its answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a peer may take for all of its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest wait for a change.
 pub const CHANGE_WAIT: Duration = Duration::from_secs(30);
@@ -117,6 +125,12 @@ impl Sources {
             return Ok(None);
         }
         self.waiting.take(WAITING_MAX).map(Some).ok_or_else(|| too_many("clients wait or stream"))
+    }
+
+    /// A place for somebody for whom the journal is to be written; those who wait take not all of
+    /// these.
+    fn place_to_write(&self) -> Result<Place, Problem> {
+        self.waiting.take(WRITING_MAX).ok_or_else(|| too_many("clients wait for the journal"))
     }
 }
 
@@ -224,9 +238,10 @@ fn serve_one(stream: &UnixStream, sources: &Sources) {
 }
 
 fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PEER_TIMEOUT))?;
-    stream.set_write_timeout(Some(PEER_TIMEOUT))?;
-    let reply = match read_request(stream) {
+    let request = read_request(Timed::new(stream, Instant::now() + PEER_TIMEOUT, None)?);
+    // What is written as it comes has a time limit of its own.
+    stream.set_nonblocking(false)?;
+    let reply = match request {
         Ok(request) => {
             failpoints::defect("api-request");
             answer(sources, &request, stream)
@@ -235,7 +250,10 @@ fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     match reply.unwrap_or_else(|problem| problem.answer().into()) {
-        Reply::Answer(answer) => answer.write(stream),
+        Reply::Answer(answer) => {
+            let stream = Timed::new(stream, Instant::now() + ANSWER_TIMEOUT, None)?;
+            answer.write(stream.with_patience(PEER_TIMEOUT))
+        }
         Reply::Written => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
@@ -13,6 +13,8 @@ use rustix::io::{Errno, ioctl_fionbio};
 pub struct Timed<'stop, S> {
     socket: S,
     deadline: Instant,
+    /// How long nothing may come or go, however far the deadline is.
+    patience: Duration,
     stop: Option<BorrowedFd<'stop>>,
 }
 
@@ -23,7 +25,12 @@ impl<'stop, S: AsFd> Timed<'stop, S> {
     /// When the socket cannot be made non-blocking.
     pub fn new(socket: S, deadline: Instant, stop: Option<BorrowedFd<'stop>>) -> io::Result<Self> {
         ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket, deadline, stop })
+        Ok(Self { socket, deadline, patience: Duration::MAX, stop })
+    }
+
+    /// Also gives up when nothing comes or goes for so long.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Goes on until another time.
@@ -37,7 +44,7 @@ impl<'stop, S: AsFd> Timed<'stop, S> {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let timeout = Timespec::try_from(left).ok();
+        let timeout = Timespec::try_from(left.min(self.patience)).ok();
         let socket = self.socket.as_fd();
         let mut fds = [
             PollFd::from_borrowed_fd(socket, what),
@@ -102,7 +109,6 @@ pub fn is_stopped(stop: Option<BorrowedFd<'_>>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
 
     use rustix::event::{EventfdFlags, eventfd};
 
@@ -123,6 +129,17 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(2));
         drop(timed);
         drip.join().unwrap();
+    }
+
+    #[test]
+    fn who_does_nothing_is_not_waited_for_until_the_deadline() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let start = Instant::now();
+        let timed = Timed::new(ours, start + Duration::from_secs(60), None).unwrap();
+        let mut timed = timed.with_patience(Duration::from_millis(20));
+        let error = timed.write_all(&vec![0; 4 * 1024 * 1024]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

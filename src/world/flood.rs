@@ -4,7 +4,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine::flood::Flood;
+use crate::ganeti::text::plain;
 use crate::world::clock;
+
+/// Bytes of a line, which may quote what is not ours.
+const LINE_MAX: usize = 4096;
 
 /// The lines of one place.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ impl Flow {
     fn say(&self, level: log::Level, line: impl ToString) {
         let lines = {
             let mut flood = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            flood.comes(clock::steady(), line.to_string())
+            flood.comes(clock::steady(), plain(&line.to_string(), LINE_MAX))
         };
         lines.iter().for_each(|line| log::log!(level, "{line}"));
     }

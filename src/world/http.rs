@@ -133,6 +133,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        409 => "Conflict",
         410 => "Gone",
         503 => "Service Unavailable",
         _ => "Internal Server Error",
@@ -259,6 +260,9 @@ mod tests {
 
     #[test]
     fn an_answer_has_a_head_and_its_length() {
+        for status in [200, 400, 404, 405, 409, 410, 503] {
+            assert_ne!(reason_phrase(status), reason_phrase(500), "{status}");
+        }
         let mut text = Vec::new();
         Answer::new(410, "text/plain", "hi").with("X", 3).write(&mut text).unwrap();
         let expected = "HTTP/1.1 410 Gone\r\nContent-Type: text/plain\r\nX: 3\r\nContent-Length: 2\r\n\

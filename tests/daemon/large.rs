@@ -138,3 +138,18 @@ fn a_job_that_went_on_while_its_file_was_read_is_not_held() {
     }
     assert!(is_said(), "{}", daemon.log());
 }
+
+#[test]
+fn a_large_job_is_told_to_its_end_out_of_the_archive() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    let mut job = large_job(1);
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    // Its last version is never seen in the queue.
+    fs::create_dir_all(tree.path("queue/archive/0")).unwrap();
+    fs::write(tree.path("queue/archive/0/job-1"), job.succeeds(0).succeeds(1).text()).unwrap();
+    fs::remove_file(tree.job_path(1)).unwrap();
+    daemon.wait_done(&["1.1.post"]);
+    assert_eq!(tree.told(), ["1.0.pre", "1.0.post succeeded", "1.1.pre", "1.1.post succeeded"]);
+}

@@ -84,7 +84,7 @@ fn ganetis_own_post_hooks_learn_of_a_job_that_died() {
     with_instance(&tree);
     tree.set("hooks.native-post", "[\"disappeared\"]");
     // As in a script for Ganeti's own hooks: what it relies on must be there.
-    let own = "set -u; echo \"$GANETI_HOOKS_PATH $GANETI_POST_STATUS $GANETI_INSTANCE_DISK_COUNT \
+    let own = "set -u; tr '\\0' '\\n' </proc/$$/environ >DIR/environ; echo \"$GANETI_HOOKS_PATH $GANETI_POST_STATUS $GANETI_INSTANCE_DISK_COUNT \
         $GANETI_INSTANCE_DISK0_SIZE $GANETI_INSTANCE_DISK1_SIZE $GANETI_POST_INSTANCE_DISK_COUNT\" >>LOG";
     tree.hook_in("instance-start-post.d", "10-disks", own);
     tree.hook_in("instance-start-pre.d", "10-disks", own);
@@ -101,6 +101,16 @@ fn ganetis_own_post_hooks_learn_of_a_job_that_died() {
     assert_eq!(tree.hook_log().last().unwrap(), "instance-start disappeared 2 512 1024 2");
     let said = tree.cli(&["events", "--no-headers", "-o", "runs"]).out;
     assert_eq!(said.lines().last().unwrap().trim(), "10-log=0,instance-start/10-disks=0");
+    // The script can be tried by hand.
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let got = sorted(&fs::read_to_string(tree.path("environ")).unwrap());
+    assert_eq!(sorted(&tree.cli(&["env", "1", "0", "post", "--native"]).out), got);
+    let said = tree.cli(&["env", "1", "0", "pre", "--native"]);
+    assert!(said.code == Some(2) && said.err.contains("--native is for post"), "{said:?}");
     let before = tree.hook_log().len();
     // Ganeti has run them for one, and nobody wants them for the other.
     tree.put(startup(2).waits(0).runs(0).succeeds(0));

@@ -1,9 +1,11 @@
 //! The daemon's own files, which hold what hooks said, are for nobody else.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
-use crate::harness::{Job, Tree};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::harness::{Daemon, Job, Tree, wait_for};
 
 fn set_mode(tree: &Tree, path: &str, mode: u32) {
     fs::set_permissions(tree.path(path), Permissions::from_mode(mode)).unwrap();
@@ -59,4 +61,48 @@ fn a_configuration_that_others_may_write_is_a_finding() {
     set_mode(&tree, "hookd.toml", 0o666);
     let said = tree.cli(&["check"]).out;
     assert!(said.contains("hookd.toml may be written by others (mode 0666)"), "{said}");
+    tree.start().wait_log("hookd.toml may be written by others (mode 0666)", 1);
+}
+
+#[test]
+fn what_is_in_the_place_of_an_own_file_ends_the_start_and_is_named() {
+    for (path, kind) in
+        [("hookd/held", "fifo"), ("hookd/held", "link"), ("state/lock", "link"), ("state/journal.db", "link")]
+    {
+        let tree = Tree::new();
+        for dir in ["state", "hookd"] {
+            fs::create_dir(tree.path(dir)).unwrap();
+            set_mode(&tree, dir, 0o700);
+        }
+        match kind {
+            "fifo" => mknodat(CWD, tree.path(path), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap(),
+            _ => symlink(tree.path("elsewhere"), tree.path(path)).unwrap(),
+        }
+        let mut daemon = Daemon::spawn(&tree, &[], &[]);
+        let status = wait_for(|| daemon.ended(), || format!("{path}: the daemon's end\n{}", tree.log()));
+        assert_eq!(status.code(), Some(1), "{path}");
+        assert!(tree.log().contains("it is no regular file: move it away"), "{path}: {}", tree.log());
+        assert!(!tree.path("elsewhere").exists(), "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_the_daemons_own_is_left_as_it_is() {
+    let tree = Tree::new();
+    fs::create_dir(tree.path("state")).unwrap();
+    fs::write(tree.path("state/ssconf_master_node"), "").unwrap();
+    set_mode(&tree, "state/ssconf_master_node", 0o644);
+    let _daemon = tree.start();
+    assert_eq!(open(&tree), ["ssconf_master_node"]);
+}
+
+#[test]
+fn an_own_file_that_somebody_else_owns_is_named() {
+    let tree = Tree::new();
+    tree.start().stop();
+    chown(tree.path("state/journal.db"), Some(65_534), None).unwrap();
+    let what = "state/journal.db is owned by user 65534; only root may own it";
+    let said = tree.cli(&["check"]);
+    assert!(said.code == Some(1) && said.out.contains(what), "{said:?}");
+    tree.start().wait_log(what, 1);
 }

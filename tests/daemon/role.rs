@@ -237,3 +237,30 @@ fn without_a_cluster_there_is_no_master() {
     tree.put_data(MASTER, NODE);
     daemon.wait_hooks(2);
 }
+
+#[test]
+fn what_no_node_can_be_called_is_not_taken_for_a_name() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    let is_plain = |text: &str| text.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{2066}');
+    for bad in ["a\u{1b}[2J\u{2066}b", "a\0b", &"x".repeat(1000)] {
+        tree.put_data(MASTER, bad);
+        tree.put_data("ssconf_cluster_name", bad);
+        let is_told =
+            |status: &serde_json::Value| status["problems"].to_string().contains("which is no name");
+        daemon.wait_status("a problem", is_told);
+        for command in ["status", "check"] {
+            let said = tree.cli(&[command]).out;
+            assert!(said.contains("ssconf_master_node begins with") && is_plain(&said), "{said:?}");
+            assert!(said.len() < 4096, "{said}");
+        }
+        tree.put_data(MASTER, NODE);
+        daemon.wait_status("no problem", |status| status["problems"] == serde_json::json!([]));
+    }
+    assert!(is_plain(&daemon.log()), "{}", daemon.log());
+    assert_eq!(daemon.logged("is standby now"), 0, "who is master is not known anew");
+    // Its hooks are not told of such a cluster, and start.
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.hook_log().len(), 2, "{:?}", tree.hook_log());
+}

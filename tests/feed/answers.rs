@@ -196,3 +196,44 @@ fn who_reads_nothing_holds_up_nobody() {
     assert_eq!(busy, Ok(0), "nothing is kept open");
     drop(stuck);
 }
+
+#[test]
+fn who_does_not_come_to_the_point_keeps_nobody_out() {
+    const ALL: usize = 64;
+    let node = Served::new();
+    let drips: Vec<UnixStream> = (0..ALL).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
+    let begin = Instant::now();
+    let answered = || {
+        // Each says a word now and then, and never what it wants.
+        drips.iter().for_each(|mut drip| drop(drip.write_all(b"G")));
+        let mut stream = UnixStream::connect(node.socket()).unwrap();
+        // One that is refused may be told so before it has asked.
+        let _ = stream.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n");
+        let mut said = String::new();
+        let _ = stream.read_to_string(&mut said);
+        said.starts_with("HTTP/1.1 200 OK\r\n").then_some(())
+    };
+    wait_for(answered, || "an answer".to_owned());
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn those_for_whom_the_journal_is_written_leave_room_for_others() {
+    let mut node = Served::new();
+    node.fall_silent();
+    let wanted = || {
+        let mut stream = UnixStream::connect(node.socket()).unwrap();
+        stream.write_all(b"POST /v1/rerun?event=1.0.post HTTP/1.1\r\n\r\n").unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let mut waiting: Vec<UnixStream> = (0..64).map(|_| wanted()).collect();
+    // Some are told so at once.
+    let mut said = String::new();
+    let refused = || {
+        waiting.iter_mut().for_each(|stream| drop(stream.read_to_string(&mut said)));
+        (said.matches("too many clients wait for the journal").count() == 8).then_some(())
+    };
+    wait_for(refused, || "eight refusals".to_owned());
+    assert_eq!(get(&node.socket(), "/v1/events").status, 200);
+}

@@ -1,7 +1,7 @@
 //! A node whose API is served from this process, and whose journal the test writes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ganeti_hookd::engine::change::{Change, EventState, RunStart};
 use ganeti_hookd::engine::outcome::Outcome;
@@ -13,12 +13,13 @@ use ganeti_hookd::world::api::{self, Api, Backend, Question, SOCKET};
 use ganeti_hookd::world::journal::{Journal, put_in_place, replace};
 use tempfile::TempDir;
 
-/// No daemon: nobody answers for it.
-struct Nobody;
+/// No daemon: nobody answers for it, or what it is asked lies there unanswered.
+#[derive(Default)]
+struct Nobody(Option<Mutex<Vec<Question>>>);
 
 impl Backend for Nobody {
-    fn ask(&self, _question: Question) -> bool {
-        false
+    fn ask(&self, question: Question) -> bool {
+        self.0.as_ref().map(|questions| questions.lock().unwrap().push(question)).is_some()
     }
 }
 
@@ -50,7 +51,14 @@ impl Served {
         (self.api, self.journal) = (None, None);
         self.journal = Some(Journal::open(&self.paths.state_dir).unwrap());
         self.bell = Bell::new().unwrap();
-        self.api = Some(api::serve(&self.paths, Arc::clone(&self.bell), Nobody).unwrap());
+        self.api = Some(api::serve(&self.paths, Arc::clone(&self.bell), Nobody::default()).unwrap());
+    }
+
+    /// From now on the daemon is silent: its journal cannot be written.
+    pub fn fall_silent(&mut self) {
+        self.api = None;
+        let silent = Nobody(Some(Mutex::default()));
+        self.api = Some(api::serve(&self.paths, Arc::clone(&self.bell), silent).unwrap());
     }
 
     /// Another journal takes the place of this one.

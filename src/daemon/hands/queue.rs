@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use crate::daemon::message::Message;
 use crate::daemon::threads::large::LargeFiles;
 use crate::daemon::threads::scanner::{self, Scanner};
-use crate::daemon::version::unreadable;
+use crate::daemon::version::{unreadable, unreadable_in_archive};
 use crate::engine::input::{Input, Version};
 use crate::engine::settings::Paths;
 use crate::ganeti::job::{self, JobId};
@@ -19,8 +19,6 @@ use crate::world::flood::Flow;
 use crate::world::queue::mounts::Place;
 use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
 use crate::world::queue::watch::{Hint, Watch, watch};
-use crate::world::regular_file::ReadError;
-use crate::world::shortage::explain;
 
 /// What is done with the queue directory.
 #[derive(Debug)]
@@ -111,8 +109,8 @@ impl Queue {
         self.reader.is_as_read(id)
     }
 
-    /// Tells what there is of a job: its file in the queue if that has at most `limit` bytes,
-    /// else, with `archive`, the one in the archive.
+    /// Tells what there is of a job: its file in the queue, else, with `archive`, the one in the
+    /// archive, if that has at most `limit` bytes.
     pub fn read<R>(
         &mut self,
         id: JobId,
@@ -130,23 +128,20 @@ impl Queue {
                 }
                 Err(error) => tell(Version::Bad(error.to_string(), stamp)),
             },
-            Ok(None) if archive => self.read_archived(id, tell),
+            Ok(None) if archive => self.read_archived(id, limit.min(JOB_SIZE_LIMIT), tell),
             Ok(None) => tell(self.gone()),
             Err(error) => tell(unreadable(&error, || self.reader.stamp_of(id))),
         }
     }
 
-    fn read_archived<R>(&mut self, id: JobId, tell: impl FnOnce(Version<'_>) -> R) -> R {
-        match self.reader.archived(id) {
+    fn read_archived<R>(&mut self, id: JobId, limit: u64, tell: impl FnOnce(Version<'_>) -> R) -> R {
+        match self.reader.archived(id, limit) {
             Ok(Some(bytes)) => match job::parse(id, bytes) {
                 Ok(job) => tell(Version::Archived(&job)),
                 Err(error) => tell(Version::Bad(error.to_string(), None)),
             },
             Ok(None) => tell(self.gone()),
-            Err(ReadError::Io(error)) => {
-                tell(Version::Failed(format!("(archived) cannot be read: {}", explain(&error))))
-            }
-            Err(error) => tell(Version::Bad(format!("(archived) {error}"), None)),
+            Err(error) => tell(unreadable_in_archive(&error)),
         }
     }
 
@@ -225,6 +220,7 @@ mod tests {
         fs::write(dir.path().join("archive/0/job-1"), JOB).unwrap();
         assert_eq!(read(&mut queue, 100, true), "archived 1");
         assert_eq!(read(&mut queue, 100, false), "Gone");
+        assert_eq!(read(&mut queue, 7, true), format!("Large({})", JOB.len()));
         fs::write(dir.path().join("job-1"), JOB).unwrap();
         assert_eq!(read(&mut queue, u64::MAX, true), "queued 1 false", "too young to be told apart");
         assert_eq!(read(&mut queue, 7, true), format!("Large({})", JOB.len()));

@@ -8,7 +8,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::daemon::message::Message;
-use crate::daemon::version::{LargeVersion, unreadable};
+use crate::daemon::version::{LargeVersion, unreadable, unreadable_in_archive};
 use crate::engine::input::Version;
 use crate::ganeti::job::{self, JobId};
 use crate::world::failpoints;
@@ -34,7 +34,7 @@ impl LargeFiles {
         Ok(Self { requests })
     }
 
-    /// Asks for a job's file as it is as soon as the thread comes to it; the answer is a
+    /// Asks for a job's file, in the queue or in the archive, as it is as soon as the thread comes to it; the answer is a
     /// [`Message::LargeRead`].
     pub fn read(&self, reading: u64, id: JobId) {
         // The thread ends with the daemon, not before.
@@ -63,10 +63,21 @@ fn read(reader: &mut JobReader, id: JobId) -> LargeVersion {
                 Err(error) => LargeVersion::Other(Version::Bad(error.to_string(), stamp)),
             };
         }
-        Ok(None) => return LargeVersion::Other(Version::Gone),
+        Ok(None) => return archived(reader, id),
         Err(error) => error,
     };
     LargeVersion::Other(unreadable(&error, || reader.stamp_of(id)))
+}
+
+fn archived(reader: &mut JobReader, id: JobId) -> LargeVersion {
+    LargeVersion::Other(match reader.archived(id, JOB_SIZE_LIMIT) {
+        Ok(Some(bytes)) => match job::parse(id, bytes) {
+            Ok(job) => return LargeVersion::Archived(Box::new(job.into_owned())),
+            Err(error) => Version::Bad(error.to_string(), None),
+        },
+        Ok(None) => Version::Gone,
+        Err(error) => unreadable_in_archive(&error),
+    })
 }
 
 #[cfg(test)]
@@ -95,5 +106,10 @@ mod tests {
         assert!(matches!(version(2).as_version(), Version::Bad(..)));
         assert!(matches!(version(3).as_version(), Version::Bad(what, _) if what == "is not a regular file"));
         assert!(matches!(version(4).as_version(), Version::Gone));
+        fs::create_dir_all(dir.path().join("archive/0/job-5")).unwrap();
+        fs::rename(dir.path().join("job-1"), dir.path().join("archive/0/job-1")).unwrap();
+        assert!(matches!(version(1).as_version(), Version::Archived(job) if job.id.get() == 1));
+        let archived = "(archived) is not a regular file";
+        assert!(matches!(version(5).as_version(), Version::Bad(what, _) if what == archived));
     }
 }

@@ -197,8 +197,10 @@ impl Desk {
     fn input(&mut self, event: &Event) -> Option<OpInput> {
         let id = event.key.job;
         for archived in [false, true] {
-            let bytes =
-                if archived { self.reader.archived(id) } else { self.reader.queued(id, JOB_SIZE_LIMIT) };
+            let bytes = match archived {
+                true => self.reader.archived(id, JOB_SIZE_LIMIT),
+                false => self.reader.queued(id, JOB_SIZE_LIMIT),
+            };
             match bytes {
                 Ok(Some(bytes)) => {
                     let reading = input_in(bytes, event);

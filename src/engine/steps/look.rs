@@ -71,10 +71,11 @@ impl Engine {
             Version::Queued(job, stamp) => self.look(now, job, Kind::Queued, cause, stamp),
             // It is looked at again, which tells more than an old answer.
             _ if overtaken => {}
+            Version::Archived(job) => self.look(now, job, Kind::Archived, cause, None),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
             Version::Failed(what) => self.look_again(now, id, &what),
             Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
-            Version::Gone | Version::Archived(_) => self.agenda.hint(id),
+            Version::Gone => self.agenda.hint(id),
         }
         // What it has published in the meantime cannot be read in a moment.
         self.effects.extend(self.holds.disarm(id));

@@ -9,6 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::ganeti::python_json::{self, Lossy};
+use crate::ganeti::ssconf;
 
 /// Objects by UUID or name.
 pub(crate) type Table<T> = HashMap<String, T>;
@@ -20,6 +21,12 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(input)?.unwrap_or_default())
+}
+
+/// What a node can be called: it is asked for, and stands in the history and the log.
+pub(super) fn node_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let name = String::deserialize(input)?;
+    if ssconf::is_name(&name) { Ok(name) } else { Err(serde::de::Error::custom("no name of a node")) }
 }
 
 /// An object whose unreadable entries are left out.

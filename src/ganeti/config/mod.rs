@@ -18,33 +18,35 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::python_json::Lossy;
+use super::ssconf::NAME_MAX;
+use super::text::{cut, plain};
 pub(crate) use disk::Disk;
 use lenient::Table;
 pub(crate) use schema::{Group, Instance, Network, Nic, Node, Parameters};
 use schema::{Named, Root};
 
-use crate::ganeti::python_json::Lossy;
-
-/// What the file with the master's name says while a cluster is being destroyed (Ganeti:
-/// `src/Ganeti/WConfd/Ssconf.hs`, `mkSSConf`).
-pub const NO_MASTER: &str = "NO MASTER";
+/// Bytes of a bad configuration that an error quotes.
+const QUOTE_MAX: usize = 256;
 
 /// Why a configuration could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not JSON, or not the shape of a Ganeti configuration.
-    #[error("cluster configuration is not readable: {0}")]
+    #[error("cluster configuration is not readable: {}", plain(&.0.to_string(), QUOTE_MAX))]
     Unreadable(#[from] serde_json::Error),
 }
 
 /// The cluster's UUID and name, which tell it from others; `None` when the text of `config.data`
-/// does not say them. Nothing behind the cluster is read: the beginning of the text will do, and
-/// wconfd writes the cluster first (Ganeti: `src/Ganeti/Objects.hs`, `ConfigData`).
+/// does not say them. Of a name as long as none is, its beginning. Nothing behind the cluster is
+/// read: the beginning of the text will do, and wconfd writes the cluster first (Ganeti:
+/// `src/Ganeti/Objects.hs`, `ConfigData`).
 pub fn cluster_id(json: &[u8]) -> Option<(String, String)> {
     let mut found = None;
     // That it is found ends the reading as an error would.
     let _ = serde_json::Deserializer::from_slice(json).deserialize_map(IdVisitor(&mut found));
-    let Id { uuid, cluster_name } = found?;
+    let Id { uuid, cluster_name: Lossy(mut cluster_name) } = found?;
+    cut(&mut cluster_name, NAME_MAX);
     let is_uuid = uuid.len() == UUID_LENGTH && uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     is_uuid.then_some((uuid, cluster_name))
 }
@@ -52,7 +54,7 @@ pub fn cluster_id(json: &[u8]) -> Option<(String, String)> {
 #[derive(Deserialize)]
 struct Id {
     uuid: String,
-    cluster_name: String,
+    cluster_name: Lossy,
 }
 
 /// Reads as far as the first cluster.

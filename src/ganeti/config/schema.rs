@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::disk::{Disk, DiskRef};
-use super::lenient::{Table, list, or_default, table};
+use super::lenient::{Table, list, node_name, or_default, table};
 
 /// Parameters of a hypervisor, backend or NIC: names to scalars of any type.
 pub(crate) type Parameters = BTreeMap<String, Value>;
@@ -57,6 +57,7 @@ pub(crate) struct Cluster {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Node {
+    #[serde(deserialize_with = "node_name")]
     pub name: String,
     #[serde(default, deserialize_with = "or_default")]
     pub primary_ip: String,

@@ -23,6 +23,31 @@ fn answers_by_name_and_by_uuid() {
 }
 
 #[test]
+fn what_no_node_can_be_called_costs_that_node() {
+    for bad in ["a\\u0000b".to_owned(), "a\\u001b[2J".to_owned(), "x".repeat(256)] {
+        let nodes = format!(r#"{{"n1":{{"name":"{bad}"}},"n2":{{"name":"node2"}}}}"#);
+        let text = format!(r#"{{"cluster":{{"master_node":"n1"}},"nodes":{nodes}}}"#);
+        let config = ClusterConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!(config.node_names().collect::<Vec<_>>(), ["node2"], "{bad}");
+        assert_eq!(config.master_name(), None);
+    }
+}
+
+#[test]
+fn a_cluster_is_known_by_its_uuid_whatever_it_is_called() {
+    const UUID: &str = "7c3fd7f6-0a3c-4d0f-9c0a-0123456789ab";
+    let name = |name: &str| {
+        let text = format!(r#"{{"cluster":{{"uuid":"{UUID}","cluster_name":"{name}"}}}}"#);
+        let (uuid, name) = cluster_id(text.as_bytes()).unwrap();
+        assert_eq!(uuid, UUID);
+        name
+    };
+    assert_eq!(name("c.example.com"), "c.example.com");
+    assert_eq!(name("caf\\udce9"), "caf\u{fffd}");
+    assert_eq!(name(&"x".repeat(100_000)), "x".repeat(255));
+}
+
+#[test]
 fn of_what_stands_twice_the_last_counts() {
     let node = |rest: &str| parse(&format!(r#","instances":{{"i":{{"name":"old"}},"i":{rest}}}"#));
     assert_eq!(node(r#"{"name":"a","name":"b"}"#).instance("i").unwrap().1.name, "b");

@@ -7,10 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::ganeti::object::{Object, ObjectKind};
 use crate::ganeti::python_json::{self, Lossy};
+use crate::ganeti::ssconf::NAME_MAX;
 use crate::ganeti::text::cut;
-
-/// The longest name that is kept, in bytes.
-const NAME_MAX: usize = 255;
 
 /// Where an opcode's input says what it is about.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -112,7 +112,7 @@ fn read(sources: &Sources, id: JobId, told: &[Event]) -> Result<Option<JobRecord
     };
     let mut found = record(reader.queued(id, JOB_SIZE_LIMIT).map_err(bad)?, false)?;
     if found.is_none() {
-        found = record(reader.archived(id).map_err(bad)?, true)?;
+        found = record(reader.archived(id, JOB_SIZE_LIMIT).map_err(bad)?, true)?;
     }
     reader.give_back();
     Ok(found)

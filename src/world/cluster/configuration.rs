@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use super::wconfd;
 use crate::engine::settings::Paths;
 use crate::ganeti::config::ClusterConfig;
+use crate::ganeti::text::plain;
 use crate::world::regular_file;
 
 /// How long a wconfd that gave no answer is not asked again.
@@ -27,6 +28,9 @@ pub(super) const FILE: &str = "config.data";
 
 /// The largest configuration that is read, in bytes.
 pub(super) const SIZE_LIMIT: u64 = wconfd::ANSWER_LIMIT;
+
+/// Bytes of what is not ours that an error quotes.
+const QUOTE_MAX: usize = 256;
 
 /// Where a configuration came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +128,7 @@ impl Configuration {
         struct Numbered {
             serial_no: Option<u64>,
         }
-        let numbered: Numbered = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let numbered: Numbered = serde_json::from_slice(text).map_err(|error| quoted(&error))?;
         let version = (numbered.serial_no.unwrap_or_default(), text.len());
         if let Some((known, config)) = self.known.as_ref().filter(|_| numbered.serial_no.is_some())
             && *known == version
@@ -149,9 +153,14 @@ fn in_answer(answer: &[u8]) -> Result<&[u8], String> {
         result: &'a RawValue,
     }
     let answer: Answer<'_> =
-        serde_json::from_slice(answer).map_err(|error| format!("its answer is none: {error}"))?;
+        serde_json::from_slice(answer).map_err(|error| format!("its answer is none: {}", quoted(&error)))?;
     let result = answer.result.get();
-    if answer.success { Ok(result.as_bytes()) } else { Err(format!("it says: {result}")) }
+    if answer.success { Ok(result.as_bytes()) } else { Err(format!("it says: {}", quoted(&result))) }
+}
+
+/// What is not ours, as a part of a sentence.
+fn quoted(what: &impl ToString) -> String {
+    plain(&what.to_string(), QUOTE_MAX)
 }
 
 #[cfg(test)]
@@ -205,6 +214,10 @@ mod tests {
         found.config.as_ref().map_or("", |config| config.cluster_name())
     }
 
+    fn huge(begin: &str, end: &str) -> Vec<u8> {
+        format!("{begin}{}{end}", "x".repeat(1_000_000)).into_bytes()
+    }
+
     #[test]
     fn wconfd_knows_better_than_the_file() {
         let (_dir, mut configuration) =
@@ -223,13 +236,17 @@ mod tests {
             (b"hello", "the answer has no end"),
             (b"{\"success\":false,\"result\":[\"GenericError\",[\"no\"]]}\x03", "it says: [\"GenericError\""),
             (b"{\"success\":true,\"result\":{}}\x03", "missing field `cluster`"),
+            (&huge("{\"success\":false,\"result\":\"x", "\"}\x03"), "it says: \"xxxx"),
+            (&huge("{\"success\":\"x", "\",\"result\":{}}\x03"), "its answer is none"),
+            (&huge("{\"success\":true,\"result\":{\"serial_no\":\"x", "\"}}\x03"), "invalid type: string"),
+            (&huge("{\"success\":true,\"result\":{\"cluster\":\"x", "\"}}\x03"), "invalid type: string"),
         ] {
             let (_dir, mut configuration) = cluster(vec![bad.to_vec(), answer(&config(2, "now"))]);
             for _ in 0..2 {
                 let found = configuration.read();
                 assert_eq!((name(&found), found.source), ("file", Source::File));
                 let problem = found.problem.unwrap();
-                assert!(problem.contains(says), "{problem}");
+                assert!(problem.contains(says) && problem.len() < 700, "{problem}");
             }
             configuration.resting = None;
             assert_eq!(name(&configuration.read()), "now");

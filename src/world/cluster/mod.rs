@@ -7,13 +7,13 @@ mod wconfd;
 
 pub use configuration::{Configuration, Found, Source};
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::engine::environment::ClusterFacts;
 use crate::engine::input::ClusterId;
-use crate::ganeti::config::{self, NO_MASTER};
-use crate::world::regular_file::{self, ReadError};
+use crate::ganeti::config;
+use crate::ganeti::ssconf::{self, NO_MASTER};
+use crate::world::regular_file;
 use crate::world::unchanged::{Identity, Kept};
 
 /// The file with the master's name (Ganeti: `ssconf.py`, `SS_MASTER_NODE`).
@@ -41,7 +41,7 @@ const ID_WITHIN: u64 = 64 * 1024;
 #[error("{path} {error}")]
 pub struct SsconfError {
     path: PathBuf,
-    error: ReadError,
+    error: String,
 }
 
 /// The cluster as seen from its data directory. A file that has not changed is not read twice.
@@ -114,7 +114,7 @@ fn id_in(path: &Path) -> Option<(String, String)> {
     })
 }
 
-/// The first line of a ssconf file; `None` when there is none.
+/// The name in a ssconf file; `None` when there is none.
 fn value(
     data_dir: &Path,
     name: &str,
@@ -126,7 +126,8 @@ fn value(
         return Ok(value.clone());
     }
     let text = text(&path)?.unwrap_or_default();
-    let value = text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+    let value = ssconf::name(&text).map_err(|error| SsconfError { path, error: error.to_string() })?;
+    let value = value.map(str::to_owned);
     if let Some(identity) = identity {
         kept.keep(identity, value.clone());
     }
@@ -137,10 +138,10 @@ fn value(
 fn text(path: &Path) -> Result<Option<String>, SsconfError> {
     let text = match regular_file::read(path, SSCONF_LIMIT) {
         Ok(Some(bytes)) => {
-            String::from_utf8(bytes).map_err(|_| ReadError::Io(io::Error::other("it is not UTF-8 text")))
+            String::from_utf8(bytes).map_err(|_| "cannot be read: it is not UTF-8 text".to_owned())
         }
         Ok(None) => return Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(error.to_string()),
     };
     text.map(Some).map_err(|error| SsconfError { path: path.to_owned(), error })
 }

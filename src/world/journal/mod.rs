@@ -23,6 +23,7 @@ pub use filter::Filter;
 pub use history::{History, HistoryEvent, RunRecord};
 pub use words::Word;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -40,7 +41,7 @@ use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::{failpoints, own_files};
 
 /// The journal's file, below the state directory.
-pub const FILE: &str = "journal.db";
+pub const FILE: &str = own_files::JOURNAL;
 
 /// The highest number that an event ever had, also one that was forgotten.
 const LAST_SEQ: &str = "max(coalesce((SELECT max(seq) FROM events), 0),
@@ -72,7 +73,7 @@ pub enum JournalError {
         path: PathBuf,
         /// What the system says.
         #[source]
-        error: std::io::Error,
+        error: io::Error,
     },
     /// Written by a newer version of this program.
     #[error(
@@ -162,8 +163,13 @@ impl Journal {
     pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
         let path = state_dir.join(FILE);
         let wrap = |error| JournalError::Sqlite { path: path.clone(), error };
-        // SQLite gives its other files the mode of this one. What is wrong it says itself.
-        let _ = own_files::make(&path);
+        // SQLite gives its other files the mode of this one. What else is wrong it says itself.
+        match own_files::make(&path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(JournalError::Io { path, error });
+            }
+            _ => {}
+        }
         let mut db = Connection::open(&path).map_err(wrap)?;
         let found = prepare(&db).map_err(wrap)?;
         if found > schema::VERSION {

@@ -181,3 +181,20 @@ fn a_reader_who_takes_its_time_keeps_nothing_open() {
     };
     assert_eq!([0, 1, 255, 256, 257, 512, 600, 1000].map(count), [0, 1, 255, 256, 257, 512, 600, 600]);
 }
+
+#[test]
+fn a_reader_who_is_the_last_to_close_leaves_the_files_as_they_are() {
+    let [dir, left] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut journal = Journal::open(dir.path()).unwrap();
+    journal.commit(&[Change::Event(1, event(1), EventState::Done)]).unwrap();
+    // What a daemon leaves that was killed.
+    for part in ["", "-wal"] {
+        let name = format!("{FILE}{part}");
+        std::fs::copy(dir.path().join(&name), left.path().join(&name)).unwrap();
+        let file = std::fs::File::options().write(true).open(left.path().join(&name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000)).unwrap();
+    }
+    assert_eq!(seqs(left.path()), [1]);
+    assert!(left.path().join(format!("{FILE}-wal")).metadata().unwrap().len() > 0);
+    assert_eq!(last_written(left.path()), Some(Timestamp::from_micros(1_000_000_000)));
+}

@@ -6,10 +6,9 @@
 //! and only that: a process that an administrator stopped is not in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,10 +18,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::hold::{Verified, go_on, may_be_stopped_by_the_kernel};
 use super::stat;
 use crate::world::flood::Flow;
+use crate::world::own_files::{self, HELD};
 use crate::world::regular_file;
-
-/// The file, below the run directory.
-const FILE: &str = "held";
 
 /// The largest file that is read, in bytes.
 const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
@@ -125,7 +122,7 @@ pub fn still_held(text: &str) -> Vec<(Verified, bool)> {
 /// is ours: that stays in the file.
 pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
     let text =
-        regular_file::read(&run_dir.join(FILE), SIZE_LIMIT).map_err(io::Error::other)?.unwrap_or_default();
+        regular_file::read(&run_dir.join(HELD), SIZE_LIMIT).map_err(io::Error::other)?.unwrap_or_default();
     let held = still_held(&String::from_utf8_lossy(&text));
     if held.is_empty() {
         return Ok(Vec::new());
@@ -149,7 +146,7 @@ pub fn release(run_dir: &Path) -> io::Result<Vec<u32>> {
 
 /// Opens the file; what is written goes to its end.
 fn open(run_dir: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(run_dir.join(FILE))
+    own_files::open_to_append(&run_dir.join(HELD))
 }
 
 /// Lets a process go on; one that was only armed if it stands where the kernel stops it, now or
@@ -234,7 +231,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
+        let path = dir.path().join(HELD);
         let leftover = "+ 10 111\n".repeat(usize::try_from(SIZE_LIMIT).unwrap() / 9 + 1);
         std::fs::write(&path, &leftover).unwrap();
         let error = release(dir.path()).unwrap_err().to_string();

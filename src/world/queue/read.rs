@@ -66,12 +66,13 @@ impl JobReader {
         metadata.is_ok_and(|metadata| self.last == Some((id, Identity::of(&metadata))))
     }
 
-    /// The content of the file of a job in the archive; `None` when it is not there.
+    /// The content of the file of a job in the archive, of at most `limit` bytes; `None` when it
+    /// is not there.
     ///
     /// # Errors
-    /// When the file is not one to read.
-    pub fn archived(&mut self, id: JobId) -> Result<Option<&[u8]>, ReadError> {
-        let metadata = self.read(&self.queue_dir.join(id.archive_path()), JOB_SIZE_LIMIT)?;
+    /// As [`JobReader::queued`].
+    pub fn archived(&mut self, id: JobId, limit: u64) -> Result<Option<&[u8]>, ReadError> {
+        let metadata = self.read(&self.queue_dir.join(id.archive_path()), limit)?;
         Ok(metadata.map(|_| self.buffer.as_slice()))
     }
 

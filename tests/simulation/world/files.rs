@@ -254,6 +254,9 @@ impl World {
         }
         let Some(file) = self.files.queue.get(&id) else {
             let archived = self.files.archive.get(&id).filter(|_| archive);
+            if let Some(file) = archived.filter(|file| file.size > limit && file.size <= TOO_LARGE) {
+                return Read::Large(file.size);
+            }
             return match archived.map(|file| &file.content) {
                 Some(Content::Job(job)) => Read::Archived(Rc::clone(job)),
                 Some(Content::Bad(why)) => Read::Bad((*why).to_owned(), None),
@@ -317,10 +320,7 @@ impl World {
 
     pub(super) fn large_read(&mut self, life: u64, reading: u64, id: i64) {
         if life == self.life && self.up {
-            let read = match self.read(id, TOO_LARGE, false) {
-                Read::Archived(_) => Read::Gone,
-                read => read,
-            };
+            let read = self.read(id, TOO_LARGE, true);
             let delay = self.dice.spread(10, 1_000_000);
             self.later(delay, Happening::LargeTold(life, reading, id, read));
         }
