@@ -14,6 +14,7 @@
 //! SQLite they take locks that the daemon's own thread takes, too.
 
 pub mod bell;
+mod ear;
 mod feed;
 mod job;
 mod parameters;
@@ -35,7 +36,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::Value;
 
-use self::bell::{Bell, Heard, Topic};
+use self::bell::{Bell, Topic};
+use self::ear::Heard;
+use self::feed::broadcast::Broadcast;
 use self::parameters::Parameters;
 use self::problem::Problem;
 use crate::engine::effect::NoRerun;
@@ -99,8 +102,10 @@ struct Sources {
     state_dir: PathBuf,
     queue_dir: PathBuf,
     bell: Arc<Bell>,
+    broadcast: Arc<Broadcast>,
     /// Reads one job at a time, however large it is.
     reader: Mutex<JobReader>,
+    last_end: job::LastEnd,
     /// Those who wait or stream.
     waiting: Places,
 }
@@ -150,7 +155,9 @@ pub fn serve(paths: &Paths, bell: Arc<Bell>, owner: impl Backend) -> io::Result<
         state_dir: paths.state_dir.clone(),
         queue_dir: paths.queue_dir.clone(),
         reader: Mutex::new(JobReader::new(&paths.queue_dir)),
+        broadcast: Arc::new(Broadcast::new(paths.state_dir.clone(), Arc::clone(&bell))),
         bell,
+        last_end: job::LastEnd::default(),
         waiting: Places::default(),
     };
     let sources = Arc::new(sources);
@@ -195,10 +202,10 @@ fn accept(listener: &UnixListener, sources: &Arc<Sources>) {
 
 /// Serves the next connection on a thread of its own.
 fn accept_one(listener: &UnixListener, sources: &Arc<Sources>, connections: &Places) -> io::Result<()> {
-    let (stream, _) = listener.accept()?;
+    let stream = Arc::new(listener.accept()?.0);
     failpoints::defect("api");
     let Some(place) = connections.take(CONNECTIONS_MAX) else {
-        let _ = too_many("connections").answer().write(&stream);
+        let _ = too_many("connections").answer().write(&*stream);
         return Ok(());
     };
     let sources = Arc::clone(sources);
@@ -213,20 +220,20 @@ fn too_many(what: &str) -> Problem {
     Problem::new(503, format!("too many {what}; try again in a while"))
 }
 
-fn serve_one(stream: &UnixStream, sources: &Sources) {
+fn serve_one(stream: &Arc<UnixStream>, sources: &Sources) {
     let served = caught(|| talk(sources, stream)).unwrap_or_else(|what| {
         // Where it has been answered already, the client has what it wanted.
-        Problem::new(500, what).answer().write(stream)
+        Problem::new(500, what).answer().write(&**stream)
     });
     if let Err(error) = served {
         log::debug!("API: {error}");
     }
 }
 
-fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
+fn talk(sources: &Sources, stream: &Arc<UnixStream>) -> io::Result<()> {
     stream.set_read_timeout(Some(PEER_TIMEOUT))?;
     stream.set_write_timeout(Some(PEER_TIMEOUT))?;
-    let reply = match read_request(stream) {
+    let reply = match read_request(&**stream) {
         Ok(request) => {
             failpoints::defect("api-request");
             answer(sources, &request, stream)
@@ -235,12 +242,12 @@ fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     match reply.unwrap_or_else(|problem| problem.answer().into()) {
-        Reply::Answer(answer) => answer.write(stream),
+        Reply::Answer(answer) => answer.write(&**stream),
         Reply::Written => Ok(()),
     }
 }
 
-fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<Reply, Problem> {
+fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Result<Reply, Problem> {
     let path = request.path();
     let job = path.strip_prefix("/v1/jobs/");
     let is_known = ["/v1/status", "/v1/events", "/v1/changes", "/metrics"].contains(&path) || job.is_some();
@@ -280,7 +287,7 @@ fn changes(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<
     let _place = sources.place_for(CHANGE_WAIT)?;
     let listener = sources.bell.listen(Topic::History)?;
     let until = Instant::now() + CHANGE_WAIT;
-    if sources.bell.changes() <= since && listener.wait(stream, until)? == Heard::Gone {
+    if sources.bell.changes() <= since && listener.ear().wait_for(stream, until)? == Heard::Gone {
         return Ok(Reply::Written);
     }
     Ok(Answer::new(200, "application/json", format!("{}\n", sources.bell.changes())).into())
