@@ -54,10 +54,9 @@ const LINES: &str = "application/jsonl";
 
 /// A reader and its place.
 struct Reader<'a> {
-    state_dir: &'a Path,
     broadcast: &'a Arc<Broadcast>,
     stream: &'a Arc<UnixStream>,
-    /// Not there while somebody else reads for it.
+    /// Not there while the broadcast reads for it.
     history: Option<History>,
     filter: Filter,
 }
@@ -73,8 +72,7 @@ pub fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) ->
     let FeedQuestion { after, filter, is_stream, wait } = FeedQuestion::of(request)?;
     let filter = Filter { output: Some(OUTPUT_MAX), ..filter };
     let _place = sources.place_for(if is_stream { Duration::MAX } else { wait })?;
-    let Sources { state_dir, broadcast, .. } = sources;
-    let mut reader = Reader { state_dir, broadcast, stream, history: None, filter };
+    let mut reader = Reader { broadcast: &sources.broadcast, stream, history: None, filter };
     if is_stream { reader.stream(after) } else { reader.page(after, wait) }
 }
 
@@ -107,8 +105,15 @@ impl Reader<'_> {
     /// The journal that there is now: another one may have been put in its place.
     fn history(&mut self) -> Result<&History, Problem> {
         let history = self.history.take().filter(|history| !history.is_gone());
-        let history = history.map_or_else(|| open(self.state_dir), Ok)?;
+        let history = history.map_or_else(|| self.broadcast.journal(), Ok)?;
         Ok(self.history.insert(history))
+    }
+
+    /// Leaves the journal to others.
+    fn rest(&mut self) {
+        if let Some(history) = self.history.take() {
+            self.broadcast.give_back(history);
+        }
     }
 
     /// Reads, from the journal that there is now.
@@ -141,8 +146,10 @@ impl Reader<'_> {
     /// Waits for what comes after this place; `None` when the reader has gone.
     fn await_page(&mut self, at: Cursor, until: Instant) -> io::Result<Option<Awaited>> {
         let way = Way::Page(self.filter.limit.unwrap_or(u32::MAX));
-        let following = self.broadcast.follow(at, &self.filter, way, self.history.take())?;
+        let broadcast = self.broadcast;
+        let following = broadcast.follow(at, &self.filter, way)?;
         let Some(following) = following else { return Ok(Some(Awaited::ReadOn(at))) };
+        self.rest();
         let heard = following.wait(self.stream, until.saturating_duration_since(Instant::now()))?;
         let Left { at, back } = following.leave();
         Ok(match (heard, back) {
@@ -198,8 +205,10 @@ impl Reader<'_> {
     /// reader has gone.
     fn follow(&mut self, at: Cursor) -> io::Result<Option<Cursor>> {
         let way = Way::Stream(Arc::clone(self.stream));
-        let following = self.broadcast.follow(at, &self.filter, way, self.history.take())?;
+        let broadcast = self.broadcast;
+        let following = broadcast.follow(at, &self.filter, way)?;
         let Some(following) = following else { return Ok(Some(at)) };
+        self.rest();
         loop {
             match following.wait(self.stream, HEARTBEAT)? {
                 Heard::Gone => return Ok(None),
@@ -234,6 +243,12 @@ impl Reader<'_> {
         // What is left in it is not tried once more.
         drop(lines.into_parts());
         result.map(|()| (has_told, answer))
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.rest();
     }
 }
 

@@ -20,6 +20,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use super::{ANSWER_MAX, OUTPUT_MAX, RETRY, heartbeat, open};
 use crate::world::api::bell::{Bell, STEP, Topic};
 use crate::world::api::ear::{Ear, Heard};
+use crate::world::api::problem::Problem;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::journal::{Cursor, FeedAnswer, Filter, History, Told};
@@ -27,6 +28,9 @@ use crate::world::panics::caught;
 
 /// The most that is read at once.
 const PAGE_LINES: u32 = 256;
+
+/// The most open journals that are kept for whoever reads next, while somebody follows.
+const SPARE_MAX: usize = 4;
 
 /// A line of the feed and its end.
 type Line = Arc<[u8]>;
@@ -47,8 +51,8 @@ pub struct Broadcast {
 struct State {
     /// What has been told: all who follow have read as far as this, or further.
     told: Option<Cursor>,
-    /// Not there while it is being read, or where nobody has left one.
-    journal: Option<History>,
+    /// Open journals that nobody reads just now: to open one takes longer than to read what is new.
+    spare: Vec<History>,
     followers: BTreeMap<u64, Follower>,
     next: u64,
     /// Where the thread hears, while there is one.
@@ -210,8 +214,24 @@ impl Broadcast {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody who has read all up to `at` follows; `journal` is of use to the broadcast. `None`
-    /// where there is more to be read.
+    /// An open journal: the one that there is now, another one may have been put in its place.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn journal(&self) -> Result<History, Problem> {
+        let spare = self.state().spare.pop().filter(|journal| !journal.is_gone());
+        spare.map_or_else(|| open(&self.state_dir), Ok)
+    }
+
+    /// Takes an open journal back.
+    pub fn give_back(&self, journal: History) {
+        let mut state = self.state();
+        if state.is_running && state.spare.len() < SPARE_MAX {
+            state.spare.push(journal);
+        }
+    }
+
+    /// Somebody who has read all up to `at` follows. `None` where there is more to be read.
     ///
     /// # Errors
     /// When the system has nothing left for it.
@@ -220,7 +240,6 @@ impl Broadcast {
         at: Cursor,
         filter: &Filter,
         way: Way,
-        journal: Option<History>,
     ) -> io::Result<Option<Following<'_>>> {
         let ear = Arc::new(Ear::new()?);
         let mut state = self.state();
@@ -232,7 +251,6 @@ impl Broadcast {
             thread::Builder::new().name("api-feed".to_owned()).spawn(move || broadcast.run())?;
             state.is_running = true;
         }
-        state.journal = state.journal.take().or(journal);
         let number = state.next;
         state.next += 1;
         let told = Instant::now();
@@ -301,11 +319,7 @@ impl Broadcast {
 
     /// What comes next; `None` when that place is lost.
     fn read(&self, after: Cursor) -> io::Result<Option<Page>> {
-        let journal = self.state().journal.take().filter(|journal| !journal.is_gone());
-        let journal = match journal {
-            Some(journal) => journal,
-            None => open(&self.state_dir).map_err(|problem| io::Error::other(problem.to_string()))?,
-        };
+        let journal = self.journal().map_err(|problem| io::Error::other(problem.to_string()))?;
         let filter = Filter { limit: Some(PAGE_LINES), output: Some(OUTPUT_MAX), ..Filter::default() };
         let (mut records, mut size) = (Vec::new(), 0);
         let answer = journal.feed(Some(after), &filter, |after_it, told| {
@@ -318,7 +332,7 @@ impl Broadcast {
             has_room
         });
         let answer = answer.map_err(io::Error::other)?;
-        self.state().journal = Some(journal);
+        self.give_back(journal);
         Ok(match answer {
             FeedAnswer::Lost(_) => None,
             FeedAnswer::Read { next, is_end } => {
