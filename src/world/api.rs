@@ -10,8 +10,9 @@
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
 //!
 //! What goes wrong is answered as a problem (RFC 9457). Each connection has a thread of its own,
-//! and some are kept free of those who only wait. None is nicer than the daemon was given: within
-//! SQLite they take locks that the daemon's own thread takes, too.
+//! and some are kept free of those who only wait. Of what is new in the feed one thread tells all who
+//! follow it. None is nicer than the daemon was given: within SQLite they take locks that the daemon's
+//! own thread takes, too.
 
 pub mod bell;
 mod ear;
