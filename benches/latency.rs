@@ -4,14 +4,17 @@
 //! program (`benches/limit.c`), in turn, in one run: from the rename of a job file to the
 //! first instruction of the hook, and from the death of a job process to it; then the first
 //! again beside readers of the feed, and beside a job of 64 MiB that is rewritten all the time.
-//! Needs `cc`. `RUNS` is how often (1000), `READERS` how many read the feed (30); `HOOKD` is another build of the daemon to measure.
+//! Needs `cc`. `RUNS` is how often (1000), `HOOKD` another build of the daemon to measure.
+//!
+//! `ONLY=readers` measures beside readers alone: `READERS` is how many there are (30), `HOW` what they
+//! ask (`stream=1`, `wait=30`), `REST` how many milliseconds lie between two transitions (10), `VARY` how
+//! many less or more these are at random (0); `BEFORE` is an older build that is measured in turn with it.
 
 #![expect(clippy::expect_used, reason = "a benchmark whose ground gives way is to stop")]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +26,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 mod master;
 mod peers;
+mod readers;
 mod shapes;
 
 use master::{Kill, Result, epoch, hookd, make_dirs, number, start_daemon};
 use peers::Peer;
+use readers::Readers;
 
 const RUNS: u32 = 1000;
 
@@ -36,7 +41,10 @@ const READERS: u32 = 30;
 fn main() -> Result<()> {
     let runs = number("RUNS", RUNS);
     let dir = tempfile::tempdir()?;
-    let mut bench = Bench::new(dir.path())?;
+    let mut bench = Bench::new(dir.path(), &hookd())?;
+    if std::env::var_os("ONLY").is_some_and(|only| only == "readers") {
+        return beside_readers(&mut bench, runs);
+    }
     let peers = peers::start(dir.path(), &dir.path().join("limit-stamp"))?;
     for peer in &peers {
         bench.await_peer(peer)?;
@@ -61,31 +69,70 @@ fn main() -> Result<()> {
     beside_large_jobs(&mut bench, runs / 4)
 }
 
-/// The same rename while the feed has readers, one of whom reads nothing, in turn with none.
+/// The same rename while the feed has readers, one of whom reads nothing, in turn with none, and
+/// with an older daemon.
 fn beside_readers(bench: &mut Bench, runs: u32) -> Result<()> {
-    const ROUND: u32 = 50;
+    const ROUND: u32 = 25;
+    /// Jobs that the history has had: more than a connection takes that is not read.
+    const HISTORY: u32 = 300;
     let readers = number("READERS", READERS);
-    let mut table = Table::new(["quiet", "readers"]);
-    for _ in 0..runs.div_ceil(ROUND) {
-        for _ in 0..ROUND {
-            table.add(0, bench.daemon_rename()?);
-        }
-        let streams =
-            (0..readers).map(|reader| bench.follow(reader == 0)).collect::<Result<Vec<UnixStream>>>()?;
-        thread::scope(|scope| {
-            for mut stream in streams.iter().skip(1) {
-                scope.spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
-            }
-            let beside = (0..ROUND).try_for_each(|_| bench.daemon_rename().map(|time| table.add(1, time)));
-            for stream in &streams {
-                let _ = stream.shutdown(Shutdown::Both);
-            }
-            beside
-        })?;
+    let pace = Pace::of_environment();
+    let dir = tempfile::tempdir()?;
+    let before = std::env::var_os("BEFORE").map(|before| Bench::new(dir.path(), &before));
+    let mut before = before.transpose()?;
+    let mut daemons: Vec<(&str, &mut Bench)> = vec![("", bench)];
+    daemons.extend(before.as_mut().map(|before| ("before: ", before)));
+    let mut tables: Vec<Table> = daemons.iter().map(|_| Table::new(["quiet", "readers"])).collect();
+    let mut work = vec![[Duration::ZERO; 2]; daemons.len()];
+    for (_, bench) in &mut daemons {
+        (0..HISTORY).try_for_each(|_| bench.daemon_rename().map(drop))?;
     }
-    println!("{readers} readers of the feed, one of them stuck:");
-    table.print("rename to hook");
+    for _ in 0..runs.div_ceil(ROUND * 2) {
+        for (((_, bench), table), work) in daemons.iter_mut().zip(&mut tables).zip(&mut work) {
+            let begin = bench.worked()?;
+            for _ in 0..ROUND {
+                bench.transitions(&pace)?.into_iter().for_each(|time| table.add(0, time));
+            }
+            work[0] += bench.worked()? - begin;
+            let (_readers, begin) = (Readers::start(&bench.socket(), readers)?, bench.worked()?);
+            for _ in 0..ROUND {
+                bench.transitions(&pace)?.into_iter().for_each(|time| table.add(1, time));
+            }
+            work[1] += bench.worked()? - begin;
+        }
+    }
+    println!("{readers} readers of the feed, one of them stuck, {pace}:");
+    for (((name, _), table), work) in daemons.iter().zip(tables).zip(work) {
+        let [quiet, beside] = work.map(|work| work / u32::try_from(table.0[0].1.len()).unwrap_or(u32::MAX));
+        println!("{name}the daemon's processor time for a transition: quiet {quiet:?} readers {beside:?}");
+        table.print(&format!("{name}rename to hook"));
+    }
     Ok(())
+}
+
+/// How long lies between two transitions, in milliseconds.
+struct Pace {
+    rest: u32,
+    vary: u32,
+}
+
+impl Pace {
+    fn of_environment() -> Self {
+        Self { rest: number("REST", 10), vary: number("VARY", 0) }
+    }
+
+    fn rest(&self) {
+        // As good as random: where the clock stands.
+        let vary = now() / 1000 % (2000 * u64::from(self.vary) + 1);
+        let rest = 1000 * u64::from(self.rest - self.vary.min(self.rest)) + vary;
+        thread::sleep(Duration::from_micros(rest));
+    }
+}
+
+impl std::fmt::Display for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ms (give or take {}) between two transitions", self.rest, self.vary)
+    }
 }
 
 /// The same rename while a job of 64 MiB is rewritten a hundred times a second.
@@ -178,11 +225,12 @@ struct Bench {
     /// Jobs in the queue besides the one that is measured.
     others: usize,
     death_limit: (ChildStdin, BufReader<std::process::ChildStdout>),
+    daemon: Kill,
     _children: Vec<Kill>,
 }
 
 impl Bench {
-    fn new(dir: &Path) -> Result<Self> {
+    fn new(dir: &Path, hookd: &OsStr) -> Result<Self> {
         make_dirs(dir)?;
         fs::create_dir(dir.join("limit"))?;
         let limit_stamps = stamps(dir, "limit-stamp")?;
@@ -207,8 +255,8 @@ impl Bench {
         let mut answers = BufReader::new(death.stdout.take().ok_or("no pipe")?);
         await_line(&mut answers)?;
         let death_limit = (death.stdin.take().ok_or("no pipe")?, answers);
-        let daemon = start_daemon(dir)?;
-        let children = vec![Kill(watch), Kill(death), daemon];
+        let daemon = start_daemon(dir, hookd)?;
+        let children = vec![Kill(watch), Kill(death)];
         Ok(Self {
             dir: dir.to_owned(),
             limit_stamps,
@@ -216,6 +264,7 @@ impl Bench {
             next_job: 1,
             others: 0,
             death_limit,
+            daemon,
             _children: children,
         })
     }
@@ -252,17 +301,25 @@ impl Bench {
 
     /// The pre hook of a job that begins to execute; it has been waiting before.
     fn daemon_rename(&mut self) -> Result<u64> {
+        let [pre, _] = self.transitions(&Pace { rest: 0, vary: 0 })?;
+        Ok(pre)
+    }
+
+    /// The pre hook of a job that begins to execute, and its post hook.
+    fn transitions(&mut self, pace: &Pace) -> Result<[u64; 2]> {
         self.next_job += 1;
         let (id, received) = (self.next_job, epoch());
         self.await_rest(self.others)?;
         self.publish("queue", id, &job(id, received, "waiting", 0, ""))?;
         self.await_rest(self.others + 1)?;
-        let start = self.publish("queue", id, &job(id, received, "running", 0, ""))?;
-        let latency = stamp(&mut self.daemon_stamps)? - start;
-        self.publish("queue", id, &job(id, received, "success", 0, ""))?;
-        stamp(&mut self.daemon_stamps)?;
+        let mut times = [0; 2];
+        for (time, status) in times.iter_mut().zip(["running", "success"]) {
+            pace.rest();
+            let start = self.publish("queue", id, &job(id, received, status, 0, ""))?;
+            *time = stamp(&mut self.daemon_stamps)? - start;
+        }
         fs::remove_file(self.dir.join(format!("queue/job-{id}")))?;
-        Ok(latency)
+        Ok(times)
     }
 
     /// The same kind of process: how long the kernel takes to end one depends on its size.
@@ -298,13 +355,18 @@ impl Bench {
         Ok(latency)
     }
 
-    /// A reader of the feed, from its beginning on or from now on.
-    fn follow(&self, from_beginning: bool) -> Result<UnixStream> {
-        let since = if from_beginning { 0 } else { epoch() };
-        let mut stream = UnixStream::connect(self.dir.join("run").join(ganeti_hookd::world::api::SOCKET))?;
-        write!(stream, "GET /v1/events?stream=1&since={since} HTTP/1.1\r\n\r\n")?;
-        stream.read_exact(&mut [0; 12])?;
-        Ok(stream)
+    fn socket(&self) -> PathBuf {
+        self.dir.join("run").join(ganeti_hookd::world::api::SOCKET)
+    }
+
+    /// How long the daemon has worked, on all processors together.
+    fn worked(&self) -> Result<Duration> {
+        /// A second (Linux: `USER_HZ`).
+        const TICKS: u64 = 100;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.0.id()))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS))
     }
 
     /// Waits until the daemon knows so many jobs and has nothing else to do.

@@ -38,7 +38,7 @@ fn start() -> Result<()> {
     for what in ["first start", "next start"] {
         let reading = read_all(dir)?;
         let begin = Instant::now();
-        let daemon = start_daemon(dir)?;
+        let daemon = start_daemon(dir, &hookd())?;
         let ready = begin.elapsed();
         println!(
             "{what}: ready after {:.0} ms with {queue} jobs and {archive} in the archive; \
@@ -118,7 +118,7 @@ fn transitions() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     make_dirs(dir)?;
-    let daemon = start_daemon(dir)?;
+    let daemon = start_daemon(dir, &hookd())?;
     let begin = Instant::now();
     let writing = write_all(dir, jobs)?;
     let all = u64::from(jobs * OPS * 2);

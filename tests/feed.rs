@@ -10,6 +10,7 @@ mod harness;
 
 mod feed {
     mod answers;
+    mod commits;
     mod documented;
     mod follower;
     mod http;

@@ -1,6 +1,6 @@
 //! A temporary master with the release daemon, as the benchmarks need it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -37,8 +37,8 @@ impl Drop for Kill {
     }
 }
 
-/// Starts the daemon and waits until it is ready.
-pub fn start_daemon(dir: &Path) -> Result<Kill> {
+/// Starts this program of the daemon and waits until it is ready.
+pub fn start_daemon(dir: &Path, hookd: &OsStr) -> Result<Kill> {
     fs::write(dir.join("data/ssconf_master_node"), "node1.example.com\n")?;
     fs::write(dir.join("data/ssconf_cluster_name"), "cluster.example.com\n")?;
     let path = |name: &str| dir.join(name).display().to_string();
@@ -56,7 +56,7 @@ pub fn start_daemon(dir: &Path) -> Result<Kill> {
     let _ = fs::remove_file(dir.join("notify"));
     let socket = UnixDatagram::bind(dir.join("notify"))?;
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let child = Command::new(hookd())
+    let child = Command::new(hookd)
         .arg("--config")
         .arg(dir.join("hookd.toml"))
         .arg("run")

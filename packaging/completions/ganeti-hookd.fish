@@ -88,8 +88,8 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l json -
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s 0 -l null -d 'End each variable with a NUL instead of a line\'s end'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l script -d 'Only this node\'s script of this name; otherwise those of all nodes that had them run' -r -f -a '(ganeti-hookd complete script (commandline -ct) 2>/dev/null)'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l since -d 'With --failed: only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339' -r
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l until -d 'With --failed: only events noticed before then' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l since -d 'Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l until -d 'Only events noticed before then' -r
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l separator -d 'Separate columns by this text instead of lining them up' -r
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -l failed -d 'All events of which some script failed, and has not run well since'

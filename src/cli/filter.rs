@@ -5,11 +5,10 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Failure;
-use super::times::{Moment, Zone};
+use super::times::{Period, Zone};
 use crate::ganeti::event::PostStatus;
 use crate::ganeti::job::JobId;
-use crate::ganeti::object::ObjectKind;
-use crate::world::clock;
+use crate::ganeti::object::ObjectPattern;
 use crate::world::journal::Filter;
 
 /// Which events are meant; with several options those that all of them mean.
@@ -36,15 +35,8 @@ pub struct FilterArgs {
     #[arg(long, value_parser = status())]
     status: Option<PostStatus>,
 
-    /// Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339
-    ///
-    /// A time without a zone is in the system's, with --utc in UTC.
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-
-    /// Only events noticed before then
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
+    #[command(flatten)]
+    period: Period,
 
     /// Only events with this text in Ganeti's reason trail, in any case
     #[arg(long, value_name = "TEXT")]
@@ -66,17 +58,10 @@ impl FilterArgs {
     /// # Errors
     /// When nothing can be meant.
     pub fn filter(&self, zone: Zone) -> Result<Filter, Failure> {
-        let now = clock::now();
-        let [since, until] = [self.since, self.until].map(|moment| moment.map(|m| m.resolve(zone, now)));
-        if since.zip(until).is_some_and(|(since, until)| since >= until) {
-            return Err(Failure::Usage("--since must be before --until".to_owned()));
-        }
-        let (object_kind, object) =
-            self.object.clone().map_or((None, None), |object| (object.kind, object.name));
+        let [since, until] = self.period.resolve(zone)?;
         Ok(Filter {
             job: self.job,
-            object_kind,
-            object,
+            object: self.object.clone(),
             op_code: self.op_code.clone().map(|pattern| pattern.0),
             status: self.status,
             since,
@@ -85,33 +70,6 @@ impl FilterArgs {
             failed: self.failed,
             ..Filter::default()
         })
-    }
-}
-
-/// Which objects are meant: `web1`, `instance/web1`, `instance/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ObjectPattern {
-    kind: Option<ObjectKind>,
-    name: Option<String>,
-}
-
-/// A text that means no object.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "an object is NAME, KIND/NAME or KIND/, where KIND is instance, node, cluster, group or network, in any case"
-)]
-struct InvalidObject;
-
-impl FromStr for ObjectPattern {
-    type Err = InvalidObject;
-
-    fn from_str(text: &str) -> Result<Self, InvalidObject> {
-        let (kind, name) = match text.split_once('/') {
-            Some((kind, name)) => (Some(kind.parse().map_err(|_| InvalidObject)?), name),
-            None => (None, text),
-        };
-        let name = Some(name.to_owned()).filter(|name| !name.is_empty());
-        if kind.is_none() && name.is_none() { Err(InvalidObject) } else { Ok(Self { kind, name }) }
     }
 }
 
@@ -155,19 +113,6 @@ mod tests {
         }
         for bad in ["", "OP_[X]", "a b", "migrate?"] {
             assert!(bad.parse::<OpCodePattern>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn objects_are_meant_with_or_without_their_kind() {
-        let parsed = |text: &str| text.parse::<ObjectPattern>().map(|o| (o.kind, o.name));
-        let web1 = Some("web1".to_owned());
-        assert_eq!(parsed("web1").unwrap(), (None, web1.clone()));
-        assert_eq!(parsed("instance/web1").unwrap(), (Some(ObjectKind::Instance), web1.clone()));
-        assert_eq!(parsed("INSTANCE/web1").unwrap(), (Some(ObjectKind::Instance), web1));
-        assert_eq!(parsed("node/").unwrap(), (Some(ObjectKind::Node), None));
-        for bad in ["", "/", "/web1", "disk/web1"] {
-            assert!(parsed(bad).is_err(), "{bad}");
         }
     }
 }

@@ -7,14 +7,13 @@ use super::fields::describe;
 use super::status::explained;
 use super::table::{Column, Layout, Table};
 use super::terminal::Terminal;
-use super::times::{Moment, Zone};
+use super::times::{Period, Zone};
 use super::{Failure, failed, say};
 use crate::daemon::node_name;
 use crate::engine::settings::Settings;
 use crate::ganeti::event_name::EventName;
 use crate::world::api;
 use crate::world::api::rerun::{Accepted, Wanted};
-use crate::world::clock;
 use crate::world::journal::{Filter, History, HistoryEvent, RunRecord};
 
 /// Run an event's scripts again
@@ -28,7 +27,7 @@ use crate::world::journal::{Filter, History, HistoryEvent, RunRecord};
 pub struct Args {
     /// The event
     // An id begins with a dash where the cluster was not known.
-    #[arg(required_unless_present = "failed", conflicts_with = "failed", allow_hyphen_values = true)]
+    #[arg(required_unless_present = "failed", conflicts_with_all = ["failed", "since", "until"], allow_hyphen_values = true)]
     event: Option<EventName>,
 
     /// Only this node's script of this name; otherwise those of all nodes that had them run
@@ -39,13 +38,8 @@ pub struct Args {
     #[arg(long, requires = "since")]
     failed: bool,
 
-    /// With --failed: only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339
-    #[arg(long, value_name = "TIME", requires = "failed")]
-    since: Option<Moment>,
-
-    /// With --failed: only events noticed before then
-    #[arg(long, value_name = "TIME", requires = "failed")]
-    until: Option<Moment>,
+    #[command(flatten)]
+    period: Period,
 
     /// With --failed: only show which events that are, and what failed
     #[arg(long, requires = "failed")]
@@ -101,8 +95,7 @@ impl Args {
 
     /// The events that are meant by `--failed`.
     fn failures(&self, settings: &Settings) -> Result<Vec<HistoryEvent>, Failure> {
-        let now = clock::now();
-        let [since, until] = [self.since, self.until].map(|time| time.map(|t| t.resolve(self.zone, now)));
+        let [since, until] = self.period.resolve(self.zone)?;
         let filter = Filter { since, until, failed: true, output: Some(0), ..Filter::default() };
         let script = self.script.as_ref().map(|script| (node_name(settings), script.as_str()));
         let script = script.as_ref().map(|(node, script)| (node.as_str(), *script));

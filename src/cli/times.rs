@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::civil;
 use jiff::tz::TimeZone;
 
+use super::Failure;
 use crate::ganeti::job::Timestamp;
+use crate::world::clock;
 
 /// In which time zone times are shown and read.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -86,6 +88,35 @@ impl Moment {
                 Err(_) => now,
             },
         }
+    }
+}
+
+/// When events were noticed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Period {
+    /// Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339
+    ///
+    /// A time without a zone is in the system's, with --utc in UTC.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+
+    /// Only events noticed before then
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
+}
+
+impl Period {
+    /// Its beginning and its end, with times in this zone.
+    ///
+    /// # Errors
+    /// When nothing lies in it.
+    pub fn resolve(self, zone: Zone) -> Result<[Option<Timestamp>; 2], Failure> {
+        let now = clock::now();
+        let [since, until] = [self.since, self.until].map(|moment| moment.map(|m| m.resolve(zone, now)));
+        if since.zip(until).is_some_and(|(since, until)| since >= until) {
+            return Err(Failure::Usage("--since must be before --until".to_owned()));
+        }
+        Ok([since, until])
     }
 }
 

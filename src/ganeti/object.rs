@@ -68,6 +68,46 @@ impl fmt::Display for Object {
     }
 }
 
+/// Which objects are meant: `web1`, `instance/web1`, `instance/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPattern {
+    /// Only those of this kind.
+    pub kind: Option<ObjectKind>,
+    /// Only the one of this name, which may be the first labels of its full name.
+    pub name: Option<String>,
+}
+
+/// A text that means no object.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "an object is NAME, KIND/NAME or KIND/, where KIND is instance, node, cluster, group or network, in any case"
+)]
+pub struct InvalidPattern;
+
+impl FromStr for ObjectPattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let (kind, name) = match text.split_once('/') {
+            Some((kind, name)) => (Some(kind.parse().map_err(|_| InvalidPattern)?), name),
+            None => (None, text),
+        };
+        let name = Some(name.to_owned()).filter(|name| !name.is_empty());
+        if kind.is_none() && name.is_none() { Err(InvalidPattern) } else { Ok(Self { kind, name }) }
+    }
+}
+
+impl ObjectPattern {
+    /// Whether this object is one of those.
+    pub fn means(&self, object: &Object) -> bool {
+        let is_named = |pattern: &String| {
+            let rest = object.name.as_deref().and_then(|name| name.strip_prefix(pattern.as_str()));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.kind.is_none_or(|kind| object.kind == kind) && self.name.as_ref().is_none_or(is_named)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -94,6 +134,19 @@ mod tests {
         ] {
             assert_eq!((object.to_string().as_str(), json!(object)), (shown, data.clone()));
             assert_eq!(serde_json::from_value::<Object>(data).unwrap(), object);
+        }
+    }
+
+    #[test]
+    fn objects_are_meant_with_or_without_their_kind() {
+        let parsed = |text: &str| text.parse::<ObjectPattern>().map(|o| (o.kind, o.name));
+        let web1 = Some("web1".to_owned());
+        assert_eq!(parsed("web1").unwrap(), (None, web1.clone()));
+        assert_eq!(parsed("instance/web1").unwrap(), (Some(ObjectKind::Instance), web1.clone()));
+        assert_eq!(parsed("INSTANCE/web1").unwrap(), (Some(ObjectKind::Instance), web1));
+        assert_eq!(parsed("node/").unwrap(), (Some(ObjectKind::Node), None));
+        for bad in ["", "/", "/web1", "disk/web1"] {
+            assert!(parsed(bad).is_err(), "{bad}");
         }
     }
 }

@@ -10,10 +10,12 @@
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
 //!
 //! What goes wrong is answered as a problem (RFC 9457). Each connection has a thread of its own,
-//! and some are kept free of those who only wait. None is nicer than the daemon was given: within
-//! SQLite they take locks that the daemon's own thread takes, too.
+//! and some are kept free of those who only wait. Of what is new in the feed one thread tells all who
+//! follow it. None is nicer than the daemon was given: within SQLite they take locks that the daemon's
+//! own thread takes, too.
 
 pub mod bell;
+mod ear;
 mod feed;
 mod job;
 mod parameters;
@@ -37,7 +39,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::Value;
 
-use self::bell::{Bell, Heard, Topic};
+use self::bell::{Bell, Topic};
+use self::ear::Heard;
+use self::feed::broadcast::Broadcast;
 use self::parameters::Parameters;
 use crate::engine::effect::NoRerun;
 use crate::engine::settings::Paths;
@@ -107,8 +111,10 @@ struct Sources {
     state_dir: PathBuf,
     queue_dir: PathBuf,
     bell: Arc<Bell>,
+    broadcast: Arc<Broadcast>,
     /// Reads one job at a time, however large it is.
     reader: Mutex<JobReader>,
+    last_end: job::LastEnd,
     /// Those who wait or stream.
     waiting: Places,
 }
@@ -164,7 +170,9 @@ pub fn serve(paths: &Paths, bell: Arc<Bell>, owner: impl Backend) -> io::Result<
         state_dir: paths.state_dir.clone(),
         queue_dir: paths.queue_dir.clone(),
         reader: Mutex::new(JobReader::new(&paths.queue_dir)),
+        broadcast: Arc::new(Broadcast::new(paths.state_dir.clone(), Arc::clone(&bell))),
         bell,
+        last_end: job::LastEnd::default(),
         waiting: Places::default(),
     };
     let sources = Arc::new(sources);
@@ -209,10 +217,10 @@ fn accept(listener: &UnixListener, sources: &Arc<Sources>) {
 
 /// Serves the next connection on a thread of its own.
 fn accept_one(listener: &UnixListener, sources: &Arc<Sources>, connections: &Places) -> io::Result<()> {
-    let (stream, _) = listener.accept()?;
+    let stream = Arc::new(listener.accept()?.0);
     failpoints::defect("api");
     let Some(place) = connections.take(CONNECTIONS_MAX) else {
-        let _ = too_many("connections").answer().write(&stream);
+        let _ = too_many("connections").answer().write(&*stream);
         return Ok(());
     };
     let sources = Arc::clone(sources);
@@ -227,18 +235,18 @@ fn too_many(what: &str) -> Problem {
     Problem::new(503, format!("too many {what}; try again in a while"))
 }
 
-fn serve_one(stream: &UnixStream, sources: &Sources) {
+fn serve_one(stream: &Arc<UnixStream>, sources: &Sources) {
     let served = caught(|| talk(sources, stream)).unwrap_or_else(|what| {
         // Where it has been answered already, the client has what it wanted.
-        Problem::new(500, what).answer().write(stream)
+        Problem::new(500, what).answer().write(&**stream)
     });
     if let Err(error) = served {
         log::debug!("API: {error}");
     }
 }
 
-fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
-    let request = read_request(Timed::new(stream, Instant::now() + PEER_TIMEOUT, None)?);
+fn talk(sources: &Sources, stream: &Arc<UnixStream>) -> io::Result<()> {
+    let request = read_request(Timed::new(&**stream, Instant::now() + PEER_TIMEOUT, None)?);
     // What is written as it comes has a time limit of its own.
     stream.set_nonblocking(false)?;
     let reply = match request {
@@ -251,14 +259,14 @@ fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
     };
     match reply.unwrap_or_else(|problem| problem.answer().into()) {
         Reply::Answer(answer) => {
-            let stream = Timed::new(stream, Instant::now() + ANSWER_TIMEOUT, None)?;
+            let stream = Timed::new(&**stream, Instant::now() + ANSWER_TIMEOUT, None)?;
             answer.write(stream.with_patience(PEER_TIMEOUT))
         }
         Reply::Written => Ok(()),
     }
 }
 
-fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<Reply, Problem> {
+fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Result<Reply, Problem> {
     let path = request.path();
     let job = path.strip_prefix("/v1/jobs/");
     let is_known = ["/v1/status", "/v1/events", "/v1/changes", "/metrics"].contains(&path) || job.is_some();
@@ -298,7 +306,7 @@ fn changes(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<
     let _place = sources.place_for(CHANGE_WAIT)?;
     let listener = sources.bell.listen(Topic::History)?;
     let until = Instant::now() + CHANGE_WAIT;
-    if sources.bell.changes() <= since && listener.wait(stream, until)? == Heard::Gone {
+    if sources.bell.changes() <= since && listener.ear().wait_for(stream, until)? == Heard::Gone {
         return Ok(Reply::Written);
     }
     Ok(Answer::new(200, "application/json", format!("{}\n", sources.bell.changes())).into())

@@ -2,6 +2,8 @@
 //! logged and counted, and all else goes on.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,12 +13,13 @@ use serde_json::json;
 
 use super::mount::Mount;
 use crate::harness::job_process::JobProcess;
-use crate::harness::{Daemon, Job, NODE, OTHER_NODE, Tree, wait_for};
+use crate::harness::{Daemon, Job, NODE, OTHER_NODE, PATIENCE, Tree, wait_for};
 
 /// The threads that have a test here, and two other places.
-const MET: [&str; 18] = [
+const MET: [&str; 19] = [
     "api",
     "api-bell",
+    "api-feed",
     "api-request",
     "check",
     "checkpoints",
@@ -236,6 +239,27 @@ fn of_the_bell_of_the_api() {
         tree.put(&Job::ended(1_000));
         assert!(waits.join().unwrap().is_ok());
     });
+}
+
+#[test]
+fn of_who_tells_all_what_is_new_in_the_feed() {
+    let tree = Tree::with_log();
+    tree.log_hook("post", "10-log", "");
+    let daemon = tree.start();
+    let mut stream = UnixStream::connect(tree.path("hookd").join(api::SOCKET)).unwrap();
+    stream.write_all(b"GET /v1/events?stream=1 HTTP/1.1\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut told = |id: i64| {
+        tree.put(&Job::ended(id));
+        let is_it = |line: &String| line.contains(&format!("\"{id}.0.post\"")) && line.contains("\"done\"");
+        lines.find(is_it).unwrap();
+    };
+    told(1);
+    // Who follows is told all the same.
+    meets(&tree, &daemon, "api-feed", || (2..6).for_each(&mut told));
+    is_told(&daemon, "api-feed");
+    told(6);
 }
 
 #[test]

@@ -93,9 +93,11 @@ fn all_that_failed_runs_again_and_a_dry_run_only_shows_it() {
     let shown = done(rerun(&tree, &[&since[..], &["--dry-run"]].concat()));
     assert_eq!(shown, format!("2.0.post {id} 20-check=1\n"));
     assert!(!tree.path("hooks.log").exists(), "nothing has run");
-    for none in [&["--script", "10-log"][..], &["--until", "1h"]] {
+    for none in [&["--script", "10-log"][..], &["--until", "59m"]] {
         assert_eq!(done(rerun(&tree, &[&since[..], none].concat())), "", "{none:?}");
     }
+    let backwards = rerun(&tree, &[&since[..], &["--until", "2h"]].concat());
+    assert!(backwards.code == Some(2) && backwards.err.contains("must be before"), "{backwards:?}");
     fs::write(tree.path("good"), "").unwrap();
     assert_eq!(done(rerun(&tree, &since)), "2.0.post done 10-log=0,20-check=0\n");
     assert_eq!(done(rerun(&tree, &since)), "", "it has run well since");

@@ -9,8 +9,9 @@ use ganeti_hookd::engine::change::{Change, EventState};
 use serde_json::json;
 
 use super::http::{Coming, ask, get};
+use super::jobs::has_thread;
 use super::served::{Served, post, run};
-use crate::harness::wait_for;
+use crate::harness::{Tree, wait_for};
 
 const DONE: EventState = EventState::Done;
 const PENDING: EventState = EventState::Pending;
@@ -236,4 +237,50 @@ fn those_for_whom_the_journal_is_written_leave_room_for_others() {
     };
     wait_for(refused, || "eight refusals".to_owned());
     assert_eq!(get(&node.socket(), "/v1/events").status, 200);
+}
+
+/// The job of the next event in a stream that is done.
+fn done(stream: &mut Coming) -> i64 {
+    loop {
+        let line = stream.line().unwrap();
+        if line["state"] == "done" {
+            return line["job"].as_i64().unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_is_slow_misses_nothing_and_who_wants_little_is_told_that() {
+    let mut node = Served::new();
+    node.commit(&[post(1, 1, 1, DONE)]);
+    let end = get(&node.socket(), "/v1/events").cursor();
+    let stream =
+        |filter: &str| ask(&node.socket(), "GET", &format!("/v1/events?stream=1&after={end}{filter}"));
+    let [mut slow, mut quick, mut choosy] = ["", "", "&job=30"].map(stream);
+    // More than the connection of somebody takes who does not read.
+    for seq in 2..=30 {
+        node.commit(&[post(seq, seq, 1, PENDING)]);
+        node.commit(&run(seq, 64 * 1024));
+        node.commit(&[Change::EventState(seq, DONE)]);
+        assert_eq!(done(&mut quick), seq);
+    }
+    assert_eq!((2..=30).map(|_| done(&mut slow)).collect::<Vec<_>>(), (2..=30).collect::<Vec<_>>());
+    assert_eq!(done(&mut choosy), 30);
+    let end = get(&node.socket(), "/v1/events?status=disappeared").cursor();
+    assert_eq!([&mut slow, &mut quick, &mut choosy].map(heartbeat), [(); 3].map(|()| end.clone()));
+    // They are all told from one reading again.
+    node.commit(&[post(31, 30, 1, DONE)]);
+    assert_eq!([&mut slow, &mut quick, &mut choosy].map(done), [30; 3]);
+}
+
+#[test]
+fn nothing_is_there_for_readers_when_there_are_none() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    let is_there = || has_thread(&daemon, "api-feed");
+    assert!(!is_there());
+    let stream = ask(&tree.path("hookd/hookd.sock"), "GET", "/v1/events?stream=1");
+    wait_for(|| is_there().then_some(()), || "a thread that tells of what is new".to_owned());
+    drop(stream);
+    wait_for(|| (!is_there()).then_some(()), || "its end".to_owned());
 }

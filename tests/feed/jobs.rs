@@ -79,9 +79,14 @@ fn awaited(daemon: &Daemon<'_>, tree: &Tree, id: i64, end: impl FnOnce()) -> Val
 
 /// Whether the daemon has a thread that serves a connection.
 fn is_serving(daemon: &Daemon<'_>) -> bool {
+    has_thread(daemon, "api-request")
+}
+
+/// Whether the daemon has a thread of this name.
+pub fn has_thread(daemon: &Daemon<'_>, name: &str) -> bool {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid().as_raw_nonzero())).unwrap();
-    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-    tasks.flatten().any(|task| name(task) == "api-request\n")
+    let of = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    tasks.flatten().any(|task| of(task).trim_end() == name)
 }
 
 #[test]

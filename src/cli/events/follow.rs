@@ -57,8 +57,8 @@ impl<'a> Follower<'a> {
         loop {
             let Self { filter, zone, printer, place, .. } = self;
             let mut result = Ok(());
-            let answer = history.feed(*place, filter, |told| {
-                result = print(printer, *zone, told);
+            let answer = history.feed(*place, filter, |_, told| {
+                result = print(printer, *zone, &told);
                 result.is_ok()
             });
             result?;

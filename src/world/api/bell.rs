@@ -7,16 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
 
+use super::ear::Ear;
 use crate::ganeti::job::JobId;
 use crate::world::failpoints;
 use crate::world::panics::caught;
@@ -24,6 +22,9 @@ use crate::world::panics::caught;
 /// Those who listen are woken so much later: the hooks of what has happened begin before many
 /// readers are busy with it, and of much that happens at once they hear once.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Between two who are woken, who then are busy: a hook that is due meanwhile finds a processor.
+pub const STEP: Duration = Duration::from_micros(300);
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,9 +40,11 @@ pub enum Topic {
 pub struct Bell {
     /// Grows with each change of the history.
     changes: AtomicU64,
+    /// How many jobs have ended.
+    ends: AtomicU64,
     /// Those in `listening`.
     listeners: AtomicUsize,
-    listening: Mutex<BTreeMap<u64, (Topic, Arc<OwnedFd>)>>,
+    listening: Mutex<BTreeMap<u64, (Topic, Arc<Ear>)>>,
     next: AtomicU64,
     rope: Sender<Topic>,
 }
@@ -51,18 +54,7 @@ pub struct Bell {
 pub struct Listener<'b> {
     bell: &'b Bell,
     number: u64,
-    ear: Arc<OwnedFd>,
-}
-
-/// Why a wait is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// It has rung.
-    Ring,
-    /// Nothing for so long.
-    Nothing,
-    /// Nobody is at the other end any more.
-    Gone,
+    ear: Arc<Ear>,
 }
 
 impl Bell {
@@ -74,6 +66,7 @@ impl Bell {
         let (rope, pulled) = unbounded();
         let bell = Arc::new(Self {
             changes: AtomicU64::new(0),
+            ends: AtomicU64::new(0),
             listeners: AtomicUsize::new(0),
             listening: Mutex::default(),
             next: AtomicU64::new(0),
@@ -100,6 +93,7 @@ impl Bell {
 
     /// A job has ended.
     pub fn job_has_ended(&self, id: JobId) {
+        self.ends.fetch_add(1, SeqCst);
         self.ring(Topic::Job(id));
     }
 
@@ -114,12 +108,17 @@ impl Bell {
         self.changes.load(SeqCst)
     }
 
+    /// How many jobs have ended.
+    pub fn ends(&self) -> u64 {
+        self.ends.load(SeqCst)
+    }
+
     /// From now on nothing of this is missed.
     ///
     /// # Errors
     /// When there is no descriptor to be had.
     pub fn listen(&self, topic: Topic) -> io::Result<Listener<'_>> {
-        let ear = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let ear = Arc::new(Ear::new()?);
         let number = self.next.fetch_add(1, SeqCst);
         self.listening().insert(number, (topic, Arc::clone(&ear)));
         self.listeners.fetch_add(1, SeqCst);
@@ -127,14 +126,21 @@ impl Bell {
     }
 
     fn wake(&self, topics: &BTreeSet<Topic>) {
-        for (topic, ear) in self.listening().values() {
-            if topics.contains(topic) {
-                let _ = rustix::io::write(ear, &1_u64.to_ne_bytes());
+        let ears: Vec<Arc<Ear>> = self
+            .listening()
+            .values()
+            .filter(|(topic, _)| topics.contains(topic))
+            .map(|(_, ear)| Arc::clone(ear))
+            .collect();
+        for (at, ear) in ears.iter().enumerate() {
+            if at > 0 {
+                thread::sleep(STEP);
             }
+            ear.ring();
         }
     }
 
-    fn listening(&self) -> MutexGuard<'_, BTreeMap<u64, (Topic, Arc<OwnedFd>)>> {
+    fn listening(&self) -> MutexGuard<'_, BTreeMap<u64, (Topic, Arc<Ear>)>> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,37 +157,9 @@ fn next_topics(pulled: &Receiver<Topic>) -> Option<BTreeSet<Topic>> {
 }
 
 impl Listener<'_> {
-    /// What has been heard so far is over: to be called before looking at what may have changed.
-    pub fn forget(&self) {
-        let _ = rustix::io::read(&self.ear, &mut [0; 8]);
-    }
-
-    /// Waits for the next ring, until then at the latest, while somebody is at the other end of
-    /// this connection.
-    ///
-    /// # Errors
-    /// When the system cannot wait.
-    pub fn wait(&self, peer: impl AsFd, until: Instant) -> io::Result<Heard> {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.poll(peer.as_fd(), left) {
-                Err(Errno::INTR) => {}
-                other => return Ok(other?),
-            }
-        }
-    }
-
-    fn poll(&self, peer: BorrowedFd<'_>, left: Duration) -> rustix::io::Result<Heard> {
-        let mut fds =
-            [PollFd::new(&self.ear, PollFlags::IN), PollFd::from_borrowed_fd(peer, PollFlags::empty())];
-        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        poll(&mut fds, Some(&timeout))?;
-        let [ear, peer] = fds.map(|fd| !fd.revents().is_empty());
-        Ok(match (ear, peer) {
-            (_, true) => Heard::Gone,
-            (true, false) => Heard::Ring,
-            (false, false) => Heard::Nothing,
-        })
+    /// Where it hears.
+    pub fn ear(&self) -> &Arc<Ear> {
+        &self.ear
     }
 }
 
@@ -197,6 +175,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::world::api::ear::Heard;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(25)
@@ -213,18 +192,22 @@ mod tests {
         bell.history_has_changed();
         let listeners: Vec<_> = (0..100).map(|_| bell.listen(Topic::History).unwrap()).collect();
         let other = bell.listen(Topic::Job(job(1))).unwrap();
-        assert_eq!(listeners[0].wait(&here, Instant::now()).unwrap(), Heard::Nothing, "that was before");
+        assert_eq!(
+            listeners[0].ear().wait_for(&here, Instant::now()).unwrap(),
+            Heard::Nothing,
+            "that was before"
+        );
         bell.history_has_changed();
         for listener in &listeners {
-            assert_eq!(listener.wait(&here, soon()).unwrap(), Heard::Ring);
+            assert_eq!(listener.ear().wait_for(&here, soon()).unwrap(), Heard::Ring);
         }
-        assert_eq!(listeners[0].wait(&here, soon()).unwrap(), Heard::Ring, "until it looks");
-        listeners[0].forget();
-        assert_eq!(listeners[0].wait(&here, Instant::now()).unwrap(), Heard::Nothing);
+        assert_eq!(listeners[0].ear().wait_for(&here, soon()).unwrap(), Heard::Ring, "until it looks");
+        listeners[0].ear().forget();
+        assert_eq!(listeners[0].ear().wait_for(&here, Instant::now()).unwrap(), Heard::Nothing);
         drop(listeners);
         bell.job_has_ended(job(2));
         bell.job_has_ended(job(1));
-        assert_eq!(other.wait(&here, soon()).unwrap(), Heard::Ring);
+        assert_eq!(other.ear().wait_for(&here, soon()).unwrap(), Heard::Ring);
         drop(other);
         assert!(bell.listening().is_empty() && bell.listeners.load(SeqCst) == 0);
         assert_eq!(bell.changes(), 2);
@@ -236,8 +219,8 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let listener = bell.listen(Topic::History).unwrap();
         there.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(listener.wait(&here, Instant::now()).unwrap(), Heard::Nothing, "it still reads");
+        assert_eq!(listener.ear().wait_for(&here, Instant::now()).unwrap(), Heard::Nothing, "it still reads");
         drop(there);
-        assert_eq!(listener.wait(&here, soon()).unwrap(), Heard::Gone);
+        assert_eq!(listener.ear().wait_for(&here, soon()).unwrap(), Heard::Gone);
     }
 }

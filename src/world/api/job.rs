@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::bell::{Heard, Topic};
+use super::bell::Topic;
+use super::ear::Heard;
 use super::parameters::Parameters;
 use super::problem::Problem;
 use super::{Reply, Sources};
@@ -25,7 +27,7 @@ use crate::world::queue::read::JOB_SIZE_LIMIT;
 use crate::world::regular_file::ReadError;
 
 /// What became of a job. Times are seconds since the epoch.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct JobRecord {
     job: JobId,
     /// Ganeti's word, or `disappeared`; none when the job has left and nobody saw how.
@@ -39,7 +41,7 @@ struct JobRecord {
 }
 
 /// What became of one opcode.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct OpRecord {
     op: u32,
     op_code: String,
@@ -59,16 +61,40 @@ pub fn answer(sources: &Sources, request: &Request, id: &str, stream: &UnixStrea
     let _place = sources.place_for(wait)?;
     let until = Instant::now() + wait;
     let listener = sources.bell.listen(Topic::Job(id))?;
-    loop {
-        listener.forget();
-        let record = look(sources, id)?;
-        if record.ended || Instant::now() >= until {
-            let text = serde_json::to_string(&record).unwrap_or_default();
-            return Ok(Answer::new(200, "application/json", format!("{text}\n")).into());
+    let mut record = look(sources, id)?;
+    while !record.ended && Instant::now() < until {
+        let heard = listener.ear().wait_for(stream, until)?;
+        listener.ear().forget();
+        record = match heard {
+            Heard::Gone => return Ok(Reply::Written),
+            Heard::Ring => sources.last_end.of(id, sources.bell.ends(), || look(sources, id))?,
+            Heard::Nothing => look(sources, id)?,
+        };
+    }
+    let text = serde_json::to_string(&record).unwrap_or_default();
+    Ok(Answer::new(200, "application/json", format!("{text}\n")).into())
+}
+
+/// The last job whose end somebody waited for: all who did are woken for it, and one of them looks.
+#[derive(Debug, Default)]
+pub struct LastEnd(Mutex<Option<(u64, JobRecord)>>);
+
+impl LastEnd {
+    /// What became of this job, where that was found since so many jobs had ended; else it is looked
+    /// for, by one at a time.
+    fn of(
+        &self,
+        id: JobId,
+        ends: u64,
+        look: impl FnOnce() -> Result<JobRecord, Problem>,
+    ) -> Result<JobRecord, Problem> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, record)) = last.as_ref().filter(|(at, record)| *at == ends && record.job == id) {
+            return Ok(record.clone());
         }
-        if listener.wait(stream, until)? == Heard::Gone {
-            return Ok(Reply::Written);
-        }
+        let record = look()?;
+        *last = record.ended.then(|| (ends, record.clone()));
+        Ok(record)
     }
 }
 
@@ -221,4 +247,33 @@ fn from_history(id: JobId, told: &[Event]) -> Option<JobRecord> {
         ended_at: is_told.then(|| ended_at.as_secs_f64()),
         ops,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: i64, ended: bool) -> JobRecord {
+        let job = id.try_into().unwrap();
+        let (status, archived, ops) = (None, false, Vec::new());
+        JobRecord { job, status, ended, archived, received: 1.0, started: None, ended_at: None, ops }
+    }
+
+    #[test]
+    fn of_those_who_wait_for_a_job_one_looks() {
+        let (last, looks) = (LastEnd::default(), std::cell::Cell::new(0));
+        let of = |id: i64, ends, ended| {
+            let look = || {
+                looks.set(looks.get() + 1);
+                Ok(record(id, ended))
+            };
+            let found = last.of(id.try_into().unwrap(), ends, look).unwrap();
+            (found.ended, looks.get())
+        };
+        assert_eq!(of(1, 7, false), (false, 1), "it may have been another job's end");
+        assert_eq!(of(1, 7, true), (true, 2));
+        assert_eq!([of(1, 7, true), of(1, 7, true)], [(true, 2); 2]);
+        assert_eq!(of(2, 7, true), (true, 3), "another job");
+        assert_eq!(of(2, 8, true), (true, 4), "it may have come again");
+    }
 }

@@ -6,7 +6,6 @@ use super::problem::Problem;
 use crate::ganeti::event::PostStatus;
 use crate::ganeti::event_name::EventName;
 use crate::ganeti::job::{JobId, Timestamp};
-use crate::ganeti::object::ObjectKind;
 use crate::ganeti::text::plain;
 use crate::world::http::Request;
 use crate::world::journal::{Cursor, Filter};
@@ -16,6 +15,9 @@ pub const WAIT_MAX: u64 = 60;
 
 /// The most events in one answer of the feed.
 pub const FEED_LIMIT: u32 = 1000;
+
+/// What an object may be given as.
+const OBJECT: &str = "NAME, KIND/NAME or KIND/, where KIND is instance, node, cluster, group or network";
 
 /// Bytes of a bad value that an error quotes.
 const QUOTE_MAX: usize = 100;
@@ -170,12 +172,10 @@ impl FeedQuestion {
 fn filter(given: &Parameters) -> Result<Filter, Problem> {
     let limit = |text: &str| text.parse().ok().filter(|limit| (1..=FEED_LIMIT).contains(limit));
     let limit = given.get("limit", &format!("a whole number from 1 to {FEED_LIMIT}"), limit)?;
-    let (object_kind, object) = given.text("object").map_or((None, None), object);
     let status = |text: &str| text.parse::<PostStatus>().ok();
     Ok(Filter {
         job: given.get("job", "a job number", |text| text.parse::<JobId>().ok())?,
-        object_kind,
-        object,
+        object: given.get("object", OBJECT, |text| text.parse().ok())?,
         op_code: given.text("op_code").map(str::to_owned),
         status: given.get("status", "succeeded, failed or disappeared", status)?,
         since: given.time("since")?,
@@ -185,15 +185,6 @@ fn filter(given: &Parameters) -> Result<Filter, Problem> {
         limit: Some(limit.unwrap_or(FEED_LIMIT)),
         ..Filter::default()
     })
-}
-
-/// `web1`, or with its kind `instance/web1`, or a kind alone: `cluster/`.
-fn object(text: &str) -> (Option<ObjectKind>, Option<String>) {
-    match text.split_once('/').and_then(|(kind, name)| Some((kind.parse().ok()?, name))) {
-        Some((kind, "")) => (Some(kind), None),
-        Some((kind, name)) => (Some(kind), Some(name.to_owned())),
-        None => (None, Some(text.to_owned())),
-    }
 }
 
 #[cfg(test)]
@@ -225,8 +216,7 @@ mod tests {
         assert_eq!((asked.is_stream, asked.wait), (false, Duration::from_secs(30)));
         let expected = Filter {
             job: Some(42.try_into().unwrap()),
-            object_kind: Some(ObjectKind::Instance),
-            object: Some("web1".to_owned()),
+            object: Some("instance/web1".parse().unwrap()),
             op_code: Some("OP_INSTANCE_*".to_owned()),
             status: Some(PostStatus::Failed),
             since: Some(Timestamp::from_micros(1_795_366_412_500_000)),
@@ -238,8 +228,6 @@ mod tests {
         };
         assert_eq!(asked.filter, expected);
         assert!(question("?stream=1&failed=0").unwrap().is_stream);
-        assert_eq!(object("web1/x"), (None, Some("web1/x".to_owned())));
-        assert_eq!(object("Cluster/"), (Some(ObjectKind::Cluster), None));
     }
 
     #[test]
@@ -256,6 +244,8 @@ mod tests {
             ("?after", "after", "Ganeti-Hookd-Cursor"),
             ("?status=success", "status", "succeeded, failed or disappeared"),
             ("?job=0", "job", "a job number"),
+            ("?object=disk/web1", "object", "KIND/NAME"),
+            ("?object=", "object", "KIND/NAME"),
             ("?since=yesterday", "since", "RFC 3339"),
             ("?since=nan", "since", "RFC 3339"),
             ("?until=1e300", "until", "RFC 3339"),

@@ -5,6 +5,7 @@
 //! journal, is told so and never led over the gap. Like the history it is read in batches, each
 //! to its end.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -30,6 +31,13 @@ pub struct Cursor {
     "not a cursor of this feed; take one from the header Ganeti-Hookd-Cursor, or leave it out to begin with the oldest event"
 )]
 pub struct InvalidCursor;
+
+/// Places in different journals come neither before nor after each other.
+impl PartialOrd for Cursor {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self.journal == other.journal).then(|| self.change.cmp(&other.change))
+    }
+}
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,7 +144,8 @@ impl History {
     }
 
     /// Hands what comes after `after`, and is wanted by `filter` (whose `after` does not count), to
-    /// `each`, until that says `false` to what it has not taken. Nothing is being read meanwhile.
+    /// `each`, with the place after it, until that says `false` to what it has not taken. Nothing is
+    /// being read meanwhile.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -144,7 +153,7 @@ impl History {
         &self,
         after: Option<Cursor>,
         filter: &Filter,
-        mut each: impl FnMut(&Told) -> bool,
+        mut each: impl FnMut(Cursor, Told) -> bool,
     ) -> Result<FeedAnswer, JournalError> {
         let mut at = match self.place(after)? {
             Ok(place) => place,
@@ -159,10 +168,11 @@ impl History {
             let batch = self.feed_batch(at.change, room, filter).map_err(|error| self.wrap(error))?;
             let Some(batch) = batch else { continue };
             for (change, told) in batch.told {
-                if !each(&told) {
+                let after_it = Cursor { change, ..at };
+                if !each(after_it, told) {
                     return Ok(FeedAnswer::Read { next: at, is_end: false });
                 }
-                at.change = change;
+                at = after_it;
                 room = room.saturating_sub(1);
             }
             at.change = batch.next;
@@ -276,7 +286,7 @@ mod tests {
             let history = History::open(self.dir.path()).unwrap().unwrap();
             let mut told = Vec::new();
             let filter = Filter { limit, ..Filter::default() };
-            let answer = history.feed(after, &filter, |one| {
+            let answer = history.feed(after, &filter, |_, one| {
                 told.push(match one {
                     Told::Event(event) => format!("{}:{}", event.seq, event.state),
                     Told::Notice(_) => "notice".to_owned(),
@@ -340,7 +350,7 @@ mod tests {
         assert_eq!(all, (1..=1000).map(|seq| format!("{seq}:done")).collect::<Vec<_>>());
         let history = History::open(reader.dir.path()).unwrap().unwrap();
         let nothing = Filter { op_code: Some("OP_NO_*".to_owned()), ..Filter::default() };
-        let answer = history.feed(None, &nothing, |_| panic!("nothing is wanted")).unwrap();
+        let answer = history.feed(None, &nothing, |_, _| panic!("nothing is wanted")).unwrap();
         let FeedAnswer::Read { next, is_end: true } = answer else { panic!("{answer:?}") };
         assert_eq!(Some(next), after);
     }
@@ -351,7 +361,7 @@ mod tests {
         reader.commit(&(1..=9).map(|seq| at(seq, 1, DONE)).collect::<Vec<_>>());
         let history = History::open(reader.dir.path()).unwrap().unwrap();
         let mut taken = 0;
-        let answer = history.feed(None, &Filter::default(), |_| {
+        let answer = history.feed(None, &Filter::default(), |_, _| {
             taken += 1;
             taken <= 4
         });

@@ -221,7 +221,7 @@ mod tests {
             assert_eq!((undelivered.seq, undelivered.runs.get(&run)), (8, Some(&(1, false))), "{version}");
             let history = History::open(dir.path()).unwrap().unwrap();
             let mut told = Vec::new();
-            let answer = history.feed(None, &Filter::default(), |one| {
+            let answer = history.feed(None, &Filter::default(), |_, one| {
                 told.push(one.to_json());
                 true
             });

@@ -1,6 +1,8 @@
 //! Writing changes to the journal, one after the other.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use super::numbers;
 use crate::engine::change::{Change, EventState, Rerun, RunStart};
@@ -15,78 +17,71 @@ pub fn statement<'db>(db: &'db Connection, sql: &str) -> rusqlite::Result<Cached
 }
 
 /// Writes one change inside of a transaction. `last` is the number of the feed's last change.
+///
+/// Those that the feed tells of (noticed, done, run again) get the next number. How long a job was held,
+/// and that a hook was late, come with the next of these, of this event or of its post.
 pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Result<()> {
+    let mut told = |seq: i64| tell(db, Some(seq), None, last);
     match change {
-        Change::Job(id, tracked) => write_job(db, *id, tracked)?,
-        Change::Forget(id) => {
-            statement(db, "DELETE FROM jobs WHERE id = ?1")?.execute([id.get()])?;
-        }
-        Change::Event(seq, event, state) => {
-            write_event(db, *seq, event, *state, tell(db, Some(*seq), None, last)?)?;
-        }
-        Change::EventState(seq, state) => {
-            let change = tell(db, Some(*seq), None, last)?;
-            statement(db, "UPDATE events SET state = ?2, change = ?3 WHERE seq = ?1")?.execute(params![
-                seq,
-                state.as_str(),
-                change
-            ])?;
-        }
-        Change::Adopt(seq) => {
-            let change = tell(db, Some(*seq), None, last)?;
-            statement(db, "UPDATE events SET state = 'pending', late = 1, change = ?2 WHERE seq = ?1")?
-                .execute([*seq, change])?;
-        }
-        Change::Rerun(seq, Rerun { script }) => {
-            let change = tell(db, Some(*seq), None, last)?;
-            statement(
-                db,
-                "UPDATE events SET state = 'pending', change = ?2, rerun_script = ?3,
-                    rerun_from = (SELECT coalesce(max(id), 0) + 1 FROM runs WHERE runs.seq = events.seq)
-                 WHERE seq = ?1",
-            )?
-            .execute(params![seq, change, script])?;
-        }
+        Change::Event(seq, event, state) => write_event(db, *seq, event, *state, told(*seq)?),
+        Change::EventState(seq, state) => write_state(db, *seq, *state, told(*seq)?),
+        Change::Adopt(seq) => write_adopted(db, *seq, told(*seq)?),
+        Change::Rerun(seq, rerun) => write_rerun(db, *seq, rerun, told(*seq)?),
+        // Texts and numbers: there is nothing in it that JSON cannot say.
         Change::Notice(notice) => {
-            // Texts and numbers: there is nothing in it that JSON cannot say.
-            let notice = serde_json::to_string(notice).unwrap_or_default();
-            tell(db, None, Some(&notice), last)?;
+            tell(db, None, Some(&serde_json::to_string(notice).unwrap_or_default()), last).map(drop)
         }
-        Change::Held(EventKey { job, op, phase }, received, held) => {
-            let held = i64::try_from(held.as_micros()).unwrap_or(i64::MAX);
-            // The last one, from the index's end: a job of many opcodes is not read through.
-            let sql = "UPDATE events SET held = ?5 WHERE seq = (SELECT seq FROM events
-                WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = ?4 ORDER BY seq DESC LIMIT 1)";
-            statement(db, sql)?.execute(params![
-                job.get(),
-                received.as_micros(),
-                op,
-                phase.as_str(),
-                held
-            ])?;
-        }
-        Change::Late(seq) => {
-            statement(db, "UPDATE events SET late = 1 WHERE seq = ?1")?.execute([seq])?;
-        }
-        Change::RunStart(run) => write_run_start(db, run)?,
+        Change::Held(key, received, held) => write_held(db, *key, *received, *held),
+        Change::Late(seq) => execute(db, "UPDATE events SET late = 1 WHERE seq = ?1", [seq]),
+        // Strings and lists of them, likewise.
         Change::Plan(seq, view) => {
-            // Strings and lists of them: there is nothing in it that JSON cannot say.
             let plan = serde_json::to_string(view).unwrap_or_default();
-            statement(db, "UPDATE events SET plan = ?2 WHERE seq = ?1")?.execute(params![seq, plan])?;
+            execute(db, "UPDATE events SET plan = ?2 WHERE seq = ?1", params![seq, plan])
         }
-        Change::RunEnd(seq, id, ended, outcome) => write_run_end(db, *seq, *id, *ended, outcome)?,
-        Change::Begun(time) => {
-            statement(db, "INSERT OR REPLACE INTO meta VALUES ('begun', ?1)")?.execute([time.as_micros()])?;
-        }
-        Change::FirstLook(time) => {
-            statement(db, "INSERT OR REPLACE INTO meta VALUES ('first_look', ?1)")?
-                .execute([time.as_micros()])?;
-        }
-        Change::Numbers(change) => numbers::write(db, change)?,
+        Change::RunStart(run) => write_run_start(db, run),
+        Change::RunEnd(seq, id, ended, outcome) => write_run_end(db, *seq, *id, *ended, outcome),
+        Change::Job(id, tracked) => write_job(db, *id, tracked),
+        Change::Forget(id) => execute(db, "DELETE FROM jobs WHERE id = ?1", [id.get()]),
+        Change::Begun(time) => write_time(db, "begun", *time),
+        Change::FirstLook(time) => write_time(db, "first_look", *time),
+        Change::Numbers(change) => numbers::write(db, change),
         // It has something to tell besides.
-        Change::Prune(..) => {}
+        Change::Prune(..) => Ok(()),
     }
-    Ok(())
+}
+
+fn execute(db: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<()> {
+    statement(db, sql)?.execute(values).map(drop)
+}
+
+fn write_time(db: &Connection, key: &str, time: Timestamp) -> rusqlite::Result<()> {
+    execute(db, "INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![key, time.as_micros()])
+}
+
+fn write_state(db: &Connection, seq: i64, state: EventState, change: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE events SET state = ?2, change = ?3 WHERE seq = ?1";
+    execute(db, sql, params![seq, state.as_str(), change])
+}
+
+fn write_adopted(db: &Connection, seq: i64, change: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE events SET state = 'pending', late = 1, change = ?2 WHERE seq = ?1";
+    execute(db, sql, [seq, change])
+}
+
+fn write_rerun(db: &Connection, seq: i64, Rerun { script }: &Rerun, change: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE events SET state = 'pending', change = ?2, rerun_script = ?3,
+            rerun_from = (SELECT coalesce(max(id), 0) + 1 FROM runs WHERE runs.seq = events.seq)
+        WHERE seq = ?1";
+    execute(db, sql, params![seq, change, script])
+}
+
+fn write_held(db: &Connection, key: EventKey, received: Timestamp, held: Duration) -> rusqlite::Result<()> {
+    let EventKey { job, op, phase } = key;
+    let held = i64::try_from(held.as_micros()).unwrap_or(i64::MAX);
+    // The last one, from the index's end: a job of many opcodes is not read through.
+    let sql = "UPDATE events SET held = ?5 WHERE seq = (SELECT seq FROM events
+        WHERE job = ?1 AND received = ?2 AND op = ?3 AND phase = ?4 ORDER BY seq DESC LIMIT 1)";
+    execute(db, sql, params![job.get(), received.as_micros(), op, phase.as_str(), held])
 }
 
 fn write_job(db: &Connection, id: JobId, tracked: &Tracked) -> rusqlite::Result<()> {
