@@ -65,6 +65,25 @@ struct Open {
     about: Arc<About>,
 }
 
+impl Open {
+    /// That of a version that was read; what was read of it before is not read anew.
+    fn of(job: &Job<'_>, tracked: &Tracked, before: Option<Self>) -> Option<Self> {
+        let next = tracked.progress.next;
+        let op = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open())?;
+        let executed = tracked.executed.or(op.executed);
+        let is_same = |before: &Self| {
+            let About { started, executed: of_before, .. } = *before.about;
+            (before.op, started, of_before) == (next, op.started, executed)
+        };
+        let before = before.filter(is_same);
+        let (op_code, about) = before.map(|before| (before.op_code, before.about)).unwrap_or_else(|| {
+            let about = About::of(job, next as usize, Phase::Post, Some(PostStatus::Disappeared));
+            (op.code.clone().into_owned(), Arc::new(About { executed, ..about }))
+        });
+        Some(Self { op: next, op_code, executed: op.executed.is_some(), about })
+    }
+}
+
 /// One comparison of everything that was there before.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pass {
@@ -253,6 +272,11 @@ impl Jobs {
         (self.numbers.reach(serial).into_iter().collect(), false)
     }
 
+    /// What is to be written of jobs whose numbers are above the serial, which has been asked for.
+    pub fn seen_above(&mut self) -> impl Iterator<Item = NumbersChange> {
+        self.numbers.seen_above()
+    }
+
     /// Numbers of jobs in the archive are unaccounted for again. Of those that were told the
     /// history knows, as far back as it goes; what had ended before that is over.
     pub fn trust_the_history(&mut self) -> Option<Timestamp> {
@@ -409,18 +433,9 @@ impl Jobs {
         self.recalled.remove(&job.id);
         self.missing.remove(&job.id);
         self.unjudged.remove(&job.id);
-        let listed = self.sights.get(&job.id).map_or(0, |sight| sight.listed);
-        let next = tracked.progress.next;
-        let open = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open());
-        let open = open.map(|op| Open {
-            op: next,
-            op_code: op.code.clone().into_owned(),
-            executed: op.executed.is_some(),
-            about: {
-                let about = About::of(job, next as usize, Phase::Post, Some(PostStatus::Disappeared));
-                Arc::new(About { executed: tracked.executed.or(about.executed), ..about })
-            },
-        });
+        let is_known = self.tracker.known(job).is_some();
+        let Sight { listed, open: before, .. } = self.sights.remove(&job.id).unwrap_or_default();
+        let open = Open::of(job, &tracked, before.filter(|_| is_known));
         let sight = Sight { stamp, listed, pass: self.pass.number, open };
         self.sights.insert(job.id, sight);
         self.tracker.keep(job.id, tracked);

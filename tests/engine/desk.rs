@@ -330,9 +330,7 @@ impl Desk {
             }
             _ => None,
         };
-        let last = self.written[self.lost..].iter().filter_map(of_it).next_back()?;
-        let pre = last.phase == Phase::Pre;
-        Some(Progress { next: if pre { last.op } else { last.op + 1 }, pre })
+        self.written[self.lost..].iter().filter_map(of_it).next_back().map(Progress::after)
     }
 
     /// The scripts of a hooks path.

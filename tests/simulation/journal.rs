@@ -7,7 +7,7 @@ use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
-use ganeti_hookd::ganeti::event::{Event, Phase};
+use ganeti_hookd::ganeti::event::Event;
 use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 use ganeti_hookd::ganeti::opcodes::View;
 
@@ -140,11 +140,14 @@ impl Journal {
                 (self.highest, self.holes) = (*highest, holes.iter().copied().collect());
             }
             NumbersChange::GivenOut(first, last, seen) => {
+                self.holes.retain(|id| *id <= self.highest || *id > *last);
                 self.holes.extend((*first..=*last).filter(|id| !seen.contains(id)));
                 self.highest = *last;
             }
             NumbersChange::Filled(id) => drop(self.holes.remove(id)),
             NumbersChange::GivenUpBelow(oldest) => self.holes = self.holes.split_off(oldest),
+            NumbersChange::SeenAbove(seen) => self.holes.extend(seen),
+            NumbersChange::GivenUpAbove(last) => self.holes.retain(|id| id <= last),
         }
     }
 
@@ -194,9 +197,7 @@ impl Journal {
     /// How far the history tells a job.
     pub fn recall(&self, id: JobId, received: Timestamp) -> Option<Progress> {
         let of_it = |row: &&Row| row.event.key.job == id && row.event.received == received;
-        let last = self.events.values().rev().find(of_it)?.event.key;
-        let pre = last.phase == Phase::Pre;
-        Some(Progress { next: if pre { last.op } else { last.op + 1 }, pre })
+        Some(Progress::after(self.events.values().rev().find(of_it)?.event.key))
     }
 
     /// What a daemon finds when it starts. `since`: of the events that were another node's to
