@@ -176,3 +176,34 @@ fn scripts_that_do_not_end_are_ended_eight_seconds_after_a_stop_and_again() {
         assert_eq!(ends(&desk), expected);
     }
 }
+
+/// How often something was written.
+fn commits(desk: &Desk) -> usize {
+    desk.done.iter().filter(|effect| matches!(effect, Effect::Commit(_))).count()
+}
+
+#[test]
+fn before_the_daemon_is_ready_a_live_job_is_looked_at_before_leftovers() {
+    let mut desk = long_queue(20_000);
+    while desk.reads_since(0).len() < 2 {
+        desk.give(Input::Quiet);
+        if let Some(scan) = desk.scans.pop() {
+            let files = desk.queue.keys().map(|id| (*id, None)).collect();
+            desk.give(Input::Listed { scan, files });
+            desk.give(Input::ScanEnded { scan, result: Ok(desk.serial) });
+        }
+    }
+    // The history is asked about each, and nothing has to be written for that.
+    let (reads, written) = (desk.reads_since(0).len(), commits(&desk));
+    assert!(reads < 40 && !desk.is_ready, "{reads}");
+    let before = desk.done.len();
+    desk.queue.insert(id(20_001), delay(20_001, 0));
+    desk.give(Input::Hint(id(20_001)));
+    desk.give(Input::Quiet);
+    assert_eq!(desk.reads_since(before), [20_001]);
+    while !desk.is_ready {
+        desk.give(Input::Quiet);
+    }
+    assert!(commits(&desk) - written < 10, "the others are written in one go");
+    assert!(desk.reads_since(0).len() > 1024);
+}

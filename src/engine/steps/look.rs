@@ -158,14 +158,14 @@ impl Engine {
     fn look(&mut self, now: Now, job: &Job<'_>, kind: Kind, cause: Cause, stamp: Option<Stamp>) {
         let start = match self.jobs.start_of(job, kind, cause) {
             Start::At(start) => start,
-            Start::AskHistory => {
-                self.agenda.ask_again(job.id, cause);
-                if self.ledger.has_changes() && !self.ledger.is_stalled() {
-                    // The history has what was told just now.
-                    self.effects.push(self.ledger.commit());
+            // What was told just now, no history has.
+            Start::AskHistory => match self.ledger.told(job.id, job.received) {
+                Some(told) => told,
+                None => {
+                    self.agenda.ask_again(job.id, cause);
+                    return self.effects.push(Effect::Recall { id: job.id, received: job.received });
                 }
-                return self.effects.push(Effect::Recall { id: job.id, received: job.received });
-            }
+            },
         };
         if self.jobs.is_another(job) {
             self.effects.push(Effect::ReadSerial);
