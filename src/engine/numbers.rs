@@ -47,16 +47,21 @@ pub struct Numbers {
     beyond: BTreeSet<i64>,
     /// Those of them that the journal has not been told of.
     untold: BTreeSet<i64>,
-    /// Some of them were given up.
+    /// Seen above the highest by an earlier daemon, and not by this one.
+    seen_before: BTreeSet<i64>,
+    /// Some of those that the journal has were given up.
     is_given_up: bool,
 }
 
 impl Numbers {
     /// Numbers as the journal remembers them: the highest that was given out, the holes below it,
-    /// and what has been seen above it.
+    /// and what has been seen above it, which is to be looked at again once it has been given out.
     pub fn new(highest: i64, numbers: impl IntoIterator<Item = i64>) -> Self {
-        let (holes, beyond) = numbers.into_iter().partition(|id| *id <= highest);
-        Self { highest, holes, beyond, ..Self::default() }
+        let (holes, seen): (BTreeSet<i64>, BTreeSet<i64>) =
+            numbers.into_iter().partition(|id| *id <= highest);
+        let is_given_up = seen.len() > BEYOND_MAX;
+        let seen_before = seen.into_iter().take(BEYOND_MAX).collect();
+        Self { highest, holes, seen_before, is_given_up, ..Self::default() }
     }
 
     /// The highest number that was given out, as far as is known.
@@ -71,7 +76,15 @@ impl Numbers {
 
     /// All of it, as a change from nothing.
     pub fn all(&self) -> NumbersChange {
-        NumbersChange::All(self.highest, self.holes.iter().chain(&self.beyond).copied().collect())
+        let seen_before = self.seen_before.range(self.highest.saturating_add(1)..);
+        let numbers = self.holes.iter().chain(&self.beyond).chain(seen_before);
+        NumbersChange::All(self.highest, numbers.copied().collect())
+    }
+
+    /// Whether an earlier daemon has seen a job of this number, which had not been given out as far
+    /// as was known, and this one has not.
+    pub fn was_seen_before(&self, id: JobId) -> bool {
+        self.seen_before.contains(&id.get())
     }
 
     /// Whether the job is one that has been accounted for.
@@ -83,6 +96,7 @@ impl Numbers {
     /// Accounts for a job.
     pub fn see(&mut self, id: JobId) -> Option<NumbersChange> {
         let id = id.get();
+        self.seen_before.remove(&id);
         if id > self.highest {
             if self.beyond.insert(id) {
                 self.untold.insert(id);
@@ -103,7 +117,8 @@ impl Numbers {
         let untold = std::mem::take(&mut self.untold);
         let seen = (!untold.is_empty()).then(|| NumbersChange::SeenAbove(untold.into_iter().collect()));
         let given_up = std::mem::take(&mut self.is_given_up);
-        let last = given_up.then(|| self.beyond.last().copied().unwrap_or(self.highest));
+        let last = self.beyond.last().max(self.seen_before.last()).copied().max(Some(self.highest));
+        let last = last.filter(|_| given_up);
         seen.into_iter().chain(last.map(NumbersChange::GivenUpAbove))
     }
 
@@ -210,6 +225,20 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_daemon_saw_above_the_serial_is_looked_for_once_that_is_reached() {
+        let mut numbers = Numbers::new(10, [7, 12, 20]);
+        assert!(!numbers.contains(id(12)) && numbers.was_seen_before(id(12)));
+        assert_eq!(numbers.all(), NumbersChange::All(10, vec![7, 12, 20]));
+        assert_eq!(numbers.reach(13), Some(NumbersChange::GivenOut(11, 13, vec![])));
+        assert_eq!(numbers.all(), NumbersChange::All(13, vec![7, 11, 12, 13, 20]));
+        assert!(numbers.was_seen_before(id(12)), "until it has been looked at");
+        assert_eq!(numbers.see(id(12)), Some(NumbersChange::Filled(12)));
+        assert!(!numbers.was_seen_before(id(12)));
+        let flood = Numbers::new(10, 11..=11 + BEYOND_MAX as i64).seen_above().next();
+        assert_eq!(flood, Some(NumbersChange::GivenUpAbove(10 + BEYOND_MAX as i64)));
+    }
+
+    #[test]
     fn of_a_wide_gap_only_the_upper_end_is_searched() {
         let mut numbers = Numbers::new(10, []);
         numbers.reach(10 + 3 * WIDEST_GAP);
@@ -302,7 +331,7 @@ mod tests {
                     Lesson::WriteAnew => changes = vec![numbers.all()],
                     Lesson::NoSerial => {
                         changes.extend(numbers.seen_above());
-                        prop_assert_eq!(&written(&changes).beyond, &numbers.beyond);
+                        prop_assert_eq!(&written(&changes).seen_before, &numbers.beyond);
                     }
                 }
                 let open: Vec<i64> = known.iter().filter(|(_, done)| !**done).map(|(n, _)| *n).collect();
@@ -311,7 +340,7 @@ mod tests {
                 prop_assert!((1..70).all(|n| numbers.contains(id(n)) == (known.get(&n) == Some(&true))));
                 let written = written(&changes);
                 prop_assert_eq!((written.highest(), holes(&written)), (highest, open), "they tell all of it");
-                prop_assert!(written.beyond.is_subset(&numbers.beyond));
+                prop_assert!(written.seen_before.is_subset(&numbers.beyond));
             }
         }
     }

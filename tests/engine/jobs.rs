@@ -579,13 +579,20 @@ fn what_was_told_above_a_serial_that_cannot_be_read_is_not_told_again_though_the
         // What is written anew has no history.
         desk.journal_is_damaged = is_damaged;
         desk.put(delay(3, 0));
+        let (numbers, last_written) = (numbers(&desk), Some(Timestamp::from((EPOCH + 1, 0))));
         let remembered =
-            Remembered { numbers: numbers(&desk), next_seq: 10, next_run: 10, ..Default::default() };
-        let mut desk = Desk::again(remembered);
+            Remembered { numbers, last_written, next_seq: 10, next_run: 10, ..Default::default() };
+        let mut desk = Desk::again(remembered.clone());
         desk.serial = Some(2);
         desk.archive.insert(id(2), job);
         desk.settle();
         assert!(desk.events().is_empty(), "{:?}", desk.events());
+        // Another one, of a cluster that was made again.
+        let mut desk = Desk::again(remembered);
+        desk.serial = Some(2);
+        desk.archive.insert(id(2), ended(2, 10));
+        desk.settle();
+        assert_eq!(desk.events().len(), 2);
     }
 }
 

@@ -3,7 +3,7 @@
 use ganeti_hookd::engine::change::{Change, Remembered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::numbers::Numbers;
+use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
@@ -206,4 +206,43 @@ fn before_the_daemon_is_ready_a_live_job_is_looked_at_before_leftovers() {
     }
     assert!(commits(&desk) - written < 10, "the others are written in one go");
     assert!(desk.reads_since(0).len() > 1024);
+}
+
+#[test]
+fn what_was_told_in_a_first_look_and_has_left_is_not_told_again() {
+    let mut desk = Desk::before_start(Default::default(), Remembered::default());
+    desk.serial = Some(3);
+    // While a large file is read, not all has been looked at.
+    desk.large.insert(id(3));
+    desk.queue.insert(id(2), delay(2, -20).runs(0, -10));
+    desk.queue.insert(id(3), delay(3, -5));
+    desk.settle();
+    let job = delay(2, -20).runs(0, -10).ends(0, Status::Success, 1);
+    desk.queue.remove(&id(2));
+    desk.archive.insert(id(2), job);
+    for _ in 0..2 {
+        desk.give(Input::Hint(id(2)));
+        desk.settle();
+    }
+    assert_eq!(desk.events().len(), 1, "{:?}", desk.events());
+}
+
+#[test]
+fn what_came_after_a_first_look_is_no_history_though_the_history_cannot_be_asked() {
+    let first_look = Some(Timestamp::from((EPOCH - 100, 0)));
+    let numbers = Numbers::new(4, [3]);
+    let highest_job = 4;
+    let remembered =
+        Remembered { first_look, numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() };
+    let mut desk = Desk::before_start(Default::default(), remembered);
+    desk.serial = Some(4);
+    desk.archive.insert(id(3), ended(3, -50));
+    desk.history_fails = true;
+    desk.settle();
+    let is_filled = |change: &Change| matches!(change, Change::Numbers(NumbersChange::Filled(3)));
+    assert!(!desk.written.iter().any(is_filled), "the next start looks for it");
+    desk.history_fails = false;
+    desk.wait(1.1);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+    assert!(desk.written.iter().any(is_filled));
 }

@@ -57,6 +57,8 @@ pub struct Journal {
     pub pruned: bool,
     /// Nothing can be written to it any more.
     pub damaged: bool,
+    /// When something was written last, as its file tells.
+    pub last_written: Option<Timestamp>,
 }
 
 impl Journal {
@@ -220,7 +222,7 @@ impl Journal {
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
             highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
             history_since: self.events.values().next().map(|row| row.event.time),
-            last_written: None,
+            last_written: self.last_written,
             undelivered,
             standby,
         }

@@ -50,7 +50,7 @@ impl Engine {
             Version::Archived(job) => self.look(now, job, Kind::Archived, cause, None),
             Version::Gone => self.gone(now, id),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
-            Version::Failed(what) => self.look_again(now, id, &what),
+            Version::Failed(what) => self.look_again(now, id, None, &what),
         }
         self.agenda.is_small(id);
     }
@@ -72,7 +72,7 @@ impl Engine {
             // It is looked at again, which tells more than an old answer.
             _ if overtaken => {}
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
-            Version::Failed(what) => self.look_again(now, id, &what),
+            Version::Failed(what) => self.look_again(now, id, None, &what),
             Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
             Version::Gone | Version::Archived(_) => self.agenda.hint(id),
         }
@@ -82,14 +82,14 @@ impl Engine {
 
     fn bad_file(&mut self, id: JobId, what: &str, stamp: Option<Stamp>) {
         self.report.bad_file(id, what);
-        let change = self.jobs.is_unfit(id, stamp);
+        let change = self.jobs.is_unfit(id, None, stamp);
         self.record_numbers(change);
     }
 
     /// A job that cannot be read or judged now, but may be in a while.
-    fn look_again(&mut self, now: Now, id: JobId, what: &str) {
+    fn look_again(&mut self, now: Now, id: JobId, received: Option<Timestamp>, what: &str) {
         self.report.cannot_judge(id, what);
-        let change = self.jobs.is_unfit(id, None);
+        let change = self.jobs.is_unfit(id, received, None);
         self.record_numbers(change);
         self.agenda.again(id, now.steady);
     }
@@ -149,7 +149,8 @@ impl Engine {
             }
             Err(error) => {
                 self.agenda.answered(id);
-                self.look_again(now, id, &format!("cannot be looked up in the history: {error}"));
+                let what = format!("cannot be looked up in the history: {error}");
+                self.look_again(now, id, Some(received), &what);
             }
         }
     }
@@ -307,7 +308,7 @@ impl Engine {
             }
             Presence::Shortage(why) => {
                 if let Some(id) = self.jobs.processes.not_found(token) {
-                    self.look_again(now, id, &why);
+                    self.look_again(now, id, None, &why);
                 }
             }
         }

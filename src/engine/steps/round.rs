@@ -246,8 +246,8 @@ impl Engine {
             self.life.look();
             self.read(id);
         }
-        // Until it is ready they are looked at first, unless something is to begin.
-        let begins = self.may_begin() || self.ledger.has_begun();
-        self.round.stays = !self.life.is_ready() && !self.life.has_looked_enough() && !begins;
+        // Until it is ready they are looked at first, unless something else has its turn.
+        let others = self.agenda.has_hinted() || self.may_begin() || self.ledger.has_begun();
+        self.round.stays = !self.life.is_ready() && !self.life.has_looked_enough() && !others;
     }
 }
