@@ -138,6 +138,8 @@ pub struct Jobs {
     highest_told: i64,
     /// What the history says of jobs that are to be looked at.
     recalled: BTreeMap<JobId, (Timestamp, Option<Progress>)>,
+    /// Jobs that it could not be asked about.
+    unasked: BTreeSet<JobId>,
     sights: BTreeMap<JobId, Sight>,
     pass: Pass,
     /// Numbers that were given out and that no job was found with.
@@ -176,6 +178,7 @@ impl Jobs {
             began_again: false,
             highest_told,
             recalled: BTreeMap::new(),
+            unasked: BTreeSet::new(),
             sights: BTreeMap::new(),
             pass,
             missing: BTreeSet::new(),
@@ -451,12 +454,24 @@ impl Jobs {
 
     /// What the history says of a job that is to be looked at.
     pub fn recall(&mut self, id: JobId, received: Timestamp, told: Option<Progress>) {
+        self.unasked.remove(&id);
         self.recalled.insert(id, (received, told));
+    }
+
+    /// The history could not be asked about a job.
+    pub fn cannot_recall(&mut self, id: JobId) {
+        self.unasked.insert(id);
+    }
+
+    /// Whether the history has yet to be asked about some job.
+    pub fn has_unasked(&self) -> bool {
+        !self.unasked.is_empty()
     }
 
     /// Takes over the outcome of a look. Returns a change of the numbers.
     pub fn keep(&mut self, job: &Job<'_>, tracked: Tracked, stamp: Option<Stamp>) -> Option<NumbersChange> {
         self.recalled.remove(&job.id);
+        self.unasked.remove(&job.id);
         self.missing.remove(&job.id);
         self.unjudged.remove(&job.id);
         let is_known = self.tracker.known(job).is_some();
@@ -525,6 +540,7 @@ impl Jobs {
         self.tracker.forget(id);
         self.sights.remove(&id);
         self.recalled.remove(&id);
+        self.unasked.remove(&id);
     }
 
     /// History from before this time is forgotten. Returns the jobs that may have vanished

@@ -246,3 +246,20 @@ fn what_came_after_a_first_look_is_no_history_though_the_history_cannot_be_asked
     assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
     assert!(desk.written.iter().any(is_filled));
 }
+
+#[test]
+fn nothing_is_forgotten_while_the_history_has_yet_to_be_asked_about_a_job() {
+    let (numbers, highest_job) = (Numbers::new(4, [3]), 4);
+    let mut desk =
+        Desk::again(Remembered { numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() });
+    desk.serial = Some(4);
+    desk.archive.insert(id(3), ended(3, -50));
+    desk.history_fails = true;
+    desk.settle();
+    let prunes = |desk: &Desk| desk.written.iter().any(|change| matches!(change, Change::Prune(..)));
+    assert!(desk.is_ready && !prunes(&desk));
+    desk.history_fails = false;
+    desk.wait(1.1);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+    assert!(prunes(&desk));
+}

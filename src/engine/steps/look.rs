@@ -149,6 +149,7 @@ impl Engine {
             }
             Err(error) => {
                 self.agenda.answered(id);
+                self.jobs.cannot_recall(id);
                 let what = format!("cannot be looked up in the history: {error}");
                 self.look_again(now, id, Some(received), &what);
             }
