@@ -328,7 +328,7 @@ impl Jobs {
     /// A scan has found the job's file. Returns whether it is to be looked at.
     pub fn is_listed(&mut self, id: JobId, scan: u64, stamp: Option<Stamp>) -> bool {
         let closed = self.is_closed(id);
-        let Some(sight) = self.sights.get_mut(&id) else { return true };
+        let sight = self.sights.entry(id).or_default();
         sight.listed = scan;
         let unchanged = stamp.is_some() && sight.stamp == stamp;
         if closed && unchanged {
@@ -483,8 +483,8 @@ impl Jobs {
         self.numbers.see(job.id)
     }
 
-    /// The file is there and cannot be looked at; it is accounted for in this pass. When its job was
-    /// received may be known all the same.
+    /// The job cannot be looked at. If it is known that its file is there, it is accounted for in this
+    /// pass. When it was received may be known all the same.
     pub fn is_unfit(
         &mut self,
         id: JobId,
@@ -493,9 +493,11 @@ impl Jobs {
     ) -> Option<NumbersChange> {
         let sight = self.sights.entry(id).or_default();
         sight.stamp = stamp;
+        let is_there = stamp.is_some() || sight.listed > 0;
         // It was there before us; should it prove to be over, it is history.
         let since = self.begun.unwrap_or(self.pass.since);
-        let may_be_history = self.is_first_ever() && received.is_none_or(|received| received <= since);
+        let may_be_history =
+            is_there && self.is_first_ever() && received.is_none_or(|received| received <= since);
         if may_be_history { self.numbers.see(id) } else { None }
     }
 

@@ -263,3 +263,18 @@ fn nothing_is_forgotten_while_the_history_has_yet_to_be_asked_about_a_job() {
     assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
     assert!(prunes(&desk));
 }
+
+#[test]
+fn a_number_whose_job_cannot_be_read_on_a_first_start_is_looked_for_again_unless_its_file_is_there() {
+    for (is_there, filled) in [(false, 0), (true, 1)] {
+        let mut desk = Desk::before_start(Default::default(), Remembered::default());
+        desk.serial = Some(1);
+        desk.unreadable.insert(id(1));
+        if is_there {
+            desk.queue.insert(id(1), ended(1, -50));
+        }
+        desk.settle();
+        let is_filled = |change: &&Change| matches!(change, Change::Numbers(NumbersChange::Filled(1)));
+        assert_eq!(desk.written.iter().filter(is_filled).count(), filled);
+    }
+}
