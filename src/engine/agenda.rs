@@ -303,11 +303,6 @@ impl Agenda {
         Some(self.scans)
     }
 
-    /// The scan that is under way; 0 before the first.
-    pub fn current_scan(&self) -> u64 {
-        self.scans
-    }
-
     /// Whether this is the scan that is under way.
     pub fn is_scanning(&self, scan: u64) -> bool {
         self.scan == Wish::UnderWay && self.scans == scan

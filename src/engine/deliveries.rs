@@ -368,9 +368,10 @@ impl Deliveries {
     }
 
     /// The number of an event that is delivered for the first time.
-    pub fn find(&self, key: EventKey) -> Option<i64> {
+    pub fn find(&self, key: EventKey, received: Timestamp) -> Option<i64> {
         let firsts = self.queues.get(&key.job)?.iter().filter(|turn| !turn.again).map(|turn| turn.seq);
-        firsts.into_iter().find(|seq| self.events.get(seq).is_some_and(|d| d.event.key == key))
+        let is_it = |event: &Event| (event.key, event.received) == (key, received);
+        firsts.into_iter().find(|seq| self.events.get(seq).is_some_and(|d| is_it(&d.event)))
     }
 
     /// Events that are under way here but have nothing running: they go on.

@@ -17,7 +17,7 @@ use super::directories::HooksPath;
 use super::effect::{Effect, Token};
 use super::input::Landing;
 use super::retry;
-use crate::ganeti::event::EventKey;
+use crate::ganeti::event::{Event, EventKey};
 use crate::ganeti::job::{JobId, Timestamp};
 
 /// The longest hold of a process that may be in a conversation with a node daemon.
@@ -35,6 +35,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Hold {
     /// What it stands still for.
     pub key: EventKey,
+    /// When its job was received: an older job of the same number may have the same key.
+    pub received: Timestamp,
     /// The process.
     pub token: Token,
     /// Since when.
@@ -48,6 +50,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Whether it stands still for this event.
+    pub fn is_for(&self, event: &Event) -> bool {
+        (self.key, self.received) == (event.key, event.received)
+    }
+
     fn deadline(&self) -> Duration {
         if self.has_begun { self.until } else { self.until.min(self.since + VAIN_LIMIT) }
     }
@@ -104,7 +111,7 @@ pub struct Holds {
     /// What time it is.
     steady: Duration,
     /// Holds that have ended, and how long somebody stood still; not told yet.
-    ended: Vec<(EventKey, Duration)>,
+    ended: Vec<(Hold, Duration)>,
 }
 
 impl Holds {
@@ -114,14 +121,14 @@ impl Holds {
     }
 
     /// Holds that have ended since the last time, and how long each was.
-    pub fn take_ended(&mut self) -> Vec<(EventKey, Duration)> {
+    pub fn take_ended(&mut self) -> Vec<(Hold, Duration)> {
         std::mem::take(&mut self.ended)
     }
 
     /// A hold has ended: whoever it was goes on.
     fn end(&mut self, hold: &Hold) -> Effect {
         if hold.landing.is_some() {
-            self.ended.push((hold.key, self.steady.saturating_sub(hold.since)));
+            self.ended.push((*hold, self.steady.saturating_sub(hold.since)));
         }
         Effect::Continue { token: hold.token, job: hold.key.job }
     }
@@ -261,15 +268,15 @@ impl Holds {
     /// stopped it.
     pub fn stop(
         &mut self,
-        key: EventKey,
+        event: &Event,
         token: Token,
         steady: Duration,
         limit: Duration,
         executed: Timestamp,
         by_signal: bool,
     ) -> Vec<Effect> {
-        let until = steady + limit;
-        let hold = Hold { key, token, since: steady, until, landing: None, has_begun: false };
+        let (until, key, received) = (steady + limit, event.key, event.received);
+        let hold = Hold { key, received, token, since: steady, until, landing: None, has_begun: false };
         self.held.insert(key.job, hold);
         // Another process may have run the job before.
         let other = self.armed.remove(&key.job).filter(|other| *other != token);
@@ -284,7 +291,7 @@ impl Holds {
         token: Token,
         steady: Duration,
         landing: Landing,
-    ) -> (Option<EventKey>, Vec<Effect>) {
+    ) -> (Option<Hold>, Vec<Effect>) {
         let Some(hold) = self.held.values_mut().find(|hold| hold.token == token) else {
             return (None, Vec::new());
         };
@@ -296,36 +303,36 @@ impl Holds {
             hold.until = steady + limit;
             effects.push(Effect::Shorten { token, job: hold.key.job, limit });
         }
-        (Some(hold.key), effects)
+        (Some(*hold), effects)
     }
 
     /// The process was not stopped.
-    pub fn not_stopped(&mut self, token: Token) -> Option<EventKey> {
+    pub fn not_stopped(&mut self, token: Token) -> Option<Hold> {
         let job = self.held.iter().find(|(_, hold)| hold.token == token).map(|(job, _)| *job)?;
-        self.held.remove(&job).map(|hold| hold.key)
+        self.held.remove(&job)
     }
 
     /// Whether the job of this pre stands still for it, where it published its opcode.
-    pub fn is_in_time(&self, key: EventKey) -> bool {
-        self.in_time(key).is_some()
+    pub fn is_in_time(&self, event: &Event) -> bool {
+        self.in_time(event).is_some()
     }
 
     /// The process that stands still for this pre, where it published its opcode.
-    pub fn in_time(&self, key: EventKey) -> Option<Token> {
-        let hold = self.held.get(&key.job).filter(|hold| hold.key == key)?;
+    pub fn in_time(&self, event: &Event) -> Option<Token> {
+        let hold = self.held.get(&event.key.job).filter(|hold| hold.is_for(event))?;
         hold.landing.is_some_and(Landing::is_in_time).then_some(hold.token)
     }
 
     /// A hook of this event begins.
-    pub fn begins(&mut self, key: EventKey) {
-        if let Some(hold) = self.held.get_mut(&key.job).filter(|hold| hold.key == key) {
+    pub fn begins(&mut self, event: &Event) {
+        if let Some(hold) = self.held.get_mut(&event.key.job).filter(|hold| hold.is_for(event)) {
             hold.has_begun = true;
         }
     }
 
     /// No hook of this event has begun after all.
-    pub fn have_not_begun(&mut self, key: EventKey) {
-        if let Some(hold) = self.held.get_mut(&key.job).filter(|hold| hold.key == key) {
+    pub fn have_not_begun(&mut self, event: &Event) {
+        if let Some(hold) = self.held.get_mut(&event.key.job).filter(|hold| hold.is_for(event)) {
             hold.has_begun = false;
         }
     }
@@ -352,9 +359,9 @@ impl Holds {
     }
 
     /// Lets the job go on if this is what it stands still for.
-    pub fn let_go_for(&mut self, key: EventKey) -> Option<Effect> {
-        let stands = self.held.get(&key.job).is_some_and(|hold| hold.key == key);
-        if stands { self.let_go(key.job) } else { None }
+    pub fn let_go_for(&mut self, event: &Event) -> Option<Effect> {
+        let stands = self.held.get(&event.key.job).is_some_and(|hold| hold.is_for(event));
+        if stands { self.let_go(event.key.job) } else { None }
     }
 
     /// Lets every job go on, and has none stopped by the kernel.

@@ -65,6 +65,25 @@ struct Open {
     about: Arc<About>,
 }
 
+impl Open {
+    /// That of a version that was read; what was read of it before is not read anew.
+    fn of(job: &Job<'_>, tracked: &Tracked, before: Option<Self>) -> Option<Self> {
+        let next = tracked.progress.next;
+        let op = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open())?;
+        let executed = tracked.executed.or(op.executed);
+        let is_same = |before: &Self| {
+            let About { started, executed: of_before, .. } = *before.about;
+            (before.op, started, of_before) == (next, op.started, executed)
+        };
+        let before = before.filter(is_same);
+        let (op_code, about) = before.map(|before| (before.op_code, before.about)).unwrap_or_else(|| {
+            let about = About::of(job, next as usize, Phase::Post, Some(PostStatus::Disappeared));
+            (op.code.clone().into_owned(), Arc::new(About { executed, ..about }))
+        });
+        Some(Self { op: next, op_code, executed: op.executed.is_some(), about })
+    }
+}
+
 /// One comparison of everything that was there before.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pass {
@@ -82,6 +101,21 @@ struct Pass {
     is_before_the_queue: bool,
 }
 
+/// What an earlier daemon left, besides jobs and numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past {
+    /// When the first start ever was over.
+    pub begun: Option<Timestamp>,
+    /// When a first start began that was not over.
+    pub first_look: Option<Timestamp>,
+    /// The oldest event in the history.
+    pub history_since: Option<Timestamp>,
+    /// When something was written last.
+    pub last_written: Option<Timestamp>,
+    /// No event of a job with a higher number was ever told.
+    pub highest_told: i64,
+}
+
 /// All jobs.
 #[derive(Debug)]
 pub struct Jobs {
@@ -92,6 +126,8 @@ pub struct Jobs {
     /// The oldest event in the history when this daemon started, or the last one before all of it
     /// was lost.
     history_since: Option<Timestamp>,
+    /// When an earlier daemon wrote something last.
+    last_written: Option<Timestamp>,
     /// When the last event was told, or this daemon started.
     told_at: Timestamp,
     /// Numbers have begun again: the next serial is that of another cluster.
@@ -102,10 +138,14 @@ pub struct Jobs {
     highest_told: i64,
     /// What the history says of jobs that are to be looked at.
     recalled: BTreeMap<JobId, (Timestamp, Option<Progress>)>,
+    /// Jobs that it could not be asked about.
+    unasked: BTreeSet<JobId>,
     sights: BTreeMap<JobId, Sight>,
     pass: Pass,
     /// Numbers that were given out and that no job was found with.
     missing: BTreeSet<JobId>,
+    /// Jobs that were looked at in this pass and have left.
+    left: BTreeSet<JobId>,
     /// Jobs that could not be looked at in the last pass.
     unjudged: BTreeSet<JobId>,
     /// Jobs that have vanished, and have not been seen since then, are forgotten.
@@ -116,15 +156,8 @@ pub struct Jobs {
 
 impl Jobs {
     /// What an earlier daemon left.
-    pub fn new(
-        jobs: Vec<(JobId, Tracked)>,
-        numbers: Numbers,
-        begun: Option<Timestamp>,
-        first_look: Option<Timestamp>,
-        history_since: Option<Timestamp>,
-        highest_told: i64,
-        started: Timestamp,
-    ) -> Self {
+    pub fn new(jobs: Vec<(JobId, Tracked)>, numbers: Numbers, past: Past, started: Timestamp) -> Self {
+        let Past { begun, first_look, history_since, last_written, highest_told } = past;
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
         let pass = Pass {
@@ -139,14 +172,17 @@ impl Jobs {
             numbers,
             begun,
             history_since,
+            last_written,
             told_at: started,
             begins_again: false,
             began_again: false,
             highest_told,
             recalled: BTreeMap::new(),
+            unasked: BTreeSet::new(),
             sights: BTreeMap::new(),
             pass,
             missing: BTreeSet::new(),
+            left: BTreeSet::new(),
             unjudged: BTreeSet::new(),
             expiry: None,
             processes: Processes::default(),
@@ -212,6 +248,7 @@ impl Jobs {
         let first_ever_since = if first_ever { self.pass.since } else { now };
         self.pass = Pass { number, is_over: false, bound: None, is_first_ever: first_ever, ..self.pass };
         self.pass.since = first_ever_since;
+        self.left.clear();
     }
 
     /// Everything that was there has been looked at. Returns when it was there, if that was the
@@ -220,14 +257,20 @@ impl Jobs {
         self.unjudged = unjudged.filter(|id| self.is_backlog(*id)).collect();
         let first = self.is_first_ever();
         self.pass.is_over = true;
+        self.left.clear();
         self.begun.filter(|_| first)
     }
 
     /// Whether what a look at this job brings to light happened before.
     pub fn is_backlog(&self, id: JobId) -> bool {
-        let looked_at = || self.sights.get(&id).is_some_and(|sight| sight.pass == self.pass.number);
+        let looked_at = || self.has_looked_at(id) || self.left.contains(&id);
         let is_of_pass = !self.pass.is_over && id.get() <= self.pass.bound.unwrap_or(i64::MAX);
         is_of_pass && !looked_at() || self.unjudged.contains(&id)
+    }
+
+    /// Whether the job is there and was looked at in this pass.
+    fn has_looked_at(&self, id: JobId) -> bool {
+        self.sights.get(&id).is_some_and(|sight| sight.pass == self.pass.number)
     }
 
     /// Whether the archive is to be looked at for a job that is not in the queue. One that is not
@@ -251,6 +294,11 @@ impl Jobs {
             return (vec![self.numbers.begin_again(serial)], true);
         }
         (self.numbers.reach(serial).into_iter().collect(), false)
+    }
+
+    /// What is to be written of jobs whose numbers are above the serial, which has been asked for.
+    pub fn seen_above(&mut self) -> impl Iterator<Item = NumbersChange> {
+        self.numbers.seen_above()
     }
 
     /// Numbers of jobs in the archive are unaccounted for again. Of those that were told the
@@ -280,7 +328,7 @@ impl Jobs {
     /// A scan has found the job's file. Returns whether it is to be looked at.
     pub fn is_listed(&mut self, id: JobId, scan: u64, stamp: Option<Stamp>) -> bool {
         let closed = self.is_closed(id);
-        let Some(sight) = self.sights.get_mut(&id) else { return true };
+        let sight = self.sights.entry(id).or_default();
         sight.listed = scan;
         let unchanged = stamp.is_some() && sight.stamp == stamp;
         if closed && unchanged {
@@ -389,9 +437,14 @@ impl Jobs {
         // queue that is new to us is a new job, whenever it says that it ended.
         let is_of_first_look = self.is_first_ever() && self.is_backlog(job.id);
         let is_accounted_for = self.numbers.contains(job.id);
-        let may_be_old = kind == Kind::Archived || is_accounted_for || is_of_first_look;
+        let was_seen = self.numbers.was_seen_before(job.id);
+        let may_be_old = kind == Kind::Archived || is_accounted_for || is_of_first_look || was_seen;
         // It may have been told before the history that there is begins.
-        let lost = self.history_since.filter(|_| is_accounted_for || self.began_again);
+        let lost = match was_seen {
+            // An earlier daemon has told it, since it is not known any more.
+            true => self.history_since.or(self.last_written),
+            false => self.history_since.filter(|_| is_accounted_for || self.began_again),
+        };
         let over = lost.map_or(begun, |lost| lost.max(begun));
         if may_be_old && !self.is_newer(job) && job.received <= over {
             return transitions::as_of(job, over);
@@ -401,38 +454,51 @@ impl Jobs {
 
     /// What the history says of a job that is to be looked at.
     pub fn recall(&mut self, id: JobId, received: Timestamp, told: Option<Progress>) {
+        self.unasked.remove(&id);
         self.recalled.insert(id, (received, told));
+    }
+
+    /// The history could not be asked about a job.
+    pub fn cannot_recall(&mut self, id: JobId) {
+        self.unasked.insert(id);
+    }
+
+    /// Whether the history has yet to be asked about some job.
+    pub fn has_unasked(&self) -> bool {
+        !self.unasked.is_empty()
     }
 
     /// Takes over the outcome of a look. Returns a change of the numbers.
     pub fn keep(&mut self, job: &Job<'_>, tracked: Tracked, stamp: Option<Stamp>) -> Option<NumbersChange> {
         self.recalled.remove(&job.id);
+        self.unasked.remove(&job.id);
         self.missing.remove(&job.id);
         self.unjudged.remove(&job.id);
-        let listed = self.sights.get(&job.id).map_or(0, |sight| sight.listed);
-        let next = tracked.progress.next;
-        let open = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open());
-        let open = open.map(|op| Open {
-            op: next,
-            op_code: op.code.clone().into_owned(),
-            executed: op.executed.is_some(),
-            about: {
-                let about = About::of(job, next as usize, Phase::Post, Some(PostStatus::Disappeared));
-                Arc::new(About { executed: tracked.executed.or(about.executed), ..about })
-            },
-        });
+        let is_known = self.tracker.known(job).is_some();
+        let Sight { listed, open: before, .. } = self.sights.remove(&job.id).unwrap_or_default();
+        let open = Open::of(job, &tracked, before.filter(|_| is_known));
         let sight = Sight { stamp, listed, pass: self.pass.number, open };
         self.sights.insert(job.id, sight);
         self.tracker.keep(job.id, tracked);
         self.numbers.see(job.id)
     }
 
-    /// The file is there and cannot be looked at; it is accounted for in this pass.
-    pub fn is_unfit(&mut self, id: JobId, stamp: Option<Stamp>) -> Option<NumbersChange> {
+    /// The job cannot be looked at. If it is known that its file is there, it is accounted for in this
+    /// pass. When it was received may be known all the same.
+    pub fn is_unfit(
+        &mut self,
+        id: JobId,
+        received: Option<Timestamp>,
+        stamp: Option<Stamp>,
+    ) -> Option<NumbersChange> {
         let sight = self.sights.entry(id).or_default();
         sight.stamp = stamp;
+        let is_there = stamp.is_some() || sight.listed > 0;
         // It was there before us; should it prove to be over, it is history.
-        if self.is_first_ever() { self.numbers.see(id) } else { None }
+        let since = self.begun.unwrap_or(self.pass.since);
+        let may_be_history =
+            is_there && self.is_first_ever() && received.is_none_or(|received| received <= since);
+        if may_be_history { self.numbers.see(id) } else { None }
     }
 
     /// The file of an open job is gone, and its process has ended before our eyes while an
@@ -470,9 +536,13 @@ impl Jobs {
 
     /// The job has left the queue.
     pub fn forget(&mut self, id: JobId) {
+        if !self.pass.is_over && self.has_looked_at(id) {
+            self.left.insert(id);
+        }
         self.tracker.forget(id);
         self.sights.remove(&id);
         self.recalled.remove(&id);
+        self.unasked.remove(&id);
     }
 
     /// History from before this time is forgotten. Returns the jobs that may have vanished

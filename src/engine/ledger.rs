@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::change::Change;
 use super::effect::Effect;
 use super::retry;
-use crate::ganeti::job::Timestamp;
+use super::transitions::Progress;
+use crate::ganeti::job::{JobId, Timestamp};
 
 /// What is to be written, and what waits for it.
 #[derive(Debug)]
@@ -85,6 +86,16 @@ impl Ledger {
     /// Something is to be written before all that is: what it is about is not forgotten by that.
     pub fn record_first(&mut self, change: Change) {
         self.changes.insert(0, change);
+    }
+
+    /// How far a job has been told by events that are not written.
+    pub fn told(&self, id: JobId, received: Timestamp) -> Option<Progress> {
+        self.changes.iter().rev().find_map(|change| match change {
+            Change::Event(_, event, _) if event.key.job == id && event.received == received => {
+                Some(Progress::after(event.key))
+            }
+            _ => None,
+        })
     }
 
     /// Whether it is to be written what becomes of an event.

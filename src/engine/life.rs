@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// So many of the jobs that a scan has found are looked at before the daemon says that it is
 /// ready, if there are as many.
-pub const LOOKS_BEFORE_READY: usize = 1024;
+const LOOKS_BEFORE_READY: usize = 1024;
 
 /// How long scripts may go on after SIGTERM before they are ended.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);

@@ -54,7 +54,7 @@ use deliveries::{Deliveries, Delivery};
 use effect::{Effect, Level};
 use holds::Holds;
 use input::{Input, Now};
-use jobs::Jobs;
+use jobs::{Jobs, Past};
 use ledger::Ledger;
 use life::Life;
 use place::Place;
@@ -106,11 +106,13 @@ impl Engine {
     /// An engine that goes on from what an earlier one left.
     pub fn new(settings: Settings, node: String, remembered: Remembered, now: Now) -> Self {
         let Remembered { begun, first_look, jobs, numbers, undelivered, standby, .. } = remembered;
-        let (history_since, highest_job) = (remembered.history_since, remembered.highest_job);
+        let (history_since, highest_told) = (remembered.history_since, remembered.highest_job);
+        let last_written = remembered.last_written;
+        let past = Past { begun, first_look, history_since, last_written, highest_told };
         let queue_dir = settings.paths.queue_dir.display().to_string();
         let mut engine = Self {
             agenda: Agenda::new(),
-            jobs: Jobs::new(jobs, numbers, begun, first_look, history_since, highest_job, now.time),
+            jobs: Jobs::new(jobs, numbers, past, now.time),
             deliveries: Deliveries::default(),
             holds: Holds::default(),
             ledger: Ledger::new(remembered.next_seq, remembered.next_run),

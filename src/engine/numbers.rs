@@ -22,15 +22,20 @@ const BEYOND_MAX: usize = 4096;
 /// One change of the numbers that are accounted for, as the journal keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NumbersChange {
-    /// This is all: the highest number that was given out, and the holes below it.
+    /// This is all: the highest number that was given out, the holes below it, and what has been
+    /// seen above it.
     All(i64, Vec<i64>),
     /// Numbers up to the second have been given out; those from the first on are holes, but
-    /// for these.
+    /// for these. What was seen above the highest before, up to the second, is none.
     GivenOut(i64, i64, Vec<i64>),
     /// A hole that was one no more.
     Filled(i64),
     /// Holes below this are waited for no more.
     GivenUpBelow(i64),
+    /// These have been seen, and are above the highest that was given out.
+    SeenAbove(Vec<i64>),
+    /// What has been seen above this is not remembered any more.
+    GivenUpAbove(i64),
 }
 
 /// The job numbers seen so far.
@@ -40,12 +45,23 @@ pub struct Numbers {
     holes: BTreeSet<i64>,
     /// Seen, and above the highest.
     beyond: BTreeSet<i64>,
+    /// Those of them that the journal has not been told of.
+    untold: BTreeSet<i64>,
+    /// Seen above the highest by an earlier daemon, and not by this one.
+    seen_before: BTreeSet<i64>,
+    /// Some of those that the journal has were given up.
+    is_given_up: bool,
 }
 
 impl Numbers {
-    /// Numbers as the journal remembers them.
-    pub fn new(highest: i64, holes: impl IntoIterator<Item = i64>) -> Self {
-        Self { highest, holes: holes.into_iter().collect(), beyond: BTreeSet::new() }
+    /// Numbers as the journal remembers them: the highest that was given out, the holes below it,
+    /// and what has been seen above it, which is to be looked at again once it has been given out.
+    pub fn new(highest: i64, numbers: impl IntoIterator<Item = i64>) -> Self {
+        let (holes, seen): (BTreeSet<i64>, BTreeSet<i64>) =
+            numbers.into_iter().partition(|id| *id <= highest);
+        let is_given_up = seen.len() > BEYOND_MAX;
+        let seen_before = seen.into_iter().take(BEYOND_MAX).collect();
+        Self { highest, holes, seen_before, is_given_up, ..Self::default() }
     }
 
     /// The highest number that was given out, as far as is known.
@@ -60,7 +76,15 @@ impl Numbers {
 
     /// All of it, as a change from nothing.
     pub fn all(&self) -> NumbersChange {
-        NumbersChange::All(self.highest, self.holes.iter().copied().collect())
+        let seen_before = self.seen_before.range(self.highest.saturating_add(1)..);
+        let numbers = self.holes.iter().chain(&self.beyond).chain(seen_before);
+        NumbersChange::All(self.highest, numbers.copied().collect())
+    }
+
+    /// Whether an earlier daemon has seen a job of this number, which had not been given out as far
+    /// as was known, and this one has not.
+    pub fn was_seen_before(&self, id: JobId) -> bool {
+        self.seen_before.contains(&id.get())
     }
 
     /// Whether the job is one that has been accounted for.
@@ -72,14 +96,30 @@ impl Numbers {
     /// Accounts for a job.
     pub fn see(&mut self, id: JobId) -> Option<NumbersChange> {
         let id = id.get();
+        self.seen_before.remove(&id);
         if id > self.highest {
-            self.beyond.insert(id);
-            if self.beyond.len() > BEYOND_MAX {
-                self.beyond.pop_last();
+            if self.beyond.insert(id) {
+                self.untold.insert(id);
+            }
+            if self.beyond.len() > BEYOND_MAX
+                && let Some(last) = self.beyond.pop_last()
+            {
+                self.is_given_up |= !self.untold.remove(&last);
             }
             return None;
         }
         self.holes.remove(&id).then_some(NumbersChange::Filled(id))
+    }
+
+    /// What is to be written of the numbers that have been seen above the highest, when the serial
+    /// has been asked for and has not reached them.
+    pub fn seen_above(&mut self) -> impl Iterator<Item = NumbersChange> {
+        let untold = std::mem::take(&mut self.untold);
+        let seen = (!untold.is_empty()).then(|| NumbersChange::SeenAbove(untold.into_iter().collect()));
+        let given_up = std::mem::take(&mut self.is_given_up);
+        let last = self.beyond.last().max(self.seen_before.last()).copied().max(Some(self.highest));
+        let last = last.filter(|_| given_up);
+        seen.into_iter().chain(last.map(NumbersChange::GivenUpAbove))
     }
 
     /// Numbers up to `serial` have been given out. Of a gap wider than [`WIDEST_GAP`]
@@ -91,6 +131,7 @@ impl Numbers {
         let first = (self.highest + 1).max(serial.saturating_sub(WIDEST_GAP - 1));
         let later = serial.checked_add(1).map(|next| self.beyond.split_off(&next)).unwrap_or_default();
         let seen = std::mem::replace(&mut self.beyond, later);
+        self.untold.retain(|id| *id > serial);
         self.holes.extend((first..=serial).filter(|id| !seen.contains(id)));
         self.highest = serial;
         Some(NumbersChange::GivenOut(first, serial, seen.into_iter().filter(|id| *id >= first).collect()))
@@ -106,13 +147,14 @@ impl Numbers {
     /// A first start: only the last `gap` of the numbers up to `serial` are looked for.
     pub fn begin_at(&mut self, serial: i64, gap: i64) -> NumbersChange {
         let beyond = std::mem::take(&mut self.beyond);
-        *self = Self { highest: (serial - gap).max(0), holes: BTreeSet::new(), beyond };
+        *self = Self { highest: (serial - gap).max(0), beyond, ..Self::default() };
         self.reach(serial);
         self.all()
     }
 
     /// Stops waiting for holes below `oldest`.
     pub fn give_up_below(&mut self, oldest: i64) -> Option<NumbersChange> {
+        let oldest = oldest.min(self.highest.saturating_add(1));
         let kept = self.holes.split_off(&oldest);
         let given_up = std::mem::replace(&mut self.holes, kept);
         (!given_up.is_empty()).then_some(NumbersChange::GivenUpBelow(oldest))
@@ -168,6 +210,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_above_the_serial_is_written_once_and_only_so_much_of_it() {
+        let mut numbers = Numbers::new(10, []);
+        let last = 20 + BEYOND_MAX as i64;
+        (20..last).for_each(|n| drop(numbers.see(id(n))));
+        let first: Vec<_> = numbers.seen_above().collect();
+        assert_eq!(first, [NumbersChange::SeenAbove((20..last).collect())]);
+        assert_eq!(numbers.seen_above().count(), 0);
+        numbers.see(id(last));
+        assert_eq!(numbers.seen_above().count(), 0, "the highest is the first that is given up");
+        numbers.see(id(12));
+        let changes: Vec<_> = numbers.seen_above().collect();
+        assert_eq!(changes, [NumbersChange::SeenAbove(vec![12]), NumbersChange::GivenUpAbove(last - 2)]);
+    }
+
+    #[test]
+    fn what_an_earlier_daemon_saw_above_the_serial_is_looked_for_once_that_is_reached() {
+        let mut numbers = Numbers::new(10, [7, 12, 20]);
+        assert!(!numbers.contains(id(12)) && numbers.was_seen_before(id(12)));
+        assert_eq!(numbers.all(), NumbersChange::All(10, vec![7, 12, 20]));
+        assert_eq!(numbers.reach(13), Some(NumbersChange::GivenOut(11, 13, vec![])));
+        assert_eq!(numbers.all(), NumbersChange::All(13, vec![7, 11, 12, 13, 20]));
+        assert!(numbers.was_seen_before(id(12)), "until it has been looked at");
+        assert_eq!(numbers.see(id(12)), Some(NumbersChange::Filled(12)));
+        assert!(!numbers.was_seen_before(id(12)));
+        let flood = Numbers::new(10, 11..=11 + BEYOND_MAX as i64).seen_above().next();
+        assert_eq!(flood, Some(NumbersChange::GivenUpAbove(10 + BEYOND_MAX as i64)));
+    }
+
+    #[test]
     fn of_a_wide_gap_only_the_upper_end_is_searched() {
         let mut numbers = Numbers::new(10, []);
         numbers.reach(10 + 3 * WIDEST_GAP);
@@ -184,6 +255,10 @@ mod tests {
         Reach(i64),
         GiveUpBelow(i64),
         BeginAgain(i64),
+        /// All of it is written anew.
+        WriteAnew,
+        /// The serial cannot be read.
+        NoSerial,
     }
 
     fn any_lesson() -> impl Strategy<Value = Lesson> {
@@ -192,11 +267,13 @@ mod tests {
             2 => (0..60i64).prop_map(Lesson::Reach),
             2 => (0..60i64).prop_map(Lesson::GiveUpBelow),
             1 => (0..60i64).prop_map(Lesson::BeginAgain),
+            1 => Just(Lesson::WriteAnew),
+            2 => Just(Lesson::NoSerial),
         ]
     }
 
-    /// What the journal would hold after these changes.
-    fn written(changes: &[NumbersChange]) -> (i64, Vec<i64>) {
+    /// What a daemon would know that starts after these changes.
+    fn written(changes: &[NumbersChange]) -> Numbers {
         let (mut highest, mut holes) = (0, BTreeSet::new());
         for change in changes {
             match change {
@@ -205,14 +282,17 @@ mod tests {
                     holes = open.iter().copied().collect();
                 }
                 NumbersChange::GivenOut(first, last, seen) => {
+                    holes.retain(|id| *id <= highest || *id > *last);
                     holes.extend((*first..=*last).filter(|id| !seen.contains(id)));
                     highest = *last;
                 }
                 NumbersChange::Filled(id) => drop(holes.remove(id)),
                 NumbersChange::GivenUpBelow(oldest) => holes = holes.split_off(oldest),
+                NumbersChange::SeenAbove(seen) => holes.extend(seen),
+                NumbersChange::GivenUpAbove(last) => holes.retain(|id| id <= last),
             }
         }
-        (highest, holes.into_iter().collect())
+        Numbers::new(highest, holes)
     }
 
     proptest! {
@@ -248,12 +328,19 @@ mod tests {
                         highest = n;
                         changes.push(numbers.begin_again(n));
                     }
+                    Lesson::WriteAnew => changes = vec![numbers.all()],
+                    Lesson::NoSerial => {
+                        changes.extend(numbers.seen_above());
+                        prop_assert_eq!(&written(&changes).seen_before, &numbers.beyond);
+                    }
                 }
                 let open: Vec<i64> = known.iter().filter(|(_, done)| !**done).map(|(n, _)| *n).collect();
                 prop_assert_eq!(holes(&numbers), &*open);
                 prop_assert_eq!(numbers.highest(), highest);
                 prop_assert!((1..70).all(|n| numbers.contains(id(n)) == (known.get(&n) == Some(&true))));
-                prop_assert_eq!(written(&changes), (highest, open), "the changes tell all of it");
+                let written = written(&changes);
+                prop_assert_eq!((written.highest(), holes(&written)), (highest, open), "they tell all of it");
+                prop_assert!(written.seen_before.is_subset(&numbers.beyond));
             }
         }
     }

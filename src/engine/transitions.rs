@@ -6,7 +6,7 @@
 //! between. It needs no version but the last one: the timestamps in it prove what
 //! happened. It promises each (opcode, phase) once, and in order.
 
-use crate::ganeti::event::{Phase, PostStatus};
+use crate::ganeti::event::{EventKey, Phase, PostStatus};
 use crate::ganeti::job::{Job, Liveness, Opcode, Status, Timestamp};
 
 /// How far a job has been told in events.
@@ -17,6 +17,16 @@ pub struct Progress {
     pub next: u32,
     /// Whether the pre of opcode `next` has been given (or is not to be).
     pub pre: bool,
+}
+
+impl Progress {
+    /// How far a job is told whose last event this is.
+    pub fn after(EventKey { op, phase, .. }: EventKey) -> Self {
+        match phase {
+            Phase::Pre => Self { next: op, pre: true },
+            Phase::Post => Self { next: op.saturating_add(1), pre: false },
+        }
+    }
 }
 
 /// A pre or post that a look at the job brought to light.

@@ -62,6 +62,8 @@ pub struct Desk {
     pub kernel_stops: Result<String, String>,
     /// What the history tells of jobs, besides what is written.
     pub history: BTreeMap<JobId, (Timestamp, Progress)>,
+    /// It cannot be asked.
+    pub history_fails: bool,
     /// Commits fail.
     pub disk_is_full: bool,
     /// They fail until the journal has been written anew.
@@ -131,6 +133,7 @@ impl Desk {
             armed: BTreeSet::new(),
             kernel_stops: Err("not here".to_owned()),
             history: BTreeMap::new(),
+            history_fails: false,
             disk_is_full: false,
             journal_is_damaged: false,
             lost: 0,
@@ -214,8 +217,11 @@ impl Desk {
             Effect::Ask(request) => self.asked.push(request),
             Effect::ReadSerial => self.give(Input::Serial(self.serial)),
             Effect::Recall { id, received } => {
-                let told = self.recall(id, received);
-                self.give(Input::Recalled { id, received, told: Ok(told) });
+                let told = match self.history_fails {
+                    true => Err("disk I/O error".to_owned()),
+                    false => Ok(self.recall(id, received)),
+                };
+                self.give(Input::Recalled { id, received, told });
             }
             Effect::AskMaster if self.master_error => self.give(Input::Master(Err("EIO".to_owned()))),
             Effect::AskMaster => self.give(Input::Master(Ok(self.master.map(str::to_owned)))),
@@ -330,9 +336,7 @@ impl Desk {
             }
             _ => None,
         };
-        let last = self.written[self.lost..].iter().filter_map(of_it).next_back()?;
-        let pre = last.phase == Phase::Pre;
-        Some(Progress { next: if pre { last.op } else { last.op + 1 }, pre })
+        self.written[self.lost..].iter().filter_map(of_it).next_back().map(Progress::after)
     }
 
     /// The scripts of a hooks path.

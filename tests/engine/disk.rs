@@ -216,3 +216,20 @@ fn nothing_is_forgotten_before_all_has_been_looked_at() {
     desk.settle();
     assert!(prunes(&desk));
 }
+
+#[test]
+fn what_was_told_and_is_not_written_is_not_told_again() {
+    let mut desk = Desk::new();
+    desk.serial = Some(1);
+    desk.archive.insert(id(1), ended(1, 0));
+    desk.disk_is_full = true;
+    // It is told, and no job in the queue any more, before anything can be written.
+    for _ in 0..2 {
+        desk.give(Input::Hint(id(1)));
+        desk.give(Input::Quiet);
+    }
+    desk.disk_is_full = false;
+    desk.wait(1.1);
+    let told = ["1.0.pre (late) OP_TEST_DELAY pending", "1.0.post OP_TEST_DELAY succeeded pending"];
+    assert_eq!(desk.events(), told);
+}

@@ -87,3 +87,45 @@ fn a_job_whose_file_is_large_is_held_unless_it_changed_while_it_was_read() {
         assert_eq!(stops(&desk), expected);
     }
 }
+
+/// A job that executes, whose number an older job had that died; the older one's pre, of two scripts,
+/// is still under way.
+fn a_job_of_a_number_that_is_used_again() -> Desk {
+    let mut desk = Desk::new();
+    desk.scripts = vec!["10-a", "20-b"];
+    desk.alive.extend([50, 60]);
+    desk.put(delay(1, 0).by(50).runs(0, 0));
+    assert!(desk.stands(50));
+    desk.queue.clear();
+    desk.dies(50);
+    desk.put(delay(1, 1).by(60).waits(0, 1));
+    desk.put(delay(1, 1).by(60).runs(0, 1));
+    assert!(desk.stands(60));
+    desk
+}
+
+#[test]
+fn a_job_does_not_stand_still_for_hooks_of_an_older_job_of_its_number() {
+    let mut desk = a_job_of_a_number_that_is_used_again();
+    desk.wait(1.0);
+    desk.end("1.0.pre");
+    assert_eq!(desk.ran.last().unwrap(), "20-b 1.0.pre - late=yes attempt=1");
+    desk.wait(2.1);
+    assert!(!desk.stands(60), "none of its own has begun");
+    assert!(says(&desk, "none of its hooks could begin within 3 s"));
+}
+
+#[test]
+fn the_end_of_an_older_jobs_pre_does_not_let_go_a_job_of_its_number() {
+    let mut desk = a_job_of_a_number_that_is_used_again();
+    desk.end("1.0.pre");
+    desk.end("1.0.pre");
+    assert!(desk.stands(60));
+    // The older one's post.
+    desk.end("1.0.post");
+    desk.end("1.0.post");
+    assert_eq!(desk.ran.last().unwrap(), "10-a 1.0.pre - late=no attempt=1");
+    desk.end("1.0.pre");
+    desk.end("1.0.pre");
+    assert!(!desk.stands(60));
+}

@@ -537,26 +537,6 @@ fn what_the_history_says_of_another_job_of_the_number_is_not_taken_for_this_one(
 }
 
 #[test]
-fn the_history_has_what_was_told_just_now_before_it_is_asked() {
-    let mut desk = Desk::again(Remembered {
-        highest_job: 10,
-        numbers: Numbers::new(10, []),
-        next_seq: 100,
-        next_run: 1,
-        ..Default::default()
-    });
-    desk.serial = Some(11);
-    desk.settle();
-    desk.queue.extend([(id(11), ended(11, 0)), (id(7), ended(7, 0))]);
-    desk.give(Input::Hint(id(11)));
-    desk.give(Input::Hint(id(7)));
-    desk.settle();
-    let asks = desk.done.iter().position(|effect| matches!(effect, Effect::Recall { .. })).unwrap();
-    let reads = desk.done[..asks].iter().rposition(|effect| matches!(effect, Effect::Read { .. })).unwrap();
-    assert!(desk.done[reads..asks].iter().any(|effect| matches!(effect, Effect::Commit(_))));
-}
-
-#[test]
 fn a_large_file_of_an_old_number_has_the_serial_read() {
     let mut desk = Desk::again(Remembered {
         numbers: Numbers::new(10, []),
@@ -570,4 +550,68 @@ fn a_large_file_of_an_old_number_has_the_serial_read() {
     let before = desk.done.len();
     desk.put(delay(7, 0));
     assert!(desk.done[before..].contains(&Effect::ReadSerial));
+}
+
+/// The numbers that a daemon knows which starts now.
+fn numbers(desk: &Desk) -> Numbers {
+    let (mut highest, mut numbers) = (0, Vec::new());
+    for change in &desk.written {
+        match change {
+            Change::Numbers(NumbersChange::All(all, holes)) => (highest, numbers) = (*all, holes.clone()),
+            Change::Numbers(NumbersChange::SeenAbove(seen)) => numbers.extend(seen),
+            _ => {}
+        }
+    }
+    Numbers::new(highest, numbers)
+}
+
+#[test]
+fn what_was_told_above_a_serial_that_cannot_be_read_is_not_told_again_though_the_history_is_lost() {
+    for is_damaged in [false, true] {
+        let mut desk = Desk::new();
+        desk.serial = None;
+        desk.put(ended(2, 0));
+        let job = desk.queue.remove(&id(2)).unwrap();
+        desk.archive.insert(id(2), job.clone());
+        desk.give(Input::Hint(id(2)));
+        desk.settle();
+        assert_eq!(desk.events().len(), 2);
+        // What is written anew has no history.
+        desk.journal_is_damaged = is_damaged;
+        desk.put(delay(3, 0));
+        let (numbers, last_written) = (numbers(&desk), Some(Timestamp::from((EPOCH + 1, 0))));
+        let remembered =
+            Remembered { numbers, last_written, next_seq: 10, next_run: 10, ..Default::default() };
+        let mut desk = Desk::again(remembered.clone());
+        desk.serial = Some(2);
+        desk.archive.insert(id(2), job);
+        desk.settle();
+        assert!(desk.events().is_empty(), "{:?}", desk.events());
+        // Another one, of a cluster that was made again.
+        let mut desk = Desk::again(remembered);
+        desk.serial = Some(2);
+        desk.archive.insert(id(2), ended(2, 10));
+        desk.settle();
+        assert_eq!(desk.events().len(), 2);
+    }
+}
+
+#[test]
+fn a_first_start_that_cannot_read_the_serial_looks_for_what_is_missing_once_it_can() {
+    let first_look = Some(Timestamp::from((EPOCH - 100, 0)));
+    let numbers = Numbers::new(1, []);
+    let remembered = Remembered { first_look, numbers, next_seq: 1, next_run: 1, ..Default::default() };
+    let mut desk = Desk::before_start(Default::default(), remembered);
+    // Job 2 came and was archived while no daemon ran.
+    desk.serial = Some(2);
+    desk.archive.insert(id(2), ended(2, -50));
+    while desk.scans.is_empty() {
+        desk.give(Input::Quiet);
+    }
+    let scan = desk.scans.pop().unwrap();
+    desk.give(Input::ScanEnded { scan, result: Ok(None) });
+    desk.settle();
+    desk.serial = Some(3);
+    desk.put(delay(3, 0));
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
 }

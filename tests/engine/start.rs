@@ -3,7 +3,7 @@
 use ganeti_hookd::engine::change::{Change, Remembered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::numbers::Numbers;
+use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
@@ -174,5 +174,107 @@ fn scripts_that_do_not_end_are_ended_eight_seconds_after_a_stop_and_again() {
     for (seconds, expected) in [(7.9, 0), (0.1, 1), (7.9, 1), (0.1, 2)] {
         desk.wait(seconds);
         assert_eq!(ends(&desk), expected);
+    }
+}
+
+/// How often something was written.
+fn commits(desk: &Desk) -> usize {
+    desk.done.iter().filter(|effect| matches!(effect, Effect::Commit(_))).count()
+}
+
+#[test]
+fn before_the_daemon_is_ready_a_live_job_is_looked_at_before_leftovers() {
+    let mut desk = long_queue(20_000);
+    while desk.reads_since(0).len() < 2 {
+        desk.give(Input::Quiet);
+        if let Some(scan) = desk.scans.pop() {
+            let files = desk.queue.keys().map(|id| (*id, None)).collect();
+            desk.give(Input::Listed { scan, files });
+            desk.give(Input::ScanEnded { scan, result: Ok(desk.serial) });
+        }
+    }
+    // The history is asked about each, and nothing has to be written for that.
+    let (reads, written) = (desk.reads_since(0).len(), commits(&desk));
+    assert!(reads < 40 && !desk.is_ready, "{reads}");
+    let before = desk.done.len();
+    desk.queue.insert(id(20_001), delay(20_001, 0));
+    desk.give(Input::Hint(id(20_001)));
+    desk.give(Input::Quiet);
+    assert_eq!(desk.reads_since(before), [20_001]);
+    while !desk.is_ready {
+        desk.give(Input::Quiet);
+    }
+    assert!(commits(&desk) - written < 10, "the others are written in one go");
+    assert!(desk.reads_since(0).len() > 1024);
+}
+
+#[test]
+fn what_was_told_in_a_first_look_and_has_left_is_not_told_again() {
+    let mut desk = Desk::before_start(Default::default(), Remembered::default());
+    desk.serial = Some(3);
+    // While a large file is read, not all has been looked at.
+    desk.large.insert(id(3));
+    desk.queue.insert(id(2), delay(2, -20).runs(0, -10));
+    desk.queue.insert(id(3), delay(3, -5));
+    desk.settle();
+    let job = delay(2, -20).runs(0, -10).ends(0, Status::Success, 1);
+    desk.queue.remove(&id(2));
+    desk.archive.insert(id(2), job);
+    for _ in 0..2 {
+        desk.give(Input::Hint(id(2)));
+        desk.settle();
+    }
+    assert_eq!(desk.events().len(), 1, "{:?}", desk.events());
+}
+
+#[test]
+fn what_came_after_a_first_look_is_no_history_though_the_history_cannot_be_asked() {
+    let first_look = Some(Timestamp::from((EPOCH - 100, 0)));
+    let numbers = Numbers::new(4, [3]);
+    let highest_job = 4;
+    let remembered =
+        Remembered { first_look, numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() };
+    let mut desk = Desk::before_start(Default::default(), remembered);
+    desk.serial = Some(4);
+    desk.archive.insert(id(3), ended(3, -50));
+    desk.history_fails = true;
+    desk.settle();
+    let is_filled = |change: &Change| matches!(change, Change::Numbers(NumbersChange::Filled(3)));
+    assert!(!desk.written.iter().any(is_filled), "the next start looks for it");
+    desk.history_fails = false;
+    desk.wait(1.1);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+    assert!(desk.written.iter().any(is_filled));
+}
+
+#[test]
+fn nothing_is_forgotten_while_the_history_has_yet_to_be_asked_about_a_job() {
+    let (numbers, highest_job) = (Numbers::new(4, [3]), 4);
+    let mut desk =
+        Desk::again(Remembered { numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() });
+    desk.serial = Some(4);
+    desk.archive.insert(id(3), ended(3, -50));
+    desk.history_fails = true;
+    desk.settle();
+    let prunes = |desk: &Desk| desk.written.iter().any(|change| matches!(change, Change::Prune(..)));
+    assert!(desk.is_ready && !prunes(&desk));
+    desk.history_fails = false;
+    desk.wait(1.1);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+    assert!(prunes(&desk));
+}
+
+#[test]
+fn a_number_whose_job_cannot_be_read_on_a_first_start_is_looked_for_again_unless_its_file_is_there() {
+    for (is_there, filled) in [(false, 0), (true, 1)] {
+        let mut desk = Desk::before_start(Default::default(), Remembered::default());
+        desk.serial = Some(1);
+        desk.unreadable.insert(id(1));
+        if is_there {
+            desk.queue.insert(id(1), ended(1, -50));
+        }
+        desk.settle();
+        let is_filled = |change: &&Change| matches!(change, Change::Numbers(NumbersChange::Filled(1)));
+        assert_eq!(desk.written.iter().filter(is_filled).count(), filled);
     }
 }

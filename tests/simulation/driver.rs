@@ -412,6 +412,7 @@ impl Driver {
             Err(what) => return Err(self.judge.broken("the journal can be written", None, &what).into()),
         };
         self.journal = new;
+        self.journal.last_written = Some(self.world.time());
         if anew {
             self.judge.history_is_lost(self.world.now);
         }

@@ -7,7 +7,7 @@ use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
-use ganeti_hookd::ganeti::event::{Event, Phase};
+use ganeti_hookd::ganeti::event::Event;
 use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 use ganeti_hookd::ganeti::opcodes::View;
 
@@ -57,6 +57,8 @@ pub struct Journal {
     pub pruned: bool,
     /// Nothing can be written to it any more.
     pub damaged: bool,
+    /// When something was written last, as its file tells.
+    pub last_written: Option<Timestamp>,
 }
 
 impl Journal {
@@ -140,11 +142,14 @@ impl Journal {
                 (self.highest, self.holes) = (*highest, holes.iter().copied().collect());
             }
             NumbersChange::GivenOut(first, last, seen) => {
+                self.holes.retain(|id| *id <= self.highest || *id > *last);
                 self.holes.extend((*first..=*last).filter(|id| !seen.contains(id)));
                 self.highest = *last;
             }
             NumbersChange::Filled(id) => drop(self.holes.remove(id)),
             NumbersChange::GivenUpBelow(oldest) => self.holes = self.holes.split_off(oldest),
+            NumbersChange::SeenAbove(seen) => self.holes.extend(seen),
+            NumbersChange::GivenUpAbove(last) => self.holes.retain(|id| id <= last),
         }
     }
 
@@ -194,9 +199,7 @@ impl Journal {
     /// How far the history tells a job.
     pub fn recall(&self, id: JobId, received: Timestamp) -> Option<Progress> {
         let of_it = |row: &&Row| row.event.key.job == id && row.event.received == received;
-        let last = self.events.values().rev().find(of_it)?.event.key;
-        let pre = last.phase == Phase::Pre;
-        Some(Progress { next: if pre { last.op } else { last.op + 1 }, pre })
+        Some(Progress::after(self.events.values().rev().find(of_it)?.event.key))
     }
 
     /// What a daemon finds when it starts. `since`: of the events that were another node's to
@@ -219,7 +222,7 @@ impl Journal {
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
             highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
             history_since: self.events.values().next().map(|row| row.event.time),
-            last_written: None,
+            last_written: self.last_written,
             undelivered,
             standby,
         }

@@ -6,13 +6,27 @@ const SECOND: Duration = Duration::from_secs(1);
 const TOKEN: Token = Token(1);
 const BEGAN: Timestamp = Timestamp::from_micros(1);
 
+fn event() -> Event {
+    Event {
+        key: "7.0.pre".parse().unwrap(),
+        received: BEGAN,
+        op_count: 2,
+        op_code: "OP_TEST_DELAY".to_owned(),
+        status: None,
+        executed: true,
+        late: false,
+        time: BEGAN,
+        about: Default::default(),
+    }
+}
+
 fn key() -> EventKey {
-    "7.0.pre".parse().unwrap()
+    event().key
 }
 
 fn held(landing: Landing) -> Holds {
     let mut holds = Holds::default();
-    let _ = holds.stop(key(), TOKEN, SECOND, SECOND * 60, BEGAN, true);
+    let _ = holds.stop(&event(), TOKEN, SECOND, SECOND * 60, BEGAN, true);
     let _ = holds.stands(TOKEN, SECOND, landing);
     holds
 }
@@ -42,7 +56,7 @@ fn who_is_armed_is_so_until_it_stands_still_or_is_let_be() {
     let both = [Effect::Disarm { token: TOKEN, job }, Effect::Arm { token: other, job }];
     assert_eq!(holds.arm(job, other), both);
     let _ = holds.arm(job, TOKEN);
-    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, BEGAN, true);
+    let _ = holds.stop(&event(), TOKEN, SECOND, SECOND, BEGAN, true);
     assert!(!holds.is_armed(job) && holds.arm(job, TOKEN).is_empty());
     let _ = holds.let_go(job);
     let _ = holds.arm(job, TOKEN);
@@ -53,24 +67,30 @@ fn who_is_armed_is_so_until_it_stands_still_or_is_let_be() {
 #[test]
 fn a_hold_lasts_as_long_as_it_may() {
     let mut holds = held(Landing::Early);
-    holds.begins(key());
+    holds.begins(&event());
     assert_eq!(holds.next_deadline(), Some(SECOND * 61));
     assert_eq!(holds.end_in_time(SECOND * 61)[0].1, TimeUp::Limit);
     let mut holds = held(Landing::Late);
-    holds.begins(key());
+    holds.begins(&event());
     assert_eq!(holds.next_deadline(), Some(SECOND + LATE_LIMIT));
 }
 
 #[test]
 fn in_time_is_who_stands_still_where_it_published_its_opcode() {
     let mut holds = Holds::default();
-    let _ = holds.stop(key(), TOKEN, SECOND, SECOND, BEGAN, true);
-    assert!(!holds.is_in_time(key()), "it was only told to");
-    assert!(!held(Landing::Late).is_in_time(key()));
+    let _ = holds.stop(&event(), TOKEN, SECOND, SECOND, BEGAN, true);
+    assert!(!holds.is_in_time(&event()), "it was only told to");
+    assert!(!held(Landing::Late).is_in_time(&event()));
     let mut holds = held(Landing::Early);
-    assert!(holds.is_in_time(key()) && !holds.is_in_time("7.1.pre".parse().unwrap()));
-    assert!(holds.let_go_for("7.1.pre".parse().unwrap()).is_none());
-    assert!(holds.let_go_for(key()).is_some() && !holds.is_in_time(key()));
+    let next = Event { key: "7.1.pre".parse().unwrap(), ..event() };
+    let of_an_older_job = Event { received: Timestamp::default(), ..event() };
+    for other in [&next, &of_an_older_job] {
+        assert!(!holds.is_in_time(other) && holds.let_go_for(other).is_none());
+        holds.begins(other);
+    }
+    assert_eq!(holds.next_deadline(), Some(SECOND + VAIN_LIMIT), "no hook of it has begun");
+    assert!(holds.is_in_time(&event()));
+    assert!(holds.let_go_for(&event()).is_some() && !holds.is_in_time(&event()));
 }
 
 #[test]
@@ -99,7 +119,7 @@ fn another_process_of_the_job_is_not_left_armed() {
     let stop =
         Effect::Stop { token: Token(2), job: key().job, limit: SECOND, executed: BEGAN, by_signal: true };
     assert_eq!(
-        holds.stop(key(), Token(2), SECOND, SECOND, BEGAN, true),
+        holds.stop(&event(), Token(2), SECOND, SECOND, BEGAN, true),
         [Effect::Disarm { token: Token(1), job: key().job }, stop]
     );
 }

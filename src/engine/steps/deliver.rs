@@ -210,19 +210,15 @@ impl Engine {
     /// The process that stands still for this very pre: not for that of an older job of the same
     /// number, and not for one that is run again.
     fn standing(&self, delivery: &Delivery) -> Option<Token> {
-        let event = &delivery.event;
-        let known = self.jobs.tracker().get(event.key.job)?;
-        let is_this = known.received == event.received && delivery.rerun.is_none();
-        self.holds.in_time(event.key).filter(|_| is_this)
+        self.holds.in_time(&delivery.event).filter(|_| delivery.rerun.is_none())
     }
 
     /// A pre is late for the scripts to come when its job does not stand still for it.
     pub(in crate::engine) fn judge_lateness(&mut self, seq: i64) {
         let Some(delivery) = self.deliveries.get(seq).filter(|d| d.rerun.is_none()) else { return };
-        let key = delivery.event.key;
         let stands = self.standing(delivery).is_some();
-        let in_time = key.phase == Phase::Post || !self.holds_jobs() || stands;
-        self.holds.begins(key);
+        let in_time = delivery.event.key.phase == Phase::Post || !self.holds_jobs() || stands;
+        self.holds.begins(&delivery.event);
         if !in_time {
             self.has_passed(seq);
         }
@@ -250,7 +246,7 @@ impl Engine {
         if let Some(delivery) = self.deliveries.remove(seq) {
             self.ledger.record(Change::EventState(seq, EventState::Done));
             if delivery.rerun.is_none() {
-                self.effects.extend(self.holds.let_go_for(delivery.event.key));
+                self.effects.extend(self.holds.let_go_for(&delivery.event));
             }
         }
     }

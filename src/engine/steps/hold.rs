@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::engine::change::Change;
 use crate::engine::directories::HooksPath;
 use crate::engine::effect::{Effect, Level, Token};
-use crate::engine::holds::{Exactness, TimeUp};
+use crate::engine::holds::{Exactness, Hold, TimeUp};
 use crate::engine::input::{Landing, Now};
 use crate::engine::jobs::Kind;
 use crate::engine::report::Problem;
@@ -134,10 +134,10 @@ impl Engine {
     pub(in crate::engine) fn gone_on(&mut self, run: i64, seq: i64) {
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let key = delivery.event.key;
+        self.effects.extend(self.holds.let_go_for(&delivery.event));
         let text = format!("{key}: its job has been let go on by somebody else; its hooks run late");
         self.report.say(Level::Warning, &text);
         self.report.count(|counters| counters.holds_late += 1);
-        self.effects.extend(self.holds.let_go_for(key));
         self.has_passed(seq);
         self.begin_again(seq, run);
     }
@@ -164,7 +164,7 @@ impl Engine {
         self.effects.extend(self.holds.let_go(id));
         let limit = self.settings.hooks.hold_limit;
         let is_young = age <= AGE_LIMIT;
-        self.effects.extend(self.holds.stop(event.key, token, now.steady, limit, executed, is_young));
+        self.effects.extend(self.holds.stop(event, token, now.steady, limit, executed, is_young));
         Ok(())
     }
 
@@ -187,9 +187,9 @@ impl Engine {
     ) {
         match result {
             Ok(landing) => {
-                let (key, effects) = self.holds.stands(token, now.steady, landing);
+                let (hold, effects) = self.holds.stands(token, now.steady, landing);
                 self.effects.extend(effects);
-                let Some(key) = key else {
+                let Some(hold) = hold else {
                     // Nobody wants it to stand still any more.
                     return self.effects.push(Effect::Continue { token, job });
                 };
@@ -201,18 +201,18 @@ impl Engine {
                     self.report.count(|counters| counters.holds_late += 1);
                     let text = format!(
                         "job {} had got further when it was stopped; it is held for 3 s at most",
-                        key.job
+                        hold.key.job
                     );
                     self.report.say(Level::Warning, &text);
-                    self.is_late(key);
+                    self.is_late(&hold);
                 }
             }
             Err(why) => {
                 // The kernel may have stopped it all the same.
                 self.effects.push(Effect::Disarm { token, job });
-                if let Some(key) = self.holds.not_stopped(token) {
-                    self.missed(key, Some(why));
-                    self.is_late(key);
+                if let Some(hold) = self.holds.not_stopped(token) {
+                    self.missed(hold.key, Some(why));
+                    self.is_late(&hold);
                 }
             }
         }
@@ -220,15 +220,13 @@ impl Engine {
 
     /// Writes down how long jobs stood still that have gone on.
     pub(in crate::engine) fn record_holds(&mut self) {
-        for (key, held) in self.holds.take_ended() {
-            if let Some(tracked) = self.jobs.tracker().get(key.job) {
-                self.ledger.record(Change::Held(key, tracked.received, held));
-            }
+        for (hold, held) in self.holds.take_ended() {
+            self.ledger.record(Change::Held(hold.key, hold.received, held));
         }
     }
 
-    fn is_late(&mut self, key: EventKey) {
-        if let Some(seq) = self.deliveries.find(key) {
+    fn is_late(&mut self, hold: &Hold) {
+        if let Some(seq) = self.deliveries.find(hold.key, hold.received) {
             self.has_passed(seq);
         }
     }

@@ -50,7 +50,7 @@ impl Engine {
             Version::Archived(job) => self.look(now, job, Kind::Archived, cause, None),
             Version::Gone => self.gone(now, id),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
-            Version::Failed(what) => self.look_again(now, id, &what),
+            Version::Failed(what) => self.look_again(now, id, None, &what),
         }
         self.agenda.is_small(id);
     }
@@ -73,7 +73,7 @@ impl Engine {
             _ if overtaken => {}
             Version::Archived(job) => self.look(now, job, Kind::Archived, cause, None),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
-            Version::Failed(what) => self.look_again(now, id, &what),
+            Version::Failed(what) => self.look_again(now, id, None, &what),
             Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
             Version::Gone => self.agenda.hint(id),
         }
@@ -83,14 +83,14 @@ impl Engine {
 
     fn bad_file(&mut self, id: JobId, what: &str, stamp: Option<Stamp>) {
         self.report.bad_file(id, what);
-        let change = self.jobs.is_unfit(id, stamp);
+        let change = self.jobs.is_unfit(id, None, stamp);
         self.record_numbers(change);
     }
 
     /// A job that cannot be read or judged now, but may be in a while.
-    fn look_again(&mut self, now: Now, id: JobId, what: &str) {
+    fn look_again(&mut self, now: Now, id: JobId, received: Option<Timestamp>, what: &str) {
         self.report.cannot_judge(id, what);
-        let change = self.jobs.is_unfit(id, None);
+        let change = self.jobs.is_unfit(id, received, None);
         self.record_numbers(change);
         self.agenda.again(id, now.steady);
     }
@@ -150,7 +150,9 @@ impl Engine {
             }
             Err(error) => {
                 self.agenda.answered(id);
-                self.look_again(now, id, &format!("cannot be looked up in the history: {error}"));
+                self.jobs.cannot_recall(id);
+                let what = format!("cannot be looked up in the history: {error}");
+                self.look_again(now, id, Some(received), &what);
             }
         }
     }
@@ -159,14 +161,14 @@ impl Engine {
     fn look(&mut self, now: Now, job: &Job<'_>, kind: Kind, cause: Cause, stamp: Option<Stamp>) {
         let start = match self.jobs.start_of(job, kind, cause) {
             Start::At(start) => start,
-            Start::AskHistory => {
-                self.agenda.ask_again(job.id, cause);
-                if self.ledger.has_changes() && !self.ledger.is_stalled() {
-                    // The history has what was told just now.
-                    self.effects.push(self.ledger.commit());
+            // What was told just now, no history has.
+            Start::AskHistory => match self.ledger.told(job.id, job.received) {
+                Some(told) => told,
+                None => {
+                    self.agenda.ask_again(job.id, cause);
+                    return self.effects.push(Effect::Recall { id: job.id, received: job.received });
                 }
-                return self.effects.push(Effect::Recall { id: job.id, received: job.received });
-            }
+            },
         };
         if self.jobs.is_another(job) {
             self.effects.push(Effect::ReadSerial);
@@ -308,7 +310,7 @@ impl Engine {
             }
             Presence::Shortage(why) => {
                 if let Some(id) = self.jobs.processes.not_found(token) {
-                    self.look_again(now, id, &why);
+                    self.look_again(now, id, None, &why);
                 }
             }
         }

@@ -10,7 +10,8 @@ use crate::ganeti::job::Timestamp;
 impl Engine {
     /// Forgets old history, at most once an hour, never for that alone, and a piece at a time.
     pub(in crate::engine) fn prune(&mut self, now: Now) {
-        // A job that has not been looked at since the start may have ended meanwhile.
+        // A job that has not been looked at since the start may have ended meanwhile, and of one that
+        // the history could not be asked about nobody knows what of it was told.
         if !self.may_prune() {
             return;
         }
@@ -23,7 +24,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn may_prune(&self) -> bool {
-        self.life.is_ready() && self.jobs.is_pass_over()
+        self.life.is_ready() && self.jobs.is_pass_over() && !self.jobs.has_unasked()
     }
 
     fn begin_to_prune(&mut self, now: Now) {

@@ -9,13 +9,12 @@ use crate::engine::Engine;
 use crate::engine::change::Change;
 use crate::engine::effect::Effect;
 use crate::engine::input::Now;
-use crate::engine::life::LOOKS_BEFORE_READY;
 
 /// Jobs that are looked at before what was found is written.
 const LOOKS_PER_ROUND: usize = 1024;
 
-/// Of those that a scan has found so many are looked at in a round: live jobs wait for them.
-const SCANNED_PER_ROUND: usize = 16;
+/// Of those that a scan has found so many are looked at in one go: live jobs wait for them.
+const SCANNED_AT_ONCE: usize = 16;
 
 /// What a round does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -242,11 +241,13 @@ impl Engine {
         if !self.may_look_at_scanned() {
             return;
         }
-        let most = if self.life.is_ready() { SCANNED_PER_ROUND } else { LOOKS_BEFORE_READY };
-        for _ in 0..most {
+        for _ in 0..SCANNED_AT_ONCE {
             let Some(id) = self.agenda.next_scanned() else { return };
             self.life.look();
             self.read(id);
         }
+        // Until it is ready they are looked at first, unless something else has its turn.
+        let others = self.agenda.has_hinted() || self.may_begin() || self.ledger.has_begun();
+        self.round.stays = !self.life.is_ready() && !self.life.has_looked_enough() && !others;
     }
 }

@@ -139,7 +139,7 @@ impl Engine {
         let first = self.deliveries.get(seq).filter(|d| d.rerun.is_none() && !d.has_run());
         if let Some(delivery) = first {
             // Its job stands still for nothing.
-            self.holds.have_not_begun(delivery.event.key);
+            self.holds.have_not_begun(&delivery.event);
         }
         self.fall_short(now, Problem::Hooks, error);
     }

@@ -9,7 +9,6 @@ use crate::engine::holds::{Exactness, Hold};
 use crate::engine::input::{Landing, Now};
 use crate::engine::report::Problem;
 use crate::engine::status::{ArmedJob, HeldJob, RunningHook, Status};
-use crate::ganeti::event::EventKey;
 
 impl Engine {
     /// How things are. The process's ID is the daemon's to add.
@@ -59,7 +58,7 @@ impl Engine {
             pid: self.pid(hold.token),
             seconds: steady.saturating_sub(hold.since).as_secs_f64(),
             late: !hold.landing.is_some_and(Landing::is_in_time),
-            hook: self.running_hook(hold.key),
+            hook: self.running_hook(hold),
         }
     }
 
@@ -68,8 +67,8 @@ impl Engine {
     }
 
     /// The script that runs for an event.
-    fn running_hook(&self, key: EventKey) -> Option<String> {
-        let delivery = self.deliveries.get(self.deliveries.find(key)?)?;
+    fn running_hook(&self, hold: &Hold) -> Option<String> {
+        let delivery = self.deliveries.get(self.deliveries.find(hold.key, hold.received)?)?;
         let run = &delivery.running.values().next()?.start;
         let here = run.node == self.place.node();
         Some(if here { run.label() } else { format!("{} on {}", run.label(), run.node) })

@@ -67,6 +67,9 @@ impl Engine {
         self.agenda.scan_ended();
         if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
             self.jobs.begin(serial);
+            if serial.is_none() {
+                self.agenda.serial_lacks();
+            }
             self.ledger.record(Change::Numbers(self.jobs.numbers().all()));
             self.ledger.record(Change::FirstLook(self.jobs.begun().unwrap_or(now.time)));
         } else if serial < Some(self.jobs.numbers().highest()) {
@@ -87,6 +90,8 @@ impl Engine {
     /// Job numbers up to this one have been given out.
     pub(in crate::engine) fn serial(&mut self, now: Now, serial: Option<i64>) {
         let Some(serial) = serial else {
+            // They may have been told before it can be read.
+            self.record_seen_above();
             // Jobs may be known while no number has been accounted for yet.
             let was_known = self.jobs.numbers().highest() > 0 || !self.jobs.tracker().is_empty();
             return self.agenda.serial_is_missing(now.steady, was_known);
@@ -94,6 +99,7 @@ impl Engine {
         let lacked = self.agenda.serial_is_known();
         let (changes, again) = self.jobs.serial(serial);
         self.record_numbers(changes);
+        self.record_seen_above();
         if lacked {
             // What a scan could not know has to be looked for.
             let holes: Vec<JobId> = self.jobs.numbers().holes().collect();
@@ -109,6 +115,11 @@ impl Engine {
                 self.agenda.want_scan();
             }
         }
+    }
+
+    fn record_seen_above(&mut self) {
+        let seen = self.jobs.seen_above();
+        seen.for_each(|change| self.ledger.record(Change::Numbers(change)));
     }
 
     pub(in crate::engine) fn record_numbers(&mut self, changes: impl IntoIterator<Item = NumbersChange>) {

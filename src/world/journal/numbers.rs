@@ -1,11 +1,15 @@
 //! The job numbers accounted for, as the journal keeps them: the highest that was given out,
-//! and the holes below it, one a row. A change touches the rows that it is about and no others,
-//! however many holes there are.
+//! and one a row the holes below it, and what has been seen above it. A change touches the rows
+//! that it is about and no others, however many holes there are.
 
 use rusqlite::Connection;
 
 use super::write::statement;
 use crate::engine::numbers::{Numbers, NumbersChange};
+
+/// What had been seen above the highest, and is not any more.
+const REACHED: &str = "DELETE FROM holes WHERE id <= ?1
+     AND id > (SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest')";
 
 /// Reads them.
 pub fn load(db: &Connection) -> rusqlite::Result<Numbers> {
@@ -25,6 +29,7 @@ pub fn write(db: &Connection, change: &NumbersChange) -> rusqlite::Result<()> {
             write_highest(db, *highest)
         }
         NumbersChange::GivenOut(first, last, seen) => {
+            statement(db, REACHED)?.execute([last])?;
             write_holes(db, (*first..=*last).filter(|id| seen.binary_search(id).is_err()))?;
             write_highest(db, *last)
         }
@@ -34,6 +39,11 @@ pub fn write(db: &Connection, change: &NumbersChange) -> rusqlite::Result<()> {
         }
         NumbersChange::GivenUpBelow(oldest) => {
             statement(db, "DELETE FROM holes WHERE id < ?1")?.execute([oldest])?;
+            Ok(())
+        }
+        NumbersChange::SeenAbove(seen) => write_holes(db, seen.iter().copied()),
+        NumbersChange::GivenUpAbove(last) => {
+            statement(db, "DELETE FROM holes WHERE id > ?1")?.execute([last])?;
             Ok(())
         }
     }
@@ -95,5 +105,23 @@ mod tests {
         assert_eq!(commit(numbers.see(id(7)).unwrap()), numbers);
         assert_eq!(commit(numbers.give_up_below(11).unwrap()), numbers);
         assert_eq!(commit(numbers.begin_again(2)), Numbers::new(2, [1, 2]));
+    }
+
+    #[test]
+    fn what_was_seen_above_the_highest_is_read_and_is_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let mut numbers = Numbers::new(10, [3]);
+        let mut commit = |change: NumbersChange| {
+            journal.commit(&[Change::Numbers(change)]).unwrap();
+            load(&journal.db).unwrap()
+        };
+        commit(numbers.all());
+        [12, 20, 30].into_iter().for_each(|n| drop(numbers.see(id(n))));
+        let all = Numbers::new(10, [3, 12, 20, 30]);
+        assert_eq!(commit(numbers.seen_above().next().unwrap()), all);
+        assert_eq!(commit(numbers.all()), all);
+        assert_eq!(commit(numbers.reach(13).unwrap()), Numbers::new(13, [3, 11, 13, 20, 30]));
+        assert_eq!(commit(NumbersChange::GivenUpAbove(20)), Numbers::new(13, [3, 11, 13, 20]));
     }
 }

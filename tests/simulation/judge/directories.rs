@@ -51,6 +51,18 @@ impl Judge {
         Err(Broken { promise: "each event has its directories", job: Some(event.key.job.get()), what })
     }
 
+    /// Whether this is among what was planned and looked for last: a directory of this node's, or
+    /// one that another is asked for.
+    pub(super) fn is_wanted(&self, seq: i64, node: &str, script: &str) -> bool {
+        let directory = script.split('/').next().unwrap_or_default();
+        if node == HERE {
+            let looked = self.looked.get(&seq);
+            return looked.is_some_and(|looked| looked.names.iter().any(|name| name == directory));
+        }
+        let is_it = |(of, name): &(String, String)| (&**of, &**name) == (node, directory);
+        self.targets.get(&seq).is_some_and(|targets| targets.iter().any(is_it))
+    }
+
     /// Another node is asked for hooks: nothing else of the event is under way there.
     pub(super) fn asks(
         &self,

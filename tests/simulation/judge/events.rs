@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use ganeti_hookd::engine::change::{Change, EventState, RunStart};
-use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::settings::PreMode;
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 
@@ -223,23 +222,23 @@ impl Judge {
         if may_skip {
             return Ok(());
         }
-        // Another node may have lost its address meanwhile: then it is not asked again.
-        let here = |(of, node, _): &(i64, String, String)| *of == seq && node == HERE;
+        self.has_looked(seq, &row.event)?;
+        // What was begun as another configuration wanted it need not be wanted any more.
+        let is_wanted = |node: &str, script: &str| self.is_wanted(seq, node, script);
+        let of_it = |(of, node, script): &(i64, String, String)| *of == seq && is_wanted(node, script);
         let postponed = self
             .attempts
             .iter()
-            .filter(|(key, _)| here(key))
+            .filter(|(key, _)| of_it(key))
+            // Another node that has no address any more is asked no more, and that ends it.
+            .filter(|((_, node, script), _)| !has_ended(node, script))
             .find(|(_, attempts)| attempts.iter().all(|attempt| attempt.is_postponed()));
         if let Some(((.., script), _)) = postponed {
             return Err(lost(format!("{} is done, but {script} could not begin", row.event)));
         }
-        let targets = self.always_targets;
         let is_again = |run: &&RunStart| row.rerun.is_none() || self.has_begun_again(seq, run.id);
         let runs = all.clone().map(|run| &run.start).filter(is_again);
-        // What another configuration has begun need not be wanted any more.
-        let global = HooksPath::Global.directory(row.event.key.phase);
-        let is_wanted = |run: &RunStart| self.always_directories || run.directory == global;
-        let to_end = |run: &&RunStart| (targets || run.node == HERE) && is_wanted(run);
+        let to_end = |run: &&RunStart| is_wanted(&run.node, &in_directory(&run.directory, &run.script));
         if let Some(run) =
             runs.filter(to_end).find(|run| !has_ended(&run.node, &in_directory(&run.directory, &run.script)))
         {
@@ -252,8 +251,7 @@ impl Judge {
         if let Some(script) = scripts.iter().filter(is_wanted).find(|script| !has_ended(HERE, script)) {
             return Err(lost(format!("{} is done without {script}", row.event)));
         }
-        self.has_looked(seq, &row.event)?;
-        let nodes = self.targets.get(&seq).filter(|_| targets && only.is_none()).into_iter().flatten();
+        let nodes = self.targets.get(&seq).filter(|_| only.is_none()).into_iter().flatten();
         let not_asked =
             |(node, directory): &&(String, String)| !has_ended(node, &in_directory(directory, directory));
         if let Some((node, directory)) = nodes.into_iter().find(not_asked) {

@@ -12,10 +12,10 @@ mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::Input;
-use ganeti_hookd::engine::settings::{Hooks, Nodes, Settings};
+use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::ganeti::event::{Event, EventKey, Phase};
 use ganeti_hookd::ganeti::job::{Job, JobId};
 use ganeti_hookd::ganeti::opcodes::View;
@@ -30,7 +30,7 @@ const PLANS: usize = 100;
 /// Effects of one input.
 const EFFECTS: usize = 6000;
 
-/// Changes of one commit.
+/// Changes of one commit, besides whose each event is to deliver.
 const CHANGES: usize = 6000;
 
 /// A promise that was not kept.
@@ -59,10 +59,6 @@ pub struct Judge {
     /// The settings, and all that this life had.
     settings: Settings,
     settings_of_life: Vec<Settings>,
-    /// Other nodes were to run hooks under all settings that there ever were.
-    always_targets: bool,
-    /// The same directories were wanted under all of them.
-    always_directories: bool,
     told: BTreeMap<(Name, u32, Phase), Told>,
     names: BTreeMap<i64, (Name, EventKey)>,
     /// When this life first tried to write an event.
@@ -80,11 +76,12 @@ pub struct Judge {
     /// Of how many failovers it has been told, and when it was told in this life to take over.
     told_of: u64,
     takes_over_at: Option<u64>,
+    /// How often what is undone has changed hands since something was written.
+    hands: usize,
     /// When it took over after each; what a life has not written is nothing.
     takeovers: BTreeMap<u64, u64>,
     /// When it was told to stop.
     stopping: Option<u64>,
-    is_ready: bool,
     versions: BTreeMap<JobId, Rc<Job<'static>>>,
     tokens: BTreeMap<Token, usize>,
     /// Hints that have not been taken up, and how many other reads there had been.
@@ -147,8 +144,6 @@ impl Judge {
         Self {
             settings: recipe.settings.clone(),
             settings_of_life: Vec::new(),
-            always_targets: recipe.settings.hooks.nodes == Nodes::Targets,
-            always_directories: true,
             told: BTreeMap::new(),
             names: BTreeMap::new(),
             noticed: BTreeMap::new(),
@@ -160,9 +155,9 @@ impl Judge {
             asked_at: None,
             told_of: 0,
             takes_over_at: None,
+            hands: 0,
             takeovers: BTreeMap::new(),
             stopping: None,
-            is_ready: false,
             versions: BTreeMap::new(),
             tokens: BTreeMap::new(),
             hinted: BTreeMap::new(),
@@ -213,23 +208,13 @@ impl Judge {
         Ok(())
     }
 
-    /// These are the settings now.
-    fn goes_by(&mut self, new: &Settings) {
-        let directories = |settings: &Settings| {
-            let Hooks { opcode_directories, native_post, native_paths, .. } = settings.hooks.clone();
-            (opcode_directories, native_post, native_paths)
-        };
-        self.always_targets &= new.hooks.nodes == Nodes::Targets;
-        self.always_directories &= directories(new) == directories(&self.settings);
-    }
-
     /// A new life of the daemon begins.
     pub fn life_begins(&mut self, world: &World, settings: Settings) {
         self.settings_of_life = vec![settings.clone()];
-        self.goes_by(&settings);
         self.settings = settings;
-        (self.is_master, self.asked_at, self.stopping, self.is_ready) = (false, None, None, false);
-        self.takes_over_at = None;
+        (self.is_master, self.asked_at, self.stopping) = (false, None, None);
+        // What an earlier life left is taken up.
+        (self.takes_over_at, self.hands) = (None, 1);
         self.no_queue_at = self.no_queue_is_written;
         self.noticed.clear();
         self.versions.clear();
@@ -285,7 +270,6 @@ impl Judge {
             }
             Input::Stop => drop(self.stopping.get_or_insert(world.now)),
             Input::Reloaded(Ok((settings, _))) => {
-                self.goes_by(settings);
                 self.settings = (**settings).clone();
                 self.settings_of_life.push(self.settings.clone());
             }
@@ -355,10 +339,6 @@ impl Judge {
             Effect::Stop { token, job, limit, .. } => self.stops(world, *token, *job, *limit),
             Effect::Arm { token, job } => self.arms(world, *token, *job),
             Effect::Continue { token, .. } => self.lets_go(world, *token),
-            Effect::Ready => {
-                self.is_ready = true;
-                Ok(())
-            }
             Effect::Plan(request) => {
                 self.hurries(world, request)?;
                 if request.urgent {
@@ -401,6 +381,7 @@ impl Judge {
             if is_master && !self.is_master {
                 self.takes_over(world, journal);
             }
+            self.hands += usize::from(is_master != self.is_master);
             self.is_master = is_master;
             if self.told_of != world.people.heard_of || self.takes_over_at.is_none() {
                 if let Some(at) = self.takes_over_at {
@@ -419,7 +400,16 @@ impl Judge {
         world: &mut World,
         journal: &Journal,
     ) -> Result<(), Broken> {
-        self.at_most("changes of a commit", changes.len() as u64, CHANGES as u64)?;
+        let changes_hands = |change: &&Change| {
+            matches!(change, Change::Adopt(_) | Change::EventState(_, EventState::Standby))
+        };
+        let (hands, events) = (changes.iter().filter(changes_hands).count(), journal.events.len());
+        self.at_most("changes of a commit", (changes.len() - hands) as u64, CHANGES as u64)?;
+        let most = events * (1 + std::mem::take(&mut self.hands));
+        if hands > most {
+            let what = format!("{hands} times one of {events} events changes hands");
+            return Err(self.broken("everything is bounded", None, &what));
+        }
         if let Some(at) = self.takes_over_at {
             self.takeovers.entry(self.told_of).or_insert(at);
         }

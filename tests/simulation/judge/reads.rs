@@ -11,9 +11,6 @@ use crate::world::files::Read;
 /// How far the daemon may look at what nobody hinted at before it takes up a hint.
 const READS_BEFORE_A_HINT: u64 = 40;
 
-/// The same before it says that it is ready.
-const READS_BEFORE_READY: u64 = 1100;
-
 /// How often one version of a file may be read: after each overflow, start and failover, each
 /// second while it cannot be read, and as often as its job's process cannot be judged.
 const READS_OF_A_VERSION: u64 = 400;
@@ -32,7 +29,7 @@ impl Judge {
         let (waited, oldest) = (self.other_reads - since, oldest.get());
         let most = self.most.entry("reads before that of a hint").or_default();
         *most = (*most).max(waited);
-        if waited > if self.is_ready { READS_BEFORE_A_HINT } else { READS_BEFORE_READY } {
+        if waited > READS_BEFORE_A_HINT {
             let what = format!("job {oldest} was hinted at {waited} reads ago");
             return Err(self.broken("live before old", Some(oldest), &what));
         }

@@ -49,7 +49,9 @@ impl Judge {
 
     /// An event begins to be delivered: all that its job has to deliver comes before a rerun.
     pub(super) fn has_its_turn(&mut self, seq: i64, world: &mut World, journal: &Journal, is_planned: bool) {
-        if self.behind.get_mut(&seq).is_some_and(|behind| std::mem::take(&mut behind.is_planned)) {
+        // One that was given up while it was planned has its turn again.
+        let was_planned = |behind: &mut Behind| std::mem::take(&mut behind.is_planned);
+        if !is_planned && self.behind.get_mut(&seq).is_some_and(was_planned) {
             return;
         }
         let Some(job) = journal.events.get(&seq).map(|row| row.event.key.job) else { return };

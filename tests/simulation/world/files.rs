@@ -295,7 +295,11 @@ impl World {
         if piece == pieces || fails {
             let result = match fails {
                 true => Err("the queue cannot be read: Input/output error".to_owned()),
-                false => Ok(self.serial()),
+                // A serial that is there and cannot be read makes a scan fail.
+                false => match (self.serial(), self.files.serial) {
+                    (None, Some(_)) => Err("the queue's serial file: Input/output error".to_owned()),
+                    (serial, _) => Ok(serial),
+                },
             };
             return self.inbox.push_back(Message::Plain(Input::ScanEnded { scan, result }));
         }

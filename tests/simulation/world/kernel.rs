@@ -21,6 +21,8 @@ pub struct Process {
     pub alive: bool,
     /// We have stopped it.
     pub held: Option<Held>,
+    /// It ended while we held it: in which life of the daemon, which has not let it go, and as whom.
+    unheard: Option<(u64, Token)>,
     /// Whether the kernel stops it, and in which life of the daemon that was wanted.
     pub arming: Arming,
     pub armed_by: u64,
@@ -78,6 +80,7 @@ impl Kernel {
             here,
             alive: true,
             held: None,
+            unheard: None,
             arming: Arming::Not,
             armed_by: 0,
             by_admin: false,
@@ -124,6 +127,7 @@ impl World {
         if !std::mem::replace(&mut process.alive, false) {
             return;
         }
+        process.unheard = process.held.as_ref().map(|held| (held.life, held.token));
         (process.held, process.arming) = (None, Arming::Not);
         let job = process.job;
         let tokens: Vec<Token> = self
@@ -256,15 +260,23 @@ impl World {
         })
     }
 
-    /// Whether a process of a job of this number stands still by our will.
+    /// Whether a process of a job of this number stands still by our will, as far as the daemon has
+    /// been told.
     pub fn stands(&self, id: JobId) -> bool {
-        let held = |process: &Process| process.held.as_ref().is_some_and(|held| held.life == self.life);
+        let held = |process: &Process| {
+            let held = process.held.as_ref().map(|held| held.life);
+            held.or(process.unheard.map(|(life, _)| life)) == Some(self.life)
+        };
         let of_it = |process: &&Process| self.ganeti.jobs[process.job].job.id == id;
         self.kernel.processes.iter().filter(of_it).any(held)
     }
 
     /// `Effect::Continue`.
     pub fn let_go(&mut self, token: Token) {
+        let of_this = Some((self.life, token));
+        for process in self.kernel.processes.iter_mut().filter(|process| process.unheard == of_this) {
+            process.unheard = None;
+        }
         if let Some((at, _)) = self.held_by(token) {
             self.go_on(at);
         }
