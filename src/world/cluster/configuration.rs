@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::Value;
 
-use super::wconfd;
+use super::luxi;
 use crate::engine::settings::Paths;
 use crate::ganeti::config::ClusterConfig;
 use crate::world::regular_file;
@@ -26,7 +26,7 @@ const REST: Duration = Duration::from_secs(30);
 pub(super) const FILE: &str = "config.data";
 
 /// The largest configuration that is read, in bytes.
-pub(super) const SIZE_LIMIT: u64 = wconfd::ANSWER_LIMIT;
+pub(super) const SIZE_LIMIT: u64 = luxi::ANSWER_LIMIT;
 
 /// Where a configuration came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct Configuration {
 impl Configuration {
     /// The configuration of the cluster with these paths; nothing is read yet.
     pub fn new(paths: &Paths) -> Self {
-        let socket = paths.ganeti_run_dir.join(wconfd::SOCKET);
+        let socket = paths.ganeti_run_dir.join(luxi::WCONFD);
         Self { socket, file: paths.data_dir.join(FILE), known: None, resting: None }
     }
 
@@ -88,10 +88,12 @@ impl Configuration {
             return Err(problem.clone());
         }
         self.resting = None;
-        let answer = match wconfd::ask(&self.socket) {
+        let answer = match luxi::call(&self.socket, "readConfig", &Value::Array(Vec::new())) {
             Ok(None) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-            Ok(Some(answer)) => in_answer(&answer).and_then(|config| self.parse(config).map(Some)),
+            Ok(Some(answer)) => {
+                luxi::result(&answer).and_then(|config| self.parse(config.get().as_bytes()).map(Some))
+            }
             Err(error) => Err(error.to_string()),
         };
         answer.map_err(|error| {
@@ -103,7 +105,7 @@ impl Configuration {
     }
 
     fn read_file(&mut self, problem: Option<String>) -> Found {
-        let config = match regular_file::read(&self.file, wconfd::ANSWER_LIMIT) {
+        let config = match regular_file::read(&self.file, luxi::ANSWER_LIMIT) {
             Ok(Some(text)) => self.parse(&text),
             Ok(None) => Err("does not exist".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -140,20 +142,6 @@ impl Configuration {
 const HINT: &str = "config.data is used instead; restart Ganeti's daemons if this lasts";
 const UNKNOWN: &str = "hooks get no specialised variables and run on the master alone";
 
-/// The configuration inside an answer of wconfd.
-fn in_answer(answer: &[u8]) -> Result<&[u8], String> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        success: bool,
-        #[serde(borrow)]
-        result: &'a RawValue,
-    }
-    let answer: Answer<'_> =
-        serde_json::from_slice(answer).map_err(|error| format!("its answer is none: {error}"))?;
-    let result = answer.result.get();
-    if answer.success { Ok(result.as_bytes()) } else { Err(format!("it says: {result}")) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -177,7 +165,7 @@ mod tests {
         (paths.data_dir, paths.ganeti_run_dir) = (dir.path().to_owned(), dir.path().to_owned());
         fs::create_dir(dir.path().join("socket")).unwrap();
         fs::write(dir.path().join(FILE), config(1, "file")).unwrap();
-        let listener = UnixListener::bind(dir.path().join(wconfd::SOCKET)).unwrap();
+        let listener = UnixListener::bind(dir.path().join(luxi::WCONFD)).unwrap();
         thread::spawn(move || {
             let mut silent = Vec::new();
             let mut answers = answers.into_iter();
@@ -251,7 +239,7 @@ mod tests {
     #[test]
     fn without_wconfd_there_is_the_file_and_without_that_nothing() {
         let (dir, mut configuration) = cluster(vec![]);
-        fs::remove_file(dir.path().join(wconfd::SOCKET)).unwrap();
+        fs::remove_file(dir.path().join(luxi::WCONFD)).unwrap();
         let found = configuration.read();
         assert_eq!((name(&found), found.source, &found.problem), ("file", Source::File, &None));
         fs::remove_file(dir.path().join(FILE)).unwrap();

@@ -68,6 +68,11 @@ pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Resu
         Change::Late(seq) => {
             statement(db, "UPDATE events SET late = 1 WHERE seq = ?1")?.execute([seq])?;
         }
+        Change::ToldGaneti(seq, told) => {
+            let change = tell(db, Some(*seq), None, last)?;
+            statement(db, "UPDATE events SET told_ganeti = ?2, change = ?3 WHERE seq = ?1")?
+                .execute(params![seq, told, change])?;
+        }
         Change::RunStart(run) => write_run_start(db, run)?,
         Change::Plan(seq, view) => {
             // Strings and lists of them: there is nothing in it that JSON cannot say.
