@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ganeti_hookd::engine::replay::Replay;
-use ganeti_hookd::ganeti::event::EventRecord;
+use ganeti_hookd::ganeti::event::{EventRecord, Fate};
 use ganeti_hookd::ganeti::recording::{Line, parse_line};
 use serde_json::{Value, json};
 
@@ -144,7 +144,12 @@ fn every_record_tells_what_the_job_file_says() {
         for line in lines(&recording) {
             reader.read(&line);
             for (seq, event) in replay.line(&line).unwrap() {
-                let record = serde_json::to_value(EventRecord::new(seq, &event, "done", None)).unwrap();
+                let record = serde_json::to_value(EventRecord::new(
+                    seq,
+                    &event,
+                    Fate { state: "done", ..Fate::default() },
+                ))
+                .unwrap();
                 let expected = reader.expected(&record);
                 for (key, value) in expected.as_object().unwrap() {
                     let name = format!("{}, {}, {key}", recording.display(), record["event"]);

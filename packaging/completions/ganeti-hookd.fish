@@ -35,6 +35,7 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "events" -
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "env" -d 'Show the environment that a hook would get'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "rerun" -d 'Run an event\'s scripts again'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "wait" -d 'Wait for a job to end'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "locks" -d 'Show which locks jobs wait for, who has them, and whether the holder lives'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -101,22 +102,29 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -s h -l
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -l timeout -d 'Wait this long at most: 90s, 5m, 1h' -r
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand locks" -l longer -d 'Only jobs that wait for longer: 30s, 5m' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand locks" -l separator -d 'Separate columns by this text instead of lining them up' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand locks" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand locks" -l json -d 'Print JSON Lines; times are seconds'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand locks" -l no-headers -d 'Print no line of column titles'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand locks" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l json -d 'Print JSON Lines'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "run" -d 'Run the daemon in the foreground'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "replay" -d 'Play a recording and print the events it holds'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "status" -d 'Show how the daemon is doing'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "events" -d 'Show the history of events and hook runs'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "env" -d 'Show the environment that a hook would get'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "rerun" -d 'Run an event\'s scripts again'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "wait" -d 'Wait for a job to end'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "run" -d 'Run the daemon in the foreground'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "replay" -d 'Play a recording and print the events it holds'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "status" -d 'Show how the daemon is doing'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "events" -d 'Show the history of events and hook runs'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "env" -d 'Show the environment that a hook would get'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "rerun" -d 'Run an event\'s scripts again'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "wait" -d 'Wait for a job to end'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "locks" -d 'Show which locks jobs wait for, who has them, and whether the holder lives'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events env rerun wait locks check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -f -a '(ganeti-hookd complete event (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'

@@ -6,6 +6,7 @@ mod env;
 mod events;
 mod fields;
 mod filter;
+mod locks;
 mod record;
 mod release;
 mod replay;
@@ -55,6 +56,7 @@ enum Command {
     Env(env::Args),
     Rerun(rerun::Args),
     Wait(wait::Args),
+    Locks(locks::Args),
     Check(check::Args),
     Release(release::Args),
     /// Print words of the history (the shells' completions ask for them)
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Wait(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Locks(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
         Command::Release(command) => command.run(&args.config),
         Command::Complete(command) => command.run(&args.config),

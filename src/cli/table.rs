@@ -125,6 +125,12 @@ impl Cell {
         first.into_iter().chain(self.shorter.iter().map(String::as_str))
     }
 
+    /// Its text where there is room.
+    #[cfg(test)]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     fn longest(&self, is_short: bool) -> &str {
         self.texts(is_short).next().unwrap_or_default()
     }

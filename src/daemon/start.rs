@@ -23,6 +23,7 @@ use super::hands::runs::Runs;
 use super::message::Message;
 use super::reruns::Reruns;
 use super::settings_file::{StartError, distrusted, io_error, node_name, read_settings};
+use super::threads::deaths::Deaths;
 use super::watchdog::Watchdog;
 use super::{Clocks, Daemon};
 use crate::engine::Engine;
@@ -196,6 +197,7 @@ fn hands(
             .map_err(io_error("the ends of processes cannot be watched"))?,
         runs: Runs::new(paths, name, inbox).map_err(io_error("hooks cannot be planned and run"))?,
         queue: Queue::new(paths, inbox.clone()).map_err(io_error("the queue cannot be read"))?,
+        deaths: Deaths::new(paths, inbox.clone()),
         journal,
     })
 }

@@ -140,6 +140,8 @@ pub enum Change {
     Adopt(i64),
     /// An event turned out to be late.
     Late(i64),
+    /// Whether Ganeti was told of the death that an event tells of, when it was to be.
+    ToldGaneti(i64, bool),
     /// What the event's scripts are given, and where they run.
     Plan(i64, View),
     /// A run begins.

@@ -159,6 +159,10 @@ pub enum Effect {
     /// End the scripts that still run: the daemon stops.
     EndRuns,
 
+    /// A job's process is dead: tell Ganeti, which notices by itself after minutes. Brings
+    /// `Input::GanetiTold`.
+    TellGaneti(Death),
+
     /// Tell who asked for a rerun whether there is one.
     AnswerRerun {
         /// What the asking is called.
@@ -201,6 +205,19 @@ pub struct PlanRequest {
     pub given: Option<View>,
     /// A job stands still for it: it comes before those for which none does.
     pub urgent: bool,
+}
+
+/// The end of a job's process, which was watched and has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Death {
+    /// The post that tells of it, if there is one.
+    pub seq: Option<i64>,
+    /// The job.
+    pub job: JobId,
+    /// When luxid received it.
+    pub received: Timestamp,
+    /// The process.
+    pub process: ProcessRef,
 }
 
 /// A script to run.

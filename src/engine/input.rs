@@ -97,6 +97,15 @@ pub enum Input<'a> {
     },
     /// A process that was watched has ended.
     Exited(Token),
+    /// Ganeti was told of a death, or knew already (`false`), or why it was not.
+    GanetiTold {
+        /// The post that tells of it, if there is one.
+        seq: Option<i64>,
+        /// The job.
+        job: JobId,
+        /// What came of it.
+        result: Result<bool, String>,
+    },
     /// A process was told to stop, and where it was; or why it was not.
     Stopped {
         /// The process.

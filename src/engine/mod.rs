@@ -159,6 +159,7 @@ impl Engine {
             Input::Stopped { token, job, result } => self.stopped(now, token, job, result),
             Input::KernelStop(result) => self.kernel_stops(result),
             Input::Armed { token, result } => self.armed(token, result),
+            Input::GanetiTold { seq, job, result } => self.told_ganeti(seq, job, result),
             Input::GoneOn { run, seq } => self.gone_on(run, seq),
             Input::GuardStarted(result) => self.guard_started(now, result),
             Input::GuardEnded => self.guard_ended(now),

@@ -115,6 +115,13 @@ pub struct History {
     pub keep: Duration,
 }
 
+/// `[deaths]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deaths {
+    /// Ganeti is told at once that a job process has died.
+    pub tell_ganeti: bool,
+}
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -126,6 +133,8 @@ pub struct Settings {
     pub master: Master,
     /// `[history]`.
     pub history: History,
+    /// `[deaths]`.
+    pub deaths: Deaths,
 }
 
 impl Default for Settings {
@@ -154,6 +163,7 @@ impl Default for Settings {
             },
             master: Master { name: String::new(), failover_window: Duration::from_secs(30) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
+            deaths: Deaths::default(),
         }
     }
 }
@@ -211,6 +221,7 @@ impl Settings {
             "hooks.native-paths" => hooks.native_paths = hooks_paths(value)?,
             "master.name" => self.master.name = string(value)?.to_owned(),
             "master.failover-window" => self.master.failover_window = duration(value, "0s", "1h")?,
+            "deaths.tell-ganeti" => self.deaths.tell_ganeti = truth(value)?,
             "history.keep" => self.history.keep = duration(value, "1s", "3650days")?,
             _ => return Err(unknown(key)),
         }
@@ -218,10 +229,10 @@ impl Settings {
     }
 }
 
-const SECTIONS: [&str; 4] = ["paths", "hooks", "master", "history"];
+const SECTIONS: [&str; 5] = ["paths", "hooks", "master", "history", "deaths"];
 
 /// Every key there is.
-pub const KEYS: [&str; 20] = [
+pub const KEYS: [&str; 21] = [
     "paths.queue-dir",
     "paths.data-dir",
     "paths.hooks-dir",
@@ -242,6 +253,7 @@ pub const KEYS: [&str; 20] = [
     "master.name",
     "master.failover-window",
     "history.keep",
+    "deaths.tell-ganeti",
 ];
 
 const PRE_MODES: [(&str, PreMode); 3] =
@@ -266,6 +278,10 @@ fn unknown(key: &str) -> String {
 
 fn string(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| format!("must be a string in quotes, not {value}"))
+}
+
+fn truth(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("must be true or false, not {value}"))
 }
 
 fn path(value: &Value) -> Result<PathBuf, String> {

@@ -140,6 +140,10 @@ pub struct Counters {
     pub holds_missed: u64,
     /// Times that a job went on because `hold-limit` was over.
     pub holds_timed_out: u64,
+    /// Times that Ganeti was told of a death.
+    pub deaths_told: u64,
+    /// Times that it was to be told of one and could not.
+    pub deaths_not_told: u64,
     /// Commits that failed.
     pub journal_errors: u64,
     /// Times that a thread panicked.
@@ -186,6 +190,12 @@ pub const METRICS: &[Metric] = &[
     }),
     ("holds_missed_total", "counter", "jobs that could not be stopped", |s| s.counters.holds_missed as f64),
     ("holds_timed_out_total", "counter", "holds ended by hold-limit", |s| s.counters.holds_timed_out as f64),
+    ("deaths_told_total", "counter", "deaths of job processes that Ganeti was told of", |s| {
+        s.counters.deaths_told as f64
+    }),
+    ("deaths_not_told_total", "counter", "deaths that Ganeti could not be told of", |s| {
+        s.counters.deaths_not_told as f64
+    }),
     ("journal_errors_total", "counter", "failed commits", |s| s.counters.journal_errors as f64),
     ("panics_total", "counter", "panics, each a defect of ganeti-hookd", |s| s.counters.panics as f64),
 ];

@@ -83,11 +83,23 @@ pub struct EventRecord<'a> {
     parent: Option<Parent>,
     error: Option<&'a str>,
     state: &'a str,
+    told_ganeti: Option<bool>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate<'a> {
+    /// `pending`, `done` or `standby`.
+    pub state: &'a str,
+    /// How long its opcode's job was held.
+    pub held: Option<Duration>,
+    /// Whether Ganeti was told of the death that it tells of; `None` where it was not to be.
+    pub told_ganeti: Option<bool>,
 }
 
 impl<'a> EventRecord<'a> {
-    /// Event number `seq` for printing: what became of it, and for how long its job was held.
-    pub fn new(seq: i64, event: &'a Event, state: &'a str, held: Option<Duration>) -> Self {
+    /// Event number `seq` for printing, and what became of it.
+    pub fn new(seq: i64, event: &'a Event, Fate { state, held, told_ganeti }: Fate<'a>) -> Self {
         let (key, about) = (event.key, &*event.about);
         let seconds = |time: Option<Timestamp>| time.map(Timestamp::as_secs_f64);
         Self {
@@ -116,6 +128,7 @@ impl<'a> EventRecord<'a> {
             parent: about.reason.parent(key),
             error: about.error.as_deref(),
             state,
+            told_ganeti,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod armed;
 mod course;
+mod deaths;
 mod desk;
 mod directories;
 mod disk;

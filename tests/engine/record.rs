@@ -3,7 +3,7 @@
 use ganeti_hookd::engine::change::{Change, Notice, Remembered};
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
-use ganeti_hookd::ganeti::event::{Event, EventRecord};
+use ganeti_hookd::ganeti::event::{Event, EventRecord, Fate};
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn records(desk: &Desk) -> Vec<Value> {
         _ => None,
     });
     let record = |(seq, event, state): (i64, &Event, &str)| {
-        serde_json::to_value(EventRecord::new(seq, event, state, None)).unwrap()
+        serde_json::to_value(EventRecord::new(seq, event, Fate { state, ..Fate::default() })).unwrap()
     };
     events.map(record).collect()
 }

@@ -380,6 +380,7 @@ impl Driver {
             Effect::Plan(request) => world.plan(request),
             Effect::Start(run) => world.start_script(&run),
             Effect::Ask(run) => world.ask_node(&run),
+            Effect::TellGaneti(death) => world.tell_ganeti(death),
             Effect::EndRuns => world.end_runs(),
             _ => {}
         }

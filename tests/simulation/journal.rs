@@ -96,6 +96,10 @@ impl Journal {
                     (row.state, row.event.late, row.change) = (EventState::Pending, true, change);
                 });
             }
+            Change::ToldGaneti(seq, _) => {
+                let change = self.tell(Some(*seq));
+                self.row(*seq, |row| row.change = change);
+            }
             Change::Late(seq) => self.row(*seq, |row| row.event.late = true),
             Change::Plan(seq, view) => self.row(*seq, |row| row.plan = Some(view.clone())),
             Change::RunStart(start) => {

@@ -138,6 +138,7 @@ impl Recipe {
             settings.history.keep = Duration::from_secs(dice.between(1, 60));
         }
         directories(&mut settings.hooks, seed);
+        settings.deaths.tell_ganeti = Dice::of(seed, "deaths").one_in(2);
         Self {
             seed,
             jobs: dice.spread(1, 8),

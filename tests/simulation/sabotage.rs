@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::engine::directories::HooksPath;
-use ganeti_hookd::engine::effect::{Effect, Token};
+use ganeti_hookd::engine::effect::{Death, Effect, Token};
 use ganeti_hookd::engine::input::{Input, Landing, Now, Written};
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::ganeti::event::Phase;
@@ -80,6 +80,8 @@ pub enum Sabotage {
     LetsRerunsOvertake,
     HoldsForReruns,
     SaysThatRerunsAreInTime,
+    TellsGanetiOfTheLiving,
+    TellsGanetiTwice,
 }
 
 use Sabotage::*;
@@ -137,6 +139,8 @@ impl Sabotage {
         (LetsRerunsOvertake, "in order"),
         (HoldsForReruns, "nobody is stopped but a job process at running"),
         (SaysThatRerunsAreInTime, "late is said where it is late"),
+        (TellsGanetiOfTheLiving, "Ganeti is told of deaths alone"),
+        (TellsGanetiTwice, "Ganeti is told of deaths alone"),
     ];
 
     /// Those that two masters are needed for.
@@ -152,6 +156,7 @@ impl Sabotage {
     pub fn in_world(self, recipe: Recipe) -> Recipe {
         let mut recipe = Recipe { sabotage: Some(self), ..recipe };
         recipe.faults.extend(self.shows_with());
+        recipe.settings.deaths.tell_ganeti |= matches!(self, TellsGanetiOfTheLiving | TellsGanetiTwice);
         if self == IgnoresThatThereIsNoQueue {
             recipe.leftovers = 0;
         }
@@ -188,7 +193,7 @@ impl Sabotage {
         match self {
             ForgetsRunsInANewJournal => &[Fault::Damage, Fault::Crash, Fault::ScriptHangs],
             AsksNoHistory => &[Fault::Recreate, Fault::Crash, Fault::Overflow],
-            BelievesADeathAtOnce => &[Fault::Kill],
+            BelievesADeathAtOnce | TellsGanetiTwice => &[Fault::Kill],
             LooksAtOldJobsFirst => &[Fault::Overflow],
             WritesNoNumbers | SaysThatItIsTheFirstAttempt => &[Fault::Crash],
             IgnoresOverflows => &[Fault::Overflow],
@@ -350,6 +355,12 @@ impl Sabotage {
                 let changes = changes.iter().filter(|change| !is_run(change)).cloned().collect();
                 vec![Effect::WriteAnew(Arc::new(changes))]
             }
+            (TellsGanetiOfTheLiving, Effect::Find { token, process }) => {
+                let (job, received) = (1.try_into().expect("a number"), Timestamp::default());
+                let death = Death { seq: None, job, received, process: process.clone() };
+                vec![Effect::Find { token, process }, Effect::TellGaneti(death)]
+            }
+            (TellsGanetiTwice, effect @ Effect::TellGaneti(_)) => vec![effect.clone(), effect],
             (NeverContinues, Effect::Continue { .. }) => Vec::new(),
             (ContinuesAtOnce, Effect::Stop { token, job, limit, executed, by_signal }) => {
                 vec![Effect::Stop { token, job, limit, executed, by_signal }, Effect::Continue { token, job }]

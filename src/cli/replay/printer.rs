@@ -10,7 +10,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::{Failure, failed};
 use crate::engine::change::EventState;
 use crate::engine::environment::Environment;
-use crate::ganeti::event::{Event, EventRecord, PostStatus};
+use crate::ganeti::event::{Event, EventRecord, Fate, PostStatus};
 use crate::world::journal::{HistoryEvent, RunRecord};
 
 /// An event of a recording, and what was made of it.
@@ -93,7 +93,7 @@ impl<'a> Printer<'a> {
 }
 
 fn json(Played { seq, event, env, nodes, runs }: Played) -> Result<String, Failure> {
-    let event = EventRecord::new(seq, &event, EventState::Done.as_str(), None);
+    let event = EventRecord::new(seq, &event, Fate { state: EventState::Done.as_str(), ..Fate::default() });
     serde_json::to_string(&Line { event, env, nodes, runs }).map_err(failed)
 }
 
@@ -133,7 +133,14 @@ fn history(Played { seq, event, runs, .. }: Played) -> HistoryEvent {
         error,
     };
     let runs = runs.unwrap_or_default().into_iter().map(record).collect();
-    HistoryEvent { seq, event, state: EventState::Done.as_str().to_owned(), held: None, runs }
+    HistoryEvent {
+        seq,
+        event,
+        state: EventState::Done.as_str().to_owned(),
+        held: None,
+        told_ganeti: None,
+        runs,
+    }
 }
 
 /// How many events there were, and how their opcodes ended.

@@ -12,6 +12,8 @@ use processes::Processes;
 use queue::Queue;
 use runs::Runs;
 
+use crate::daemon::threads::deaths::Deaths;
+
 /// All of them.
 #[derive(Debug)]
 pub struct Hands {
@@ -23,4 +25,6 @@ pub struct Hands {
     pub journal: Books,
     /// Plans and runs hooks.
     pub runs: Runs,
+    /// Tells Ganeti of deaths.
+    pub deaths: Deaths,
 }

@@ -1,5 +1,6 @@
 //! Threads that the daemon does not wait for. Each takes requests and answers by a message.
 
+pub mod deaths;
 pub mod large;
 pub mod planner;
 pub mod scanner;

@@ -119,8 +119,8 @@ impl Engine {
 
 /// Whether the feed tells something new by this change.
 fn is_news(change: &Change) -> bool {
-    use Change::{Adopt, Event, EventState, Notice, Rerun};
-    matches!(change, Event(..) | EventState(..) | Adopt(_) | Rerun(..) | Notice(_))
+    use Change::{Adopt, Event, EventState, Notice, Rerun, ToldGaneti};
+    matches!(change, Event(..) | EventState(..) | Adopt(_) | Rerun(..) | Notice(_) | ToldGaneti(..))
 }
 
 /// The job that brings no more events by this change.

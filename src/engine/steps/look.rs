@@ -12,7 +12,7 @@ use crate::engine::settings::PreMode;
 use crate::engine::tracker::{Lateness, Look};
 use crate::engine::transitions::Progress;
 use crate::engine::{Engine, Role};
-use crate::ganeti::event::Event;
+use crate::ganeti::event::{Event, PostStatus};
 use crate::ganeti::job::{Job, JobId, Liveness, Status, Timestamp};
 
 /// A larger job file, in bytes, is read by a thread of its own. One of this size takes
@@ -104,7 +104,8 @@ impl Engine {
             event.late = is_backlog;
             self.ledger.record(Change::Job(id, tracked));
             self.let_be(id);
-            return self.new_event(now, event, is_backlog);
+            self.new_event(now, event, is_backlog);
+            return;
         }
         self.jobs.is_nowhere(id);
         let Some(tracked) = self.jobs.tracker().get(id) else { return };
@@ -180,6 +181,7 @@ impl Engine {
             false => self.report.not_vanished(job.id),
         }
         let is_backlog = self.jobs.is_backlog(job.id);
+        let death = self.watched_death(job);
         let liveness = self.liveness(now, job, kind);
         let lateness = self.lateness(is_backlog);
         let mut look = self.jobs.tracker().look(job, liveness, start, lateness, now.time);
@@ -187,7 +189,10 @@ impl Engine {
             self.hold(now, job, kind, &mut look.events);
         }
         self.round.wants.pre_hooks |= tells_of_wait(job);
-        self.keep(now, job, kind, look, stamp);
+        let posts = self.keep(now, job, kind, look, stamp);
+        if let Some(process) = death.filter(|_| liveness == Liveness::Dead) {
+            self.tell_ganeti(job, process, posts);
+        }
     }
 
     /// What counts as late now.
@@ -225,8 +230,8 @@ impl Engine {
         Liveness::Unknown
     }
 
-    /// Takes over the outcome of a look.
-    fn keep(&mut self, now: Now, job: &Job<'_>, kind: Kind, look: Look, stamp: Option<Stamp>) {
+    /// Takes over the outcome of a look. Returns the number of the event that tells of a death.
+    fn keep(&mut self, now: Now, job: &Job<'_>, kind: Kind, look: Look, stamp: Option<Stamp>) -> Option<i64> {
         let Look { id, tracked, events, changed } = look;
         let has_left = kind == Kind::Archived && !tracked.is_open();
         let was_known = self.jobs.tracker().get(id).is_some();
@@ -242,7 +247,12 @@ impl Engine {
         let is_backlog = self.jobs.is_backlog(id);
         let change = self.jobs.keep(job, tracked, stamp);
         self.record_numbers(change);
-        events.into_iter().for_each(|event| self.new_event(now, event, is_backlog));
+        let mut death = None;
+        for event in events {
+            let tells_of_death = event.status == Some(PostStatus::Disappeared);
+            let seq = self.new_event(now, event, is_backlog);
+            death = tells_of_death.then_some(seq).or(death);
+        }
         if has_left && was_known {
             self.forget(id);
         } else if has_left {
@@ -251,9 +261,11 @@ impl Engine {
             self.jobs.forget(id);
         }
         self.arm(job, kind);
+        death
     }
 
-    fn new_event(&mut self, now: Now, mut event: Event, is_backlog: bool) {
+    /// Takes a new event. Returns its number.
+    fn new_event(&mut self, now: Now, mut event: Event, is_backlog: bool) -> i64 {
         // It waits until it is known whose it is, however long that takes.
         let is_untold = self.place.is_untold();
         event.late |= is_untold;
@@ -276,6 +288,7 @@ impl Engine {
                 self.deliveries.add(seq, delivery);
             }
         }
+        seq
     }
 
     /// Adds which cluster the event is of.

@@ -2,6 +2,7 @@
 //! tells the owners of what it concerns. What they have is theirs alone to change.
 
 mod commit;
+mod deaths;
 mod deliver;
 mod hold;
 mod look;

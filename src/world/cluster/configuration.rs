@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::Value;
 
-use super::wconfd;
+use super::luxi;
 use crate::engine::settings::Paths;
 use crate::ganeti::config::ClusterConfig;
-use crate::ganeti::text::plain;
 use crate::world::regular_file;
 
 /// How long a wconfd that gave no answer is not asked again.
@@ -27,10 +26,7 @@ const REST: Duration = Duration::from_secs(30);
 pub(super) const FILE: &str = "config.data";
 
 /// The largest configuration that is read, in bytes.
-pub(super) const SIZE_LIMIT: u64 = wconfd::ANSWER_LIMIT;
-
-/// Bytes of what is not ours that an error quotes.
-const QUOTE_MAX: usize = 256;
+pub(super) const SIZE_LIMIT: u64 = luxi::ANSWER_LIMIT;
 
 /// Where a configuration came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +64,7 @@ pub struct Configuration {
 impl Configuration {
     /// The configuration of the cluster with these paths; nothing is read yet.
     pub fn new(paths: &Paths) -> Self {
-        let socket = paths.ganeti_run_dir.join(wconfd::SOCKET);
+        let socket = paths.ganeti_run_dir.join(luxi::WCONFD);
         Self { socket, file: paths.data_dir.join(FILE), known: None, resting: None }
     }
 
@@ -92,10 +88,12 @@ impl Configuration {
             return Err(problem.clone());
         }
         self.resting = None;
-        let answer = match wconfd::ask(&self.socket) {
+        let answer = match luxi::call(&self.socket, "readConfig", &Value::Array(Vec::new())) {
             Ok(None) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-            Ok(Some(answer)) => in_answer(&answer).and_then(|config| self.parse(config).map(Some)),
+            Ok(Some(answer)) => {
+                luxi::result(&answer).and_then(|config| self.parse(config.get().as_bytes()).map(Some))
+            }
             Err(error) => Err(error.to_string()),
         };
         answer.map_err(|error| {
@@ -107,7 +105,7 @@ impl Configuration {
     }
 
     fn read_file(&mut self, problem: Option<String>) -> Found {
-        let config = match regular_file::read(&self.file, wconfd::ANSWER_LIMIT) {
+        let config = match regular_file::read(&self.file, luxi::ANSWER_LIMIT) {
             Ok(Some(text)) => self.parse(&text),
             Ok(None) => Err("does not exist".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -128,7 +126,7 @@ impl Configuration {
         struct Numbered {
             serial_no: Option<u64>,
         }
-        let numbered: Numbered = serde_json::from_slice(text).map_err(|error| quoted(&error))?;
+        let numbered: Numbered = serde_json::from_slice(text).map_err(|error| luxi::quoted(&error))?;
         let version = (numbered.serial_no.unwrap_or_default(), text.len());
         if let Some((known, config)) = self.known.as_ref().filter(|_| numbered.serial_no.is_some())
             && *known == version
@@ -143,25 +141,6 @@ impl Configuration {
 
 const HINT: &str = "config.data is used instead; restart Ganeti's daemons if this lasts";
 const UNKNOWN: &str = "hooks get no specialised variables and run on the master alone";
-
-/// The configuration inside an answer of wconfd.
-fn in_answer(answer: &[u8]) -> Result<&[u8], String> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        success: bool,
-        #[serde(borrow)]
-        result: &'a RawValue,
-    }
-    let answer: Answer<'_> =
-        serde_json::from_slice(answer).map_err(|error| format!("its answer is none: {}", quoted(&error)))?;
-    let result = answer.result.get();
-    if answer.success { Ok(result.as_bytes()) } else { Err(format!("it says: {}", quoted(&result))) }
-}
-
-/// What is not ours, as a part of a sentence.
-fn quoted(what: &impl ToString) -> String {
-    plain(&what.to_string(), QUOTE_MAX)
-}
 
 #[cfg(test)]
 mod tests {
@@ -186,7 +165,7 @@ mod tests {
         (paths.data_dir, paths.ganeti_run_dir) = (dir.path().to_owned(), dir.path().to_owned());
         fs::create_dir(dir.path().join("socket")).unwrap();
         fs::write(dir.path().join(FILE), config(1, "file")).unwrap();
-        let listener = UnixListener::bind(dir.path().join(wconfd::SOCKET)).unwrap();
+        let listener = UnixListener::bind(dir.path().join(luxi::WCONFD)).unwrap();
         thread::spawn(move || {
             let mut silent = Vec::new();
             let mut answers = answers.into_iter();
@@ -268,7 +247,7 @@ mod tests {
     #[test]
     fn without_wconfd_there_is_the_file_and_without_that_nothing() {
         let (dir, mut configuration) = cluster(vec![]);
-        fs::remove_file(dir.path().join(wconfd::SOCKET)).unwrap();
+        fs::remove_file(dir.path().join(luxi::WCONFD)).unwrap();
         let found = configuration.read();
         assert_eq!((name(&found), found.source, &found.problem), ("file", Source::File, &None));
         fs::remove_file(dir.path().join(FILE)).unwrap();

@@ -2,8 +2,10 @@
 //! configuration.
 
 mod configuration;
+pub mod deaths;
+pub mod locks;
+mod luxi;
 pub mod own_name;
-mod wconfd;
 
 pub use configuration::{Configuration, Found, Source};
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::load::{self, EVENT_COLUMNS};
 use super::{FILE, Filter, JournalError, PLACE};
-use crate::ganeti::event::{Event, EventKey, EventRecord};
+use crate::ganeti::event::{Event, EventKey, EventRecord, Fate};
 use crate::ganeti::job::Timestamp;
 use crate::ganeti::opcodes::View;
 use crate::ganeti::text::cut;
@@ -37,7 +37,7 @@ pub struct History {
 /// The columns of an event of the history. The hold of a pre is that of its opcode.
 pub(super) fn columns() -> String {
     format!(
-        "{EVENT_COLUMNS}, state, coalesce(held, (SELECT CASE WHEN pre.op = events.op THEN pre.held END
+        "{EVENT_COLUMNS}, state, told_ganeti, coalesce(held, (SELECT CASE WHEN pre.op = events.op THEN pre.held END
             FROM events AS pre WHERE pre.job = events.job AND pre.received = events.received AND pre.seq < events.seq
             ORDER BY pre.seq DESC LIMIT 1)) AS held"
     )
@@ -54,6 +54,8 @@ pub struct HistoryEvent {
     pub state: String,
     /// How long its opcode's job was held.
     pub held: Option<Duration>,
+    /// Whether Ganeti was told of the death that it tells of; `None` where it was not to be.
+    pub told_ganeti: Option<bool>,
     /// Its runs, in the order they began.
     pub runs: Vec<RunRecord>,
 }
@@ -67,7 +69,8 @@ impl HistoryEvent {
             event: EventRecord<'a>,
             runs: &'a [RunRecord],
         }
-        let event = EventRecord::new(self.seq, &self.event, &self.state, self.held);
+        let fate = Fate { state: &self.state, held: self.held, told_ganeti: self.told_ganeti };
+        let event = EventRecord::new(self.seq, &self.event, fate);
         let line = Line { event, runs: &self.runs };
         // Strings, numbers and lists of them: there is nothing in it that JSON cannot say.
         serde_json::to_string(&line).unwrap_or_default()
@@ -272,7 +275,8 @@ impl History {
         let held: Option<i64> = row.get("held")?;
         let held = held.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)));
         let runs = self.runs(seq, output.unwrap_or(usize::MAX))?;
-        Ok(HistoryEvent { seq, event, state: row.get("state")?, held, runs })
+        let (state, told_ganeti) = (row.get("state")?, row.get("told_ganeti")?);
+        Ok(HistoryEvent { seq, event, state, held, told_ganeti, runs })
     }
 
     /// The runs of an event, with so many bytes of output.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction};
 use crate::world::failpoints;
 
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     // Times are microseconds since the epoch.
     "CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
@@ -159,6 +159,8 @@ const MIGRATIONS: [&str; 6] = [
      INSERT OR REPLACE INTO meta SELECT 'forgotten', coalesce(min(seq) - 1, 0) FROM events;
      -- Tells this journal from all others: cursors of the feed name it.
      INSERT OR REPLACE INTO meta VALUES ('journal', random());",
+    // Whether Ganeti was told of the death that an event tells of; NULL where it was not to be.
+    "ALTER TABLE events ADD COLUMN told_ganeti INTEGER;",
 ];
 
 /// The version of the journal that this program writes.

@@ -18,7 +18,7 @@ pub fn statement<'db>(db: &'db Connection, sql: &str) -> rusqlite::Result<Cached
 
 /// Writes one change inside of a transaction. `last` is the number of the feed's last change.
 ///
-/// Those that the feed tells of (noticed, done, run again) get the next number. How long a job was held,
+/// Those that the feed tells of (noticed, done, run again, Ganeti told of a death) get the next number. How long a job was held,
 /// and that a hook was late, come with the next of these, of this event or of its post.
 pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Result<()> {
     let mut told = |seq: i64| tell(db, Some(seq), None, last);
@@ -31,6 +31,7 @@ pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Resu
         Change::Notice(notice) => {
             tell(db, None, Some(&serde_json::to_string(notice).unwrap_or_default()), last).map(drop)
         }
+        Change::ToldGaneti(seq, is_told) => write_told_ganeti(db, *seq, *is_told, told(*seq)?),
         Change::Held(key, received, held) => write_held(db, *key, *received, *held),
         Change::Late(seq) => execute(db, "UPDATE events SET late = 1 WHERE seq = ?1", [seq]),
         // Strings and lists of them, likewise.
@@ -73,6 +74,11 @@ fn write_rerun(db: &Connection, seq: i64, Rerun { script }: &Rerun, change: i64)
             rerun_from = (SELECT coalesce(max(id), 0) + 1 FROM runs WHERE runs.seq = events.seq)
         WHERE seq = ?1";
     execute(db, sql, params![seq, change, script])
+}
+
+fn write_told_ganeti(db: &Connection, seq: i64, is_told: bool, change: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE events SET told_ganeti = ?2, change = ?3 WHERE seq = ?1";
+    execute(db, sql, params![seq, is_told, change])
 }
 
 fn write_held(db: &Connection, key: EventKey, received: Timestamp, held: Duration) -> rusqlite::Result<()> {

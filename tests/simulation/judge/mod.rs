@@ -1,6 +1,7 @@
 //! The judge: knows what the world really did, and what the daemon promises (design, sections
 //! 3, 5, 7 and 10). It looks at every input, every effect, every commit, and the end.
 
+mod deaths;
 mod directories;
 mod end;
 mod events;
@@ -135,6 +136,8 @@ pub struct Judge {
     over_unwritten: BTreeSet<i64>,
     /// What events that run again have to come after, and whether their plans are being made.
     behind: BTreeMap<i64, reruns::Behind>,
+    /// Deaths that Ganeti was told of, by the livelock.
+    told_dead: BTreeSet<String>,
     /// The most there was of each bounded thing.
     pub most: BTreeMap<&'static str, u64>,
 }
@@ -190,6 +193,7 @@ impl Judge {
             again: BTreeMap::new(),
             over_unwritten: BTreeSet::new(),
             behind: BTreeMap::new(),
+            told_dead: BTreeSet::new(),
             most: BTreeMap::new(),
         }
     }
@@ -362,6 +366,7 @@ impl Judge {
                 self.prepares(*seq, *phase, paths);
                 Ok(())
             }
+            Effect::TellGaneti(death) => self.tells_ganeti(world, journal, death),
             Effect::AnswerRerun { asked, result } => {
                 self.answers_rerun(world, journal, *asked, result.is_ok())
             }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use ganeti_hookd::engine::effect::Death;
+use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::ganeti::job::{Job, JobId, Opcode, Status, Timestamp};
 
 use super::files::{Content, job_id};
@@ -310,11 +312,39 @@ impl World {
         self.later(delay, Happening::Notice(at));
     }
 
+    /// `Effect::TellGaneti`: its daemons may be slow.
+    pub fn tell_ganeti(&mut self, death: Death) {
+        let mut dice = Dice::of(self.recipe.seed, &death.process.livelock);
+        let delay = if dice.one_in(4) { dice.spread(100_000, 8_000_000) } else { dice.spread(4_000, 60_000) };
+        self.later(delay, Happening::Told(self.life, death));
+    }
+
+    /// Ganeti is told, unless somebody runs the job by now; its daemons look themselves, too.
+    pub(super) fn told(&mut self, life: u64, death: Death) {
+        if life != self.life || !self.up {
+            return;
+        }
+        let Death { seq, job, received, process } = death;
+        let at = self.ganeti.names.get(&(job, received)).copied();
+        let lives = self.kernel.processes.iter().any(|p| p.livelock == process.livelock && p.alive);
+        let result = match at {
+            _ if lives => Err("its livelock is held".to_owned()),
+            Some(at) if self.ganeti.jobs[at].job.is_final() => Ok(false),
+            Some(at) if self.ganeti.jobs[at].job.process().as_ref() == Some(&process) => {
+                self.luxid_notices(at);
+                Ok(true)
+            }
+            _ => Err("another process runs it".to_owned()),
+        };
+        self.inbox.push_back(super::Message::Plain(Input::GanetiTold { seq, job, result }));
+    }
+
     /// Luxid has found the process dead: every opcode, also those that had succeeded.
     pub(super) fn luxid_notices(&mut self, at: usize) {
         let time = self.time();
         let job = &mut self.ganeti.jobs[at];
-        if job.cluster != self.ganeti.cluster || !self.files.queue.contains_key(&job.id) {
+        let is_known = job.job.is_final();
+        if is_known || job.cluster != self.ganeti.cluster || !self.files.queue.contains_key(&job.id) {
             return;
         }
         job.truth.rewritten(&job.job);

@@ -10,7 +10,7 @@ pub mod sides;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ganeti_hookd::engine::effect::Token;
+use ganeti_hookd::engine::effect::{Death, Token};
 use ganeti_hookd::engine::input::{Input, Now};
 use ganeti_hookd::ganeti::event::EventKey;
 use ganeti_hookd::ganeti::job::Timestamp;
@@ -36,6 +36,8 @@ pub enum Happening {
     Step(usize),
     Die(usize),
     Notice(usize),
+    /// Ganeti is told of a death, by the daemon's life of this number.
+    Told(u64, Death),
     Archive(usize),
     Clean(usize),
     /// A hint of the watch of this number.
@@ -198,6 +200,7 @@ impl World {
             Happening::Step(process) => self.beside(process, |world| world.step(process)),
             Happening::Die(process) => self.killed(process),
             Happening::Notice(job) => self.luxid_notices(job),
+            Happening::Told(life, death) => self.told(life, death),
             Happening::Archive(job) => self.archive_job(job),
             Happening::Clean(job) => self.clean(job),
             Happening::Hint(watch, id) => self.hinted(watch, id),

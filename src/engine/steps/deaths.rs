@@ -1,0 +1,52 @@
+//! Deaths of job processes are told to Ganeti, which notices them by itself after minutes and keeps
+//! the job's locks until then (design, section 17).
+//!
+//! Promise: only a death that this daemon has watched, on the master, and once it is written. Who
+//! tells looks once more whether the job is still the dead process's.
+
+use crate::engine::Engine;
+use crate::engine::change::Change;
+use crate::engine::effect::{Death, Effect, Level};
+use crate::ganeti::job::{Job, JobId, ProcessRef};
+
+impl Engine {
+    /// The job's process that was watched and has ended, if Ganeti is to be told of that.
+    pub(in crate::engine) fn watched_death(&self, job: &Job<'_>) -> Option<ProcessRef> {
+        let is_wanted = self.settings.deaths.tell_ganeti && self.place.is_surely_master();
+        let process = job.process().filter(|_| is_wanted && self.jobs.processes.died_watched(job.id))?;
+        self.jobs.processes.is_dead(job.id, &process).then_some(process)
+    }
+
+    /// Has Ganeti told that the job's process has died; `seq` tells of it here.
+    pub(in crate::engine) fn tell_ganeti(&mut self, job: &Job<'_>, process: ProcessRef, seq: Option<i64>) {
+        let death = Death { seq, job: job.id, received: job.received, process };
+        self.ledger.after(Effect::TellGaneti(death));
+    }
+
+    /// What came of it.
+    pub(in crate::engine) fn told_ganeti(
+        &mut self,
+        seq: Option<i64>,
+        job: JobId,
+        result: Result<bool, String>,
+    ) {
+        match &result {
+            Ok(true) => {
+                self.report.count(|counters| counters.deaths_told += 1);
+                self.report
+                    .say(Level::Info, &format!("job {job}: Ganeti was told that its process has died"));
+            }
+            Ok(false) => {
+                self.report.say(Level::Debug, &format!("job {job}: Ganeti knew that its process has died"))
+            }
+            Err(error) => {
+                self.report.count(|counters| counters.deaths_not_told += 1);
+                let text = format!("job {job}: Ganeti was not told that its process has died: {error}");
+                self.report.say(Level::Warning, &text);
+            }
+        }
+        if let (Some(seq), Ok(true) | Err(_)) = (seq, &result) {
+            self.ledger.record(Change::ToldGaneti(seq, result.is_ok()));
+        }
+    }
+}
