@@ -4,7 +4,9 @@
 //! program (`benches/limit.c`), in turn, in one run: from the rename of a job file to the
 //! first instruction of the hook, and from the death of a job process to it; then the first
 //! again beside readers of the feed, and beside a job of 64 MiB that is rewritten all the time.
-//! Needs `cc`. `RUNS` is how often (1000), `READERS` how many read the feed (30); `HOOKD` is another build of the daemon to measure.
+//! A master rests between two transitions: so do both, nobody asks them anything meanwhile.
+//! Needs `cc`. `RUNS` is how often (1000), `REST` how long, in milliseconds (10), `READERS` how many
+//! read the feed (30); `HOOKD` is another build of the daemon to measure.
 
 #![expect(clippy::expect_used, reason = "a benchmark whose ground gives way is to stop")]
 
@@ -29,6 +31,9 @@ use master::{Kill, Result, epoch, hookd, make_dirs, number, start_daemon};
 use peers::Peer;
 
 const RUNS: u32 = 1000;
+
+/// Milliseconds of rest before each transition that is measured.
+const REST: u32 = 10;
 
 /// Readers of the feed.
 const READERS: u32 = 30;
@@ -175,6 +180,7 @@ struct Bench {
     limit_stamps: File,
     daemon_stamps: File,
     next_job: u32,
+    rest: Duration,
     /// Jobs in the queue besides the one that is measured.
     others: usize,
     death_limit: (ChildStdin, BufReader<std::process::ChildStdout>),
@@ -214,6 +220,7 @@ impl Bench {
             limit_stamps,
             daemon_stamps,
             next_job: 1,
+            rest: Duration::from_millis(number("REST", REST).into()),
             others: 0,
             death_limit,
             _children: children,
@@ -222,6 +229,7 @@ impl Bench {
 
     fn limit_rename(&mut self, dir: &str) -> Result<u64> {
         let text = job(1, epoch(), "running", 0, "");
+        self.rest();
         let start = self.publish(dir, 1, &text)?;
         Ok(stamp(&mut self.limit_stamps)? - start)
     }
@@ -257,6 +265,7 @@ impl Bench {
         self.await_rest(self.others)?;
         self.publish("queue", id, &job(id, received, "waiting", 0, ""))?;
         self.await_rest(self.others + 1)?;
+        self.rest();
         let start = self.publish("queue", id, &job(id, received, "running", 0, ""))?;
         let latency = stamp(&mut self.daemon_stamps)? - start;
         self.publish("queue", id, &job(id, received, "success", 0, ""))?;
@@ -271,6 +280,7 @@ impl Bench {
         let mut process = stand_in(&livelock)?;
         writeln!(self.death_limit.0, "{}", process.0.id())?;
         await_line(&mut self.death_limit.1)?;
+        self.rest();
         let start = now();
         process.0.kill()?;
         let latency = stamp(&mut self.limit_stamps)? - start;
@@ -289,6 +299,7 @@ impl Bench {
         self.publish("queue", id, &text)?;
         stamp(&mut self.daemon_stamps)?;
         self.await_rest(self.others + 1)?;
+        self.rest();
         let start = now();
         process.0.kill()?;
         let latency = stamp(&mut self.daemon_stamps)? - start;
@@ -305,6 +316,11 @@ impl Bench {
         write!(stream, "GET /v1/events?stream=1&since={since} HTTP/1.1\r\n\r\n")?;
         stream.read_exact(&mut [0; 12])?;
         Ok(stream)
+    }
+
+    /// Lets everybody sleep for a while.
+    fn rest(&self) {
+        thread::sleep(self.rest);
     }
 
     /// Waits until the daemon knows so many jobs and has nothing else to do.
