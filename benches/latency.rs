@@ -4,11 +4,12 @@
 //! program (`benches/limit.c`), in turn, in one run: from the rename of a job file to the
 //! first instruction of the hook, and from the death of a job process to it; then the first
 //! again beside readers of the feed, and beside a job of 64 MiB that is rewritten all the time.
-//! Needs `cc`. `RUNS` is how often (1000), `HOOKD` another build of the daemon to measure.
+//! A master rests between two transitions: so do both, nobody asks them anything meanwhile.
+//! Needs `cc`. `RUNS` is how often (1000), `REST` how many milliseconds lie before each transition (10),
+//! `VARY` how many less or more these are at random (0), `HOOKD` another build of the daemon to measure.
 //!
 //! `ONLY=readers` measures beside readers alone: `READERS` is how many there are (30), `HOW` what they
-//! ask (`stream=1`, `wait=30`), `REST` how many milliseconds lie between two transitions (10), `VARY` how
-//! many less or more these are at random (0); `BEFORE` is an older build that is measured in turn with it.
+//! ask (`stream=1`, `wait=30`); `BEFORE` is an older build that is measured in turn with it.
 
 #![expect(clippy::expect_used, reason = "a benchmark whose ground gives way is to stop")]
 
@@ -76,7 +77,6 @@ fn beside_readers(bench: &mut Bench, runs: u32) -> Result<()> {
     /// Jobs that the history has had: more than a connection takes that is not read.
     const HISTORY: u32 = 300;
     let readers = number("READERS", READERS);
-    let pace = Pace::of_environment();
     let dir = tempfile::tempdir()?;
     let before = std::env::var_os("BEFORE").map(|before| Bench::new(dir.path(), &before));
     let mut before = before.transpose()?;
@@ -91,17 +91,17 @@ fn beside_readers(bench: &mut Bench, runs: u32) -> Result<()> {
         for (((_, bench), table), work) in daemons.iter_mut().zip(&mut tables).zip(&mut work) {
             let begin = bench.worked()?;
             for _ in 0..ROUND {
-                bench.transitions(&pace)?.into_iter().for_each(|time| table.add(0, time));
+                bench.transitions()?.into_iter().for_each(|time| table.add(0, time));
             }
             work[0] += bench.worked()? - begin;
             let (_readers, begin) = (Readers::start(&bench.socket(), readers)?, bench.worked()?);
             for _ in 0..ROUND {
-                bench.transitions(&pace)?.into_iter().for_each(|time| table.add(1, time));
+                bench.transitions()?.into_iter().for_each(|time| table.add(1, time));
             }
             work[1] += bench.worked()? - begin;
         }
     }
-    println!("{readers} readers of the feed, one of them stuck, {pace}:");
+    println!("{readers} readers of the feed, one of them stuck, {}:", Pace::of_environment());
     for (((name, _), table), work) in daemons.iter().zip(tables).zip(work) {
         let [quiet, beside] = work.map(|work| work / u32::try_from(table.0[0].1.len()).unwrap_or(u32::MAX));
         println!("{name}the daemon's processor time for a transition: quiet {quiet:?} readers {beside:?}");
@@ -222,6 +222,7 @@ struct Bench {
     limit_stamps: File,
     daemon_stamps: File,
     next_job: u32,
+    pace: Pace,
     /// Jobs in the queue besides the one that is measured.
     others: usize,
     death_limit: (ChildStdin, BufReader<std::process::ChildStdout>),
@@ -262,6 +263,7 @@ impl Bench {
             limit_stamps,
             daemon_stamps,
             next_job: 1,
+            pace: Pace::of_environment(),
             others: 0,
             death_limit,
             daemon,
@@ -271,6 +273,7 @@ impl Bench {
 
     fn limit_rename(&mut self, dir: &str) -> Result<u64> {
         let text = job(1, epoch(), "running", 0, "");
+        self.pace.rest();
         let start = self.publish(dir, 1, &text)?;
         Ok(stamp(&mut self.limit_stamps)? - start)
     }
@@ -301,12 +304,12 @@ impl Bench {
 
     /// The pre hook of a job that begins to execute; it has been waiting before.
     fn daemon_rename(&mut self) -> Result<u64> {
-        let [pre, _] = self.transitions(&Pace { rest: 0, vary: 0 })?;
+        let [pre, _] = self.transitions()?;
         Ok(pre)
     }
 
     /// The pre hook of a job that begins to execute, and its post hook.
-    fn transitions(&mut self, pace: &Pace) -> Result<[u64; 2]> {
+    fn transitions(&mut self) -> Result<[u64; 2]> {
         self.next_job += 1;
         let (id, received) = (self.next_job, epoch());
         self.await_rest(self.others)?;
@@ -314,7 +317,7 @@ impl Bench {
         self.await_rest(self.others + 1)?;
         let mut times = [0; 2];
         for (time, status) in times.iter_mut().zip(["running", "success"]) {
-            pace.rest();
+            self.pace.rest();
             let start = self.publish("queue", id, &job(id, received, status, 0, ""))?;
             *time = stamp(&mut self.daemon_stamps)? - start;
         }
@@ -328,6 +331,7 @@ impl Bench {
         let mut process = stand_in(&livelock)?;
         writeln!(self.death_limit.0, "{}", process.0.id())?;
         await_line(&mut self.death_limit.1)?;
+        self.pace.rest();
         let start = now();
         process.0.kill()?;
         let latency = stamp(&mut self.limit_stamps)? - start;
@@ -346,6 +350,7 @@ impl Bench {
         self.publish("queue", id, &text)?;
         stamp(&mut self.daemon_stamps)?;
         self.await_rest(self.others + 1)?;
+        self.pace.rest();
         let start = now();
         process.0.kill()?;
         let latency = stamp(&mut self.daemon_stamps)? - start;

@@ -46,6 +46,8 @@ pub enum Message {
     Asked(Question),
     /// Read the configuration again.
     Reload,
+    /// There is more to do, or sooner, than its thread knows.
+    Wake,
     /// End.
     Stop,
 }

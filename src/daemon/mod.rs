@@ -6,6 +6,7 @@
 mod clients;
 mod effects;
 mod hands;
+mod inbox;
 mod message;
 mod reruns;
 mod settings_file;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 
 use crate::engine::Engine;
 use crate::engine::effect::Token;
@@ -32,6 +33,7 @@ use crate::world::api::Question;
 use crate::world::api::bell::Bell;
 use crate::world::{clock, failpoints};
 use hands::Hands;
+use inbox::Shift;
 use message::Message;
 use reruns::Reruns;
 use version::LargeVersion;
@@ -50,11 +52,16 @@ impl Clocks {
     }
 }
 
+/// The daemon has been told to stop, and has nothing more to wait for.
+struct Done;
+
 /// What decides, what does, and what comes in.
+#[derive(Debug)]
 struct Daemon {
     engine: Engine,
     hands: Hands,
     inbox: Receiver<Message>,
+    shift: Shift,
     clocks: Clocks,
     /// The configuration file.
     config: PathBuf,
@@ -67,36 +74,30 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Takes messages and works until told to stop.
-    fn main_loop(&mut self) {
+    /// Works until there is nothing more to do now. Returns when there will be; an error is the end.
+    fn work(&mut self) -> Result<Option<Instant>, Done> {
         loop {
             failpoints::defect("main");
-            self.give(Input::Quiet);
+            self.go_on();
             if self.engine.is_done() {
-                return;
+                return Err(Done);
             }
-            self.wait();
+            // Those that come meanwhile have their turn after what follows from these.
+            let told = self.inbox.len();
+            for message in self.inbox.clone().try_iter().take(told) {
+                self.receive(message);
+            }
             self.ping();
+            if told == 0 && !self.engine.has_more() {
+                self.shift.wakes_at = self.next_deadline();
+                return Ok(self.shift.wakes_at);
+            }
         }
     }
 
-    /// Waits for the next message or the next thing that is due, and takes all messages that
-    /// are there.
-    fn wait(&mut self) {
-        if !self.engine.has_more() {
-            let message = match self.next_deadline() {
-                Some(deadline) => self.inbox.recv_deadline(deadline),
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            if let Ok(message) = message {
-                self.receive(message);
-            }
-        }
-        // Those that come meanwhile have their turn after what follows from these.
-        for _ in 0..self.inbox.len() {
-            let Ok(message) = self.inbox.try_recv() else { return };
-            self.receive(message);
-        }
+    /// Has the engine go on with what it has to do.
+    fn go_on(&mut self) {
+        self.give(Input::Quiet);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -135,6 +136,8 @@ impl Daemon {
             Message::LargeRead { reading, id, version } => self.large_read(reading, id, &version),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
+            // Whoever has been woken works.
+            Message::Wake => {}
             Message::Stop => self.stop(),
         }
     }

@@ -1,5 +1,6 @@
 //! Starting the daemon.
 
+use std::convert::identity;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,12 +21,13 @@ use super::hands::own_name::OwnName;
 use super::hands::processes::Processes;
 use super::hands::queue::Queue;
 use super::hands::runs::Runs;
+use super::inbox::{self, Inbox, Shift};
 use super::message::Message;
 use super::reruns::Reruns;
 use super::settings_file::{StartError, distrusted, io_error, node_name, read_settings};
 use super::threads::deaths::Deaths;
 use super::watchdog::Watchdog;
-use super::{Clocks, Daemon};
+use super::{Clocks, Daemon, Done};
 use crate::engine::Engine;
 use crate::engine::change::Remembered;
 use crate::engine::input::Input;
@@ -56,7 +58,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     }
     failpoints::point("start.locked");
     let held_file = release_leftovers(&paths.run_dir)?;
-    let (sender, inbox) = unbounded();
+    let (inbox, messages) = Inbox::new();
+    let sender = inbox.sender();
     tell_of_panics(sender.clone());
     let window = settings.master.failover_window;
     let (journal, remembered) = Books::open(&paths.state_dir, window, sender.clone())?;
@@ -67,23 +70,36 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;
     watch_name(sender.clone());
     let node = node_name(&settings);
-    let hands = hands(&settings, &node, held_file, journal, &sender)?;
+    let hands = hands(&settings, &node, held_file, journal, &inbox)?;
     // The watcher, which is started from here, as well.
     priority::raise();
-    work(daemon(config, settings, node, remembered, hands, inbox, bell))
+    inbox.put(daemon(config, settings, node, remembered, hands, messages.clone(), bell));
+    work(&inbox, &messages)
 }
 
 /// Works until told to stop.
-fn work(mut daemon: Daemon) -> Result<(), StartError> {
-    let worked = panics::caught(|| {
-        daemon.main_loop();
-        daemon.end();
-    });
-    worked.map_err(|what| {
-        // Nothing of it can be relied on. With the process, all goes that it holds.
-        std::mem::forget(daemon);
-        StartError::Defect(what)
-    })
+fn work(inbox: &Inbox, messages: &Receiver<Message>) -> Result<(), StartError> {
+    // After a panic nothing of the daemon can be relied on: it stays where it is, behind a lock that
+    // nobody gets. With the process, all goes that it holds.
+    panics::caught(|| work_on(inbox, messages)).and_then(identity).map_err(StartError::Defect)
+}
+
+fn work_on(inbox: &Inbox, messages: &Receiver<Message>) -> Result<(), String> {
+    loop {
+        let mut daemon = inbox.daemon()?;
+        match daemon.as_mut().map_or(Err(Done), Daemon::work) {
+            Ok(deadline) => {
+                drop(daemon);
+                inbox::wait(messages, deadline);
+            }
+            Err(Done) => {
+                if let Some(mut daemon) = daemon.take() {
+                    daemon.end();
+                }
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// A panic of any thread is logged, and counted by the engine.
@@ -188,16 +204,16 @@ fn hands(
     node: &str,
     held_file: HeldFile,
     journal: Books,
-    inbox: &Sender<Message>,
+    inbox: &Inbox,
 ) -> Result<Hands, StartError> {
     let paths = &settings.paths;
-    let name = OwnName::new(settings, node.to_owned(), inbox.clone());
+    let name = OwnName::new(settings, node.to_owned(), inbox.sender());
     Ok(Hands {
-        processes: Processes::new(paths, held_file, inbox.clone())
+        processes: Processes::new(paths, held_file, inbox)
             .map_err(io_error("the ends of processes cannot be watched"))?,
-        runs: Runs::new(paths, name, inbox).map_err(io_error("hooks cannot be planned and run"))?,
+        runs: Runs::new(paths, name, &inbox.sender()).map_err(io_error("hooks cannot be planned and run"))?,
         queue: Queue::new(paths, inbox.clone()).map_err(io_error("the queue cannot be read"))?,
-        deaths: Deaths::new(paths, inbox.clone()),
+        deaths: Deaths::new(paths, inbox.sender()),
         journal,
     })
 }
@@ -216,6 +232,7 @@ fn daemon(
         engine: Engine::new(settings, node, remembered, clocks.now()),
         hands,
         inbox,
+        shift: Shift::default(),
         clocks,
         config: config.to_owned(),
         bell,

@@ -193,6 +193,12 @@ impl Engine {
         effects
     }
 
+    /// Nothing is under way but hooks and holds, and nothing is due: what happens now can be taken
+    /// without another word from the queue, and watches stay as they are.
+    pub fn is_at_rest(&self) -> bool {
+        !self.life.is_stopping() && !self.ledger.is_stalled() && self.agenda.has_listed() && !self.has_more()
+    }
+
     /// What this node is.
     pub fn role(&self) -> Role {
         self.place.role()

@@ -5,8 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Once;
 
-use crossbeam_channel::Sender;
-
+use crate::daemon::inbox::Inbox;
 use crate::daemon::message::Message;
 use crate::daemon::threads::large::LargeFiles;
 use crate::daemon::threads::scanner::{self, Scanner};
@@ -25,7 +24,7 @@ use crate::world::queue::watch::{Hint, Watch, watch};
 pub struct Queue {
     queue_dir: PathBuf,
     data_dir: PathBuf,
-    inbox: Sender<Message>,
+    inbox: Inbox,
     reader: JobReader,
     large: LargeFiles,
     scanner: Scanner,
@@ -40,13 +39,13 @@ impl Queue {
     ///
     /// # Errors
     /// When there are no threads to be had.
-    pub fn new(paths: &Paths, inbox: Sender<Message>) -> io::Result<Self> {
+    pub fn new(paths: &Paths, inbox: Inbox) -> io::Result<Self> {
         Ok(Self {
             queue_dir: paths.queue_dir.clone(),
             data_dir: paths.data_dir.clone(),
             reader: JobReader::new(&paths.queue_dir),
-            large: LargeFiles::start(&paths.queue_dir, inbox.clone())?,
-            scanner: Scanner::start(&paths.queue_dir, inbox.clone())?,
+            large: LargeFiles::start(&paths.queue_dir, inbox.sender())?,
+            scanner: Scanner::start(&paths.queue_dir, inbox.sender())?,
             inbox,
             watch: None,
             place: None,
@@ -165,21 +164,22 @@ fn say_old(id: JobId) {
 }
 
 /// Tells the daemon what it has to look at.
-fn tell(inbox: Sender<Message>, queue_dir: PathBuf, data_dir: PathBuf) -> impl FnMut(Hint<'_>) + Send {
+fn tell(inbox: Inbox, queue_dir: PathBuf, data_dir: PathBuf) -> impl FnMut(Hint<'_>) + Send {
     move |hint| {
-        let message = match hint {
+        let input = match hint {
             Hint::Changed(dir, name) if dir == data_dir && (name == MASTER_NODE || name == ONLINE_NODES) => {
-                Some(Message::Input(Input::ClusterChanged))
+                Some(Input::ClusterChanged)
             }
             Hint::Changed(dir, name) if dir == queue_dir => {
-                JobId::from_file_name(name.as_bytes()).map(|id| Message::Input(Input::Hint(id)))
+                JobId::from_file_name(name.as_bytes()).map(Input::Hint)
             }
             Hint::Changed(..) => None,
-            Hint::Overflow => Some(Message::Input(Input::Overflow)),
-            Hint::Lost(_) => Some(Message::WatchLost),
+            // To watch again takes this thread, which must therefore not be the one that does so.
+            Hint::Overflow => return inbox.send(Message::Input(Input::Overflow)),
+            Hint::Lost(_) => return inbox.send(Message::WatchLost),
         };
-        if let Some(message) = message {
-            let _ = inbox.send(message);
+        if let Some(input) = input {
+            inbox.hand_in(Message::Input(input));
         }
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     use std::fs::{self, File};
     use std::path::Path;
 
-    use crossbeam_channel::{Receiver, unbounded};
+    use crossbeam_channel::Receiver;
 
     use super::*;
     use crate::engine::settings::Settings;
@@ -199,7 +199,7 @@ mod tests {
     fn queue(dir: &Path) -> (Queue, Receiver<Message>) {
         let mut paths = Settings::default().paths;
         (paths.queue_dir, paths.data_dir) = (dir.to_owned(), dir.to_owned());
-        let (inbox, messages) = unbounded();
+        let (inbox, messages) = Inbox::new();
         (Queue::new(&paths, inbox).unwrap(), messages)
     }
 

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+use crate::daemon::inbox::Inbox;
 use crate::daemon::message::Message;
 use crate::engine::effect::Token;
 use crate::engine::input::Presence;
@@ -95,17 +96,16 @@ impl Processes {
     ///
     /// # Errors
     /// When there is no descriptor or thread to be had.
-    pub fn new(paths: &Paths, file: HeldFile, inbox: Sender<Message>) -> io::Result<Self> {
-        let sender = inbox.clone();
+    pub fn new(paths: &Paths, file: HeldFile, inbox: &Inbox) -> io::Result<Self> {
+        let told = inbox.clone();
         let exits = Exits::new(move |token| {
-            let message = if token == GUARD { Message::GuardEnded } else { Message::Exited(Token(token)) };
-            let _ = sender.send(message);
+            told.hand_in(if token == GUARD { Message::GuardEnded } else { Message::Exited(Token(token)) });
         })?;
         let mut processes = Self {
             exits,
             watched: BTreeMap::new(),
             kernel: None,
-            inbox,
+            inbox: inbox.sender(),
             guard: None,
             file,
             livelocks: paths.ganeti_run_dir.join(livelock::DIRECTORY),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use std::process::{Child, Command};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::*;
@@ -38,8 +38,8 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut paths = Settings::default().paths;
         (paths.queue_dir, paths.ganeti_run_dir) = (dir.path().to_owned(), dir.path().to_owned());
-        let (inbox, messages) = unbounded();
-        let mut processes = Processes::new(&paths, HeldFile::create(dir.path()).unwrap(), inbox).unwrap();
+        let (inbox, messages) = Inbox::new();
+        let mut processes = Processes::new(&paths, HeldFile::create(dir.path()).unwrap(), &inbox).unwrap();
         let child = Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         processes.exits.add(pidfd.as_fd(), TOKEN.0).unwrap();
