@@ -104,6 +104,7 @@ impl Daemon {
             | Effect::AnswerRerun { .. }
             | Effect::Announce
             | Effect::JobEnded(_)
+            | Effect::Recollect
             | Effect::Ready
             | Effect::Summary(_)
             | Effect::Log(..)) => {
@@ -131,6 +132,7 @@ impl Daemon {
             Effect::AnswerRerun { asked, result } => self.reruns.answer(asked, result),
             Effect::Announce => self.bell.history_has_changed(),
             Effect::JobEnded(id) => self.bell.job_has_ended(id),
+            Effect::Recollect => hands.journal.recollect(),
             Effect::Ready => self.ready(),
             Effect::Summary(summary) => self.summarize(summary),
             Effect::Log(level, text) => log::log!(log_level(level), "{text}"),

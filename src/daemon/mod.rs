@@ -190,6 +190,10 @@ impl Daemon {
             Question::Status(reply) => {
                 let _ = reply.send(self.status());
             }
+            Question::Metrics(reply) => {
+                let metrics = self.engine.metrics(self.clocks.now(), self.status());
+                let _ = reply.send(Box::new(metrics));
+            }
             Question::Rerun(wanted, reply) => self.rerun(wanted, reply),
         }
     }

@@ -170,6 +170,9 @@ pub enum Effect {
     Announce,
     /// The job brings no more events; whoever waits for its end may look.
     JobEnded(JobId),
+    /// Read from the history what figures go on from, beside the work. Brings
+    /// `Input::Recollected`.
+    Recollect,
     /// Everything that was there has been looked at as far as a start has to wait for it.
     Ready,
     /// What the daemon does, in one line, for whoever supervises it.

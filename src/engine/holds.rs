@@ -53,6 +53,17 @@ impl Hold {
     }
 }
 
+/// A hold that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What somebody stood still for.
+    pub key: EventKey,
+    /// Where.
+    pub landing: Landing,
+    /// How long.
+    pub held: Duration,
+}
+
 /// Why a hold ended by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUp {
@@ -103,8 +114,8 @@ pub struct Holds {
     held: BTreeMap<JobId, Hold>,
     /// What time it is.
     steady: Duration,
-    /// Holds that have ended, and how long somebody stood still; not told yet.
-    ended: Vec<(EventKey, Duration)>,
+    /// Holds that have ended; not told yet.
+    ended: Vec<Ended>,
 }
 
 impl Holds {
@@ -113,15 +124,16 @@ impl Holds {
         self.steady = steady;
     }
 
-    /// Holds that have ended since the last time, and how long each was.
-    pub fn take_ended(&mut self) -> Vec<(EventKey, Duration)> {
+    /// Holds that have ended since the last time.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
         std::mem::take(&mut self.ended)
     }
 
     /// A hold has ended: whoever it was goes on.
     fn end(&mut self, hold: &Hold) -> Effect {
-        if hold.landing.is_some() {
-            self.ended.push((hold.key, self.steady.saturating_sub(hold.since)));
+        if let Some(landing) = hold.landing {
+            let held = self.steady.saturating_sub(hold.since);
+            self.ended.push(Ended { key: hold.key, landing, held });
         }
         Effect::Continue { token: hold.token, job: hold.key.job }
     }

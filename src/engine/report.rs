@@ -10,10 +10,15 @@ use core::panic::Location;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::change::RunStart;
+use super::directories;
 use super::effect::{Effect, Level};
 use super::flood::Flood;
+use super::input::{Landing, Past};
+use super::metrics::Figures;
 use super::outcome::Outcome;
 use super::status::{Counters, FailedHook};
+use crate::ganeti::event::Event;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes;
 use crate::ganeti::text;
@@ -84,6 +89,7 @@ pub struct Report {
     started: Timestamp,
     queue_dir: String,
     counters: Counters,
+    figures: Figures,
     problems: BTreeMap<Problem, String>,
     failures: VecDeque<FailedHook>,
     bad_files: BTreeMap<JobId, String>,
@@ -105,6 +111,7 @@ impl Report {
             started,
             queue_dir,
             counters: Counters::default(),
+            figures: Figures::default(),
             problems: BTreeMap::new(),
             failures: VecDeque::new(),
             bad_files: BTreeMap::new(),
@@ -141,6 +148,45 @@ impl Report {
     /// Counts something.
     pub fn count(&mut self, what: impl FnOnce(&mut Counters)) {
         what(&mut self.counters);
+    }
+
+    /// An event was noticed, whoever runs the hooks for it.
+    pub fn noticed(&mut self, event: &Event) {
+        self.count(|counters| {
+            counters.events += 1;
+            counters.events_late += u64::from(event.late);
+        });
+        self.figures.noticed(event);
+    }
+
+    /// An event is this node's to deliver.
+    pub fn event(&mut self, event: &Event) {
+        self.figures.event(event);
+    }
+
+    /// The history tells this of the time before this start.
+    pub fn recall(&mut self, past: &Past) {
+        self.figures.recall(past);
+    }
+
+    /// The first script of an event starts so many seconds after its opcode's own moment.
+    pub fn first_script(&mut self, event: &Event, delay: f64) {
+        self.figures.first_script(event.key.phase, delay);
+    }
+
+    /// A job that was held goes on.
+    pub fn held(&mut self, landing: Landing, held: Duration) {
+        self.figures.held(landing, held);
+    }
+
+    /// That a job's process died is noticed so long after its end.
+    pub fn death_noticed(&mut self, after: Duration) {
+        self.figures.death_notice.observe(after.as_secs_f64());
+    }
+
+    /// This node has taken over from another one.
+    pub fn took_over(&mut self) {
+        self.figures.takeovers += 1;
     }
 
     /// A line for the log. Of warnings and errors there may be too many of a kind.
@@ -263,29 +309,35 @@ impl Report {
         }
     }
 
-    /// A run has ended. `place` says where, for one of another node.
-    pub fn run_ended(&mut self, event: &str, script: &str, node: &str, is_here: bool, outcome: &Outcome) {
+    /// A run of an event has ended, on this node if it `is_here`.
+    pub fn run_ended(&mut self, event: &Event, run: &RunStart, is_here: bool, outcome: &Outcome) {
+        let (key, script, node) = (event.key, run.label(), &run.node);
         self.count(|counters| counters.runs += 1);
+        self.figures.run(key.phase, &script, outcome);
         if outcome.succeeded() {
             return;
         }
         self.count(|counters| counters.runs_failed += 1);
         let what = plain(&outcome.in_words());
         let place = if is_here { String::new() } else { format!(" on {node}:") };
-        self.say(Level::Warning, &format!("{event}: hook {script}{place} {what}"));
-        self.failed(event, script, node, what);
+        self.say(Level::Warning, &format!("{key}: hook {script}{place} {what}"));
+        self.failed(event, &script, node, what);
     }
 
     /// A node has run its scripts, or has not: one line in the log for all that failed there.
-    /// `directory` is what it was asked to run; that is no script, and counts only if it failed.
+    /// `asked` is for a directory; that is no script, and counts only if it failed.
     pub fn node_ended(
         &mut self,
-        event: &str,
-        node: &str,
-        directory: &str,
+        event: &Event,
+        asked: &RunStart,
         request: &Outcome,
         scripts: &[(String, Outcome)],
     ) {
+        let (key, RunStart { node, directory, .. }) = (event.key, asked);
+        self.figures.request(node, request);
+        for (script, outcome) in scripts {
+            self.figures.run(key.phase, &directories::label(directory, script), outcome);
+        }
         let failed = |(script, outcome): &(String, Outcome)| {
             (!outcome.succeeded()).then(|| (script.clone(), plain(&outcome.in_words())))
         };
@@ -298,7 +350,7 @@ impl Report {
             counters.runs_failed += failures.len() as u64;
         });
         let Some(line) = in_one_line(&failures, ran) else { return };
-        self.say(Level::Warning, &format!("{event}: {node}: {line}"));
+        self.say(Level::Warning, &format!("{key}: {node}: {line}"));
         // A node with many does not push all others out.
         let first = failures.len().saturating_sub(NAMES_SAID);
         for (script, what) in failures.drain(first..) {
@@ -307,9 +359,9 @@ impl Report {
     }
 
     /// Keeps a failure for `status`.
-    fn failed(&mut self, event: &str, script: &str, node: &str, what: String) {
+    fn failed(&mut self, event: &Event, script: &str, node: &str, what: String) {
         self.failures.push_back(FailedHook {
-            event: event.to_owned(),
+            event: event.key.to_string(),
             script: plain(script),
             node: plain(node),
             what,
@@ -327,6 +379,11 @@ impl Report {
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What was counted and timed by opcode, script and node.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// What an operator must see to, in words.
@@ -366,13 +423,32 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn pre() -> Event {
+        Event {
+            key: "1.0.pre".parse().unwrap(),
+            received: Timestamp::default(),
+            op_count: 1,
+            op_code: "OP_TEST_DELAY".to_owned(),
+            status: None,
+            executed: true,
+            late: false,
+            time: Timestamp::default(),
+            about: Default::default(),
+        }
+    }
+
+    fn run(node: &str, script: &str) -> RunStart {
+        let [node, directory, script] = [node, "global-pre.d", script].map(str::to_owned);
+        RunStart { id: 1, seq: 1, node, directory, script, attempt: 1, started: Timestamp::default() }
+    }
+
     #[test]
     fn foreign_text_is_one_plain_line() {
         let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
         report.say(Level::Info, "a\nb\u{1b}[31m\u{202e}ünï");
         let lines = report.take_lines();
         assert_eq!(lines, [Effect::Log(Level::Info, "a\\nb\\u{1b}[31m\\u{202e}ünï".to_owned())]);
-        report.run_ended("1.0.pre", "x\ny", "n\r", false, &Outcome::not_run("\u{7}"));
+        report.run_ended(&pre(), &run("n\r", "x\ny"), false, &Outcome::not_run("\u{7}"));
         let failure = &report.failures()[0];
         assert_eq!((&*failure.script, &*failure.node, &*failure.what), ("x\\ny", "n\\r", "\\u{7}"));
         assert!(plain(&"x".repeat(1_000_000)).len() < 5000);
@@ -413,7 +489,7 @@ mod tests {
         let mut ended = |count, request: &Outcome| {
             let mut scripts: Vec<_> = (0..count).map(script).collect();
             scripts.push(("999".to_owned(), good.clone()));
-            report.node_ended("1.0.pre", "node2", "global-pre.d", request, &scripts);
+            report.node_ended(&pre(), &run("node2", "global-pre.d"), request, &scripts);
             let lines = report.take_lines().into_iter().map(|line| match line {
                 Effect::Log(Level::Warning, text) => text,
                 other => panic!("{other:?}"),

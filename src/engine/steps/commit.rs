@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::change::{Change, EventState, RunKey, RunStart};
 use crate::engine::deliveries::Delivery;
-use crate::engine::effect::{Effect, Level};
+use crate::engine::effect::{Effect, Level, ScriptRun};
 use crate::engine::input::{CommitError, Now, Written};
 use crate::engine::ledger::Ledger;
 use crate::engine::outcome::Outcome;
@@ -50,6 +50,7 @@ impl Engine {
             // What was left alone meanwhile has its turn.
             self.round.goes_on();
         }
+        self.count_delays(now, &outgoing.effects);
         self.effects.extend(outgoing.effects);
         if outgoing.was_stalled {
             self.resume(now);
@@ -65,6 +66,18 @@ impl Engine {
             self.effects.push(Effect::Announce);
         }
         self.effects.extend(outgoing.written.iter().filter_map(ended_job).map(Effect::JobEnded));
+    }
+
+    /// How long after their opcodes' own moments the first scripts of events start: now.
+    fn count_delays(&mut self, now: Now, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Start(ScriptRun { seq, .. }) = effect else { continue };
+            let first = self.deliveries.get(*seq).filter(|delivery| delivery.is_untried());
+            if let Some(event) = first.map(|delivery| &delivery.event) {
+                let delay = now.time.as_secs_f64() - event.moment().as_secs_f64();
+                self.report.first_script(event, delay);
+            }
+        }
     }
 
     /// The journal cannot be written: keep everything, look at nothing, start nothing, try

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::engine::change::Change;
 use crate::engine::directories::HooksPath;
 use crate::engine::effect::{Effect, Level, Token};
-use crate::engine::holds::{Exactness, TimeUp};
+use crate::engine::holds::{Ended, Exactness, TimeUp};
 use crate::engine::input::{Landing, Now};
 use crate::engine::jobs::Kind;
 use crate::engine::report::Problem;
@@ -220,7 +220,8 @@ impl Engine {
 
     /// Writes down how long jobs stood still that have gone on.
     pub(in crate::engine) fn record_holds(&mut self) {
-        for (key, held) in self.holds.take_ended() {
+        for Ended { key, landing, held } in self.holds.take_ended() {
+            self.report.held(landing, held);
             if let Some(tracked) = self.jobs.tracker().get(key.job) {
                 self.ledger.record(Change::Held(key, tracked.received, held));
             }

@@ -67,9 +67,11 @@ impl Engine {
         if self.place.was_anothers() {
             let (time, node) = (now.time.as_secs_f64(), self.place.node().to_owned());
             self.ledger.record(Change::Notice(Notice::Takeover { time, node }));
+            self.report.took_over();
         }
         let window = self.settings.master.failover_window;
         for (seq, delivery) in self.deliveries.take_over(now.steady, window) {
+            self.report.event(&delivery.event);
             self.adopt(seq, delivery);
         }
         // What is found now, a death for instance, happened before.
