@@ -14,6 +14,7 @@ mod daemon {
     mod commands;
     mod deaths;
     mod directories;
+    mod doors;
     mod environment;
     mod large;
     mod nodes;

@@ -28,6 +28,9 @@ _ganeti__hookd() {
             ganeti__hookd,help)
                 cmd="ganeti__hookd__subcmd__help"
                 ;;
+            ganeti__hookd,metrics)
+                cmd="ganeti__hookd__subcmd__metrics"
+                ;;
             ganeti__hookd,record)
                 cmd="ganeti__hookd__subcmd__record"
                 ;;
@@ -61,6 +64,9 @@ _ganeti__hookd() {
             ganeti__hookd__subcmd__help,help)
                 cmd="ganeti__hookd__subcmd__help__subcmd__help"
                 ;;
+            ganeti__hookd__subcmd__help,metrics)
+                cmd="ganeti__hookd__subcmd__help__subcmd__metrics"
+                ;;
             ganeti__hookd__subcmd__help,record)
                 cmd="ganeti__hookd__subcmd__help__subcmd__record"
                 ;;
@@ -89,7 +95,7 @@ _ganeti__hookd() {
 
     case "${cmd}" in
         ganeti__hookd)
-            opts="-h -V --config --help --version run replay record status events env rerun wait check release help"
+            opts="-h -V --config --help --version run replay record status metrics events env rerun wait check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -209,7 +215,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help)
-            opts="run replay record status events env rerun wait check release help"
+            opts="run replay record status metrics events env rerun wait check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -265,6 +271,20 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__metrics)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -369,6 +389,28 @@ _ganeti__hookd() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__metrics)
+            opts="-h --textfile --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --textfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

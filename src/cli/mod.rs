@@ -6,6 +6,7 @@ mod env;
 mod events;
 mod fields;
 mod filter;
+mod metrics;
 mod record;
 mod release;
 mod replay;
@@ -50,6 +51,7 @@ enum Command {
     Replay(replay::Args),
     Record(record::Args),
     Status(status::Args),
+    Metrics(metrics::Args),
     Events(events::Args),
     Env(env::Args),
     Rerun(rerun::Args),
@@ -122,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Replay(command) => command.run(&args.config),
         Command::Record(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Status(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Metrics(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),

@@ -61,7 +61,7 @@ pub fn explained(run_dir: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "the daemon is not running; start it with `systemctl start ganeti-hookd`"
         }
-        io::ErrorKind::PermissionDenied => "only root and the daemon's user may ask",
+        io::ErrorKind::PermissionDenied => "only root may ask, and the members of api.group (hookd.toml(5))",
         _ => "the daemon does not answer; its log may say why",
     };
     format!("{}: {error}; {hint}", socket.display())

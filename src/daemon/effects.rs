@@ -49,7 +49,7 @@ impl Daemon {
 
     /// Has an effect done. Returns what it brings, if it brings something at once.
     fn bring(&mut self, effect: Effect) -> Option<Input<'static>> {
-        let Hands { queue, processes, journal, runs } = &mut self.hands;
+        let Hands { queue, processes, journal, runs, .. } = &mut self.hands;
         Some(match effect {
             Effect::ReadSerial => Input::Serial(queue.serial()),
             Effect::Recall { id, received } => {

@@ -213,6 +213,7 @@ impl Daemon {
         let read = read_settings(&self.config).map_err(|error| error.to_string());
         let name = self.hands.runs.name();
         let read = read.map(|settings| {
+            self.hands.doors.open(&settings.api);
             let node = name.reloaded(&settings);
             (Box::new(settings), node)
         });

@@ -211,6 +211,8 @@ pub enum Input<'a> {
     PreHooks(BTreeSet<HooksPath>),
     /// The configuration was read again, with this node's name; or why it stays as it was.
     Reloaded(Result<(Box<Settings>, String), String>),
+    /// Whether all can ask the daemon who are to, or why not.
+    Api(Result<(), String>),
     /// A thread has panicked: which, where, and what it said.
     Panicked(String),
     /// Nothing else has happened, as far as is known: time to do what follows.

@@ -181,6 +181,7 @@ impl Engine {
             Input::Recollected(past) => self.report.recall(&past),
             Input::PreHooks(scripts) => self.pre_hooks_are(scripts),
             Input::Reloaded(result) => self.reloaded(now, result),
+            Input::Api(result) => self.api_is(result),
             Input::Panicked(what) => self.panicked(&what),
             Input::Quiet => self.quiet(now),
             Input::Stop => self.stop(now),

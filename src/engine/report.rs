@@ -41,6 +41,8 @@ const LINE_MAX: usize = 4096;
 /// What an operator must see to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
+    /// Who may ask the daemon.
+    Api,
     /// What hooks are told of the cluster.
     ClusterConfiguration,
     /// Our own configuration.
@@ -68,6 +70,7 @@ pub enum Problem {
 impl Problem {
     fn name(self) -> &'static str {
         match self {
+            Self::Api => "API",
             Self::ClusterConfiguration => "cluster configuration",
             Self::Configuration => "configuration",
             Self::Defect => "defect of ganeti-hookd",

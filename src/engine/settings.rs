@@ -3,6 +3,7 @@
 //! Every key is optional. Everything that is wrong with a file is found in one go; each
 //! finding names the key and says what is allowed.
 
+use core::net::SocketAddr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -115,6 +116,15 @@ pub struct History {
     pub keep: Duration,
 }
 
+/// `[api]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Api {
+    /// The group whose members may read through the socket; empty for nobody but root.
+    pub group: String,
+    /// Where metrics alone are told over TCP.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -126,6 +136,8 @@ pub struct Settings {
     pub master: Master,
     /// `[history]`.
     pub history: History,
+    /// `[api]`.
+    pub api: Api,
 }
 
 impl Default for Settings {
@@ -154,6 +166,7 @@ impl Default for Settings {
             },
             master: Master { name: String::new(), failover_window: Duration::from_secs(30) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
+            api: Api::default(),
         }
     }
 }
@@ -212,16 +225,18 @@ impl Settings {
             "master.name" => self.master.name = string(value)?.to_owned(),
             "master.failover-window" => self.master.failover_window = duration(value, "0s", "1h")?,
             "history.keep" => self.history.keep = duration(value, "1s", "3650days")?,
+            "api.group" => self.api.group = group(value)?,
+            "api.metrics-listen" => self.api.metrics_listen = address(value)?,
             _ => return Err(unknown(key)),
         }
         Ok(())
     }
 }
 
-const SECTIONS: [&str; 4] = ["paths", "hooks", "master", "history"];
+const SECTIONS: [&str; 5] = ["paths", "hooks", "master", "history", "api"];
 
 /// Every key there is.
-pub const KEYS: [&str; 20] = [
+pub const KEYS: [&str; 22] = [
     "paths.queue-dir",
     "paths.data-dir",
     "paths.hooks-dir",
@@ -242,6 +257,8 @@ pub const KEYS: [&str; 20] = [
     "master.name",
     "master.failover-window",
     "history.keep",
+    "api.group",
+    "api.metrics-listen",
 ];
 
 const PRE_MODES: [(&str, PreMode); 3] =
@@ -253,6 +270,9 @@ const OPCODE_DIRECTORIES: [(&str, Nodes); 2] = [("master", Nodes::Master), ("tar
 
 /// The posts that Ganeti runs no hooks for.
 const NATIVE_POSTS: [PostStatus; 2] = [PostStatus::Disappeared, PostStatus::Failed];
+
+/// The longest name of a group, in bytes (Linux: `LOGIN_NAME_MAX`).
+const GROUP_MAX: usize = 255;
 
 /// The largest `hooks.output-limit`, in bytes.
 const OUTPUT_LIMIT_MAX: u64 = 16 * 1024 * 1024;
@@ -315,6 +335,30 @@ fn size(value: &Value) -> Result<usize, String> {
         .filter(|bytes| *bytes <= OUTPUT_LIMIT_MAX)
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| format!("must be a size such as \"64KiB\" from 0 to 16MiB, not {value}"))
+}
+
+/// The name of a group, or none.
+fn group(value: &Value) -> Result<String, String> {
+    let name = string(value)?;
+    let is_name = |c: char| !c.is_control() && !c.is_whitespace() && !":,/".contains(c);
+    let is_good = name.len() <= GROUP_MAX && name.chars().all(is_name);
+    is_good
+        .then(|| name.to_owned())
+        .ok_or_else(|| format!("must be the name of a group, or \"\", not {value}"))
+}
+
+/// Where to listen, or nowhere.
+fn address(value: &Value) -> Result<Option<SocketAddr>, String> {
+    let text = value.as_str();
+    if text == Some("") {
+        return Ok(None);
+    }
+    let address = text.and_then(|text| text.parse().ok());
+    address.filter(|address: &SocketAddr| address.port() != 0).map(Some).ok_or_else(|| {
+        format!(
+            "must be an address and a port such as \"127.0.0.1:9713\" or \"[::1]:9713\", or \"\", not {value}"
+        )
+    })
 }
 
 fn opcodes(value: &Value) -> Result<Vec<String>, String> {
@@ -433,6 +477,9 @@ mod tests {
         failover-window = "30s"
         [history]
         keep = "30d"
+        [api]
+        group = ""
+        metrics-listen = ""
     "#;
 
     #[test]
@@ -462,12 +509,14 @@ mod tests {
     #[test]
     fn findings_name_the_key_and_what_is_allowed() {
         let findings = Settings::parse(
-            "[hooks]\npre = \"wait\"\nworkers = 0\ntimeout = 5\noutput-limit = \"1TiB\"\nskip-opcodes = [\"op\"]\nopcode-directories = \"all\"\nnative-post = [\"succeeded\"]\nnative-paths = [\"Instance\"]\nnodez = 1\n[paths]\nqueue-dir = \"queue\"\n[hook]\n",
+            "[hooks]\npre = \"wait\"\nworkers = 0\ntimeout = 5\noutput-limit = \"1TiB\"\nskip-opcodes = [\"op\"]\nopcode-directories = \"all\"\nnative-post = [\"succeeded\"]\nnative-paths = [\"Instance\"]\nnodez = 1\n[paths]\nqueue-dir = \"queue\"\n[hook]\n[api]\ngroup = \"a:b\"\nmetrics-listen = \"localhost:9713\"\n",
         )
         .unwrap_err()
         .to_string();
         insta::assert_snapshot!(findings, @r#"
-        hook: unknown section; sections are [paths], [hooks], [master], [history]
+        api.group: must be the name of a group, or "", not "a:b"
+        api.metrics-listen: must be an address and a port such as "127.0.0.1:9713" or "[::1]:9713", or "", not "localhost:9713"
+        hook: unknown section; sections are [paths], [hooks], [master], [history], [api]
         hooks.native-paths: must be a list of hooks paths such as ["instance-*", "node-add"], not ["Instance"]
         hooks.native-post: must be a list of none, one or both of "disappeared", "failed", not ["succeeded"]
         hooks.nodez: unknown key; keys of [hooks] are pre, hold-limit, timeout, workers, output-limit, status-words, nodes, skip-opcodes, opcode-directories, native-post, native-paths

@@ -9,13 +9,16 @@
 //! | `GET /v1/jobs/N?wait=SECONDS` | what became of a job, as soon as it has ended, JSON |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
 //!
+//! Root and the daemon's user may ask for all of it, the members of `api.group` for what is GET.
 //! What goes wrong is answered as a problem (RFC 9457). Each connection has a thread of its own,
 //! and some are kept free of those who only wait. None is nicer than the daemon was given: within
 //! SQLite they take locks that the daemon's own thread takes, too.
 
+pub mod access;
 pub mod bell;
 mod feed;
 mod job;
+pub mod metrics;
 mod parameters;
 mod problem;
 
@@ -35,6 +38,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::Value;
 
+use self::access::Peer;
 use self::bell::{Bell, Heard, Topic};
 use self::parameters::Parameters;
 use self::problem::Problem;
@@ -42,6 +46,7 @@ use crate::engine::effect::NoRerun;
 use crate::engine::metrics::Metrics;
 use crate::engine::settings::Paths;
 use crate::engine::status::Status;
+use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::http::{Answer, Request, Response, exchange, read_request};
@@ -63,9 +68,6 @@ const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
 
 /// How long a peer may take to say what it wants.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What metrics are: Prometheus' text format.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The longest wait for a change.
 pub const CHANGE_WAIT: Duration = Duration::from_secs(30);
@@ -118,11 +120,14 @@ impl Sources {
     }
 
     /// A place for somebody who may wait for so long; none is needed for no wait.
-    fn place_for(&self, wait: Duration) -> Result<Option<Place>, Problem> {
+    fn place_for(&self, peer: &UnixStream, wait: Duration) -> Result<Option<Place>, Problem> {
         if wait.is_zero() {
             return Ok(None);
         }
-        self.waiting.take(WAITING_MAX).map(Some).ok_or_else(|| too_many("clients wait or stream"))
+        self.waiting
+            .take(Peer::of(peer).share_of(WAITING_MAX))
+            .map(Some)
+            .ok_or_else(|| too_many("clients wait or stream"))
     }
 }
 
@@ -203,7 +208,7 @@ fn accept(listener: &UnixListener, sources: &Arc<Sources>) {
 fn accept_one(listener: &UnixListener, sources: &Arc<Sources>, connections: &Places) -> io::Result<()> {
     let (stream, _) = listener.accept()?;
     failpoints::defect("api");
-    let Some(place) = connections.take(CONNECTIONS_MAX) else {
+    let Some(place) = connections.take(Peer::of(&stream).share_of(CONNECTIONS_MAX)) else {
         let _ = too_many("connections").answer().write(&stream);
         return Ok(());
     };
@@ -230,9 +235,11 @@ fn serve_one(stream: &UnixStream, sources: &Sources) {
 }
 
 fn talk(sources: &Sources, stream: &UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PEER_TIMEOUT))?;
     stream.set_write_timeout(Some(PEER_TIMEOUT))?;
-    let reply = match read_request(stream) {
+    // All of it in time, however it comes.
+    let read = read_request(Timed::new(stream, Instant::now() + PEER_TIMEOUT, None)?);
+    stream.set_nonblocking(false)?;
+    let reply = match read {
         Ok(request) => {
             failpoints::defect("api-request");
             answer(sources, &request, stream)
@@ -257,11 +264,14 @@ fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<R
         }
         ("GET", "/metrics", _) => {
             Parameters::of(request, &[])?;
-            Ok(metrics(sources)?.into())
+            Ok(metrics::metrics(&*sources.owner)?.into())
         }
         ("GET", "/v1/events", _) => feed::answer(sources, request, stream),
         ("GET", "/v1/changes", _) => changes(sources, request, stream),
         ("GET", _, Some(id)) => job::answer(sources, request, id, stream),
+        ("POST", rerun::TARGET, _) if Peer::of(stream) != Peer::Owner => {
+            Err(Problem::new(403, "only root and the daemon's user may change something"))
+        }
         ("POST", rerun::TARGET, _) => rerun::answer(sources, request),
         (_, rerun::TARGET, _) => Err(Problem::only("POST")),
         _ if is_known => Err(Problem::only("GET")),
@@ -271,25 +281,22 @@ fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<R
 
 fn status(sources: &Sources, request: &Request) -> Result<Status, Problem> {
     Parameters::of(request, &[])?;
-    Ok(ask(sources, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?)
-}
-
-/// The metrics. They are worded here and not by the owner, who has other things to do.
-fn metrics(sources: &Sources) -> Result<Answer, Problem> {
-    let metrics = ask(sources, Question::Metrics)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
-    Ok(Answer::new(200, METRICS_TYPE, metrics.text()))
+    Ok(ask(&*sources.owner, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?)
 }
 
 /// Asks the owner of the state.
-fn ask<T>(sources: &Sources, question: impl FnOnce(Sender<T>) -> Question) -> io::Result<Receiver<T>> {
+fn ask<T>(
+    owner: &(impl Backend + ?Sized),
+    question: impl FnOnce(Sender<T>) -> Question,
+) -> io::Result<Receiver<T>> {
     let (sender, receiver) = bounded(1);
-    let is_asked = sources.owner.ask(question(sender));
+    let is_asked = owner.ask(question(sender));
     if is_asked { Ok(receiver) } else { Err(io::Error::other("the daemon is ending")) }
 }
 
 fn changes(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<Reply, Problem> {
     let since = Parameters::of(request, &["since"])?.number("since")?.unwrap_or(0);
-    let _place = sources.place_for(CHANGE_WAIT)?;
+    let _place = sources.place_for(stream, CHANGE_WAIT)?;
     let listener = sources.bell.listen(Topic::History)?;
     let until = Instant::now() + CHANGE_WAIT;
     if sources.bell.changes() <= since && listener.wait(stream, until)? == Heard::Gone {

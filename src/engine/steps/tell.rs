@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::deliveries::Delivery;
-use crate::engine::effect::Token;
+use crate::engine::effect::{Level, Token};
 use crate::engine::holds::{Exactness, Hold};
 use crate::engine::input::{Landing, Now};
 use crate::engine::metrics::Metrics;
@@ -64,6 +64,18 @@ impl Engine {
     fn oldest_undelivered(&self) -> Option<Timestamp> {
         let mut firsts = self.deliveries.iter().filter(|(_, delivery)| delivery.rerun.is_none());
         firsts.next().map(|(_, delivery)| delivery.event.time)
+    }
+
+    /// Whether all can ask who are to.
+    pub(in crate::engine) fn api_is(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.report.solved(Problem::Api),
+            Err(what) => {
+                if self.report.problem(Problem::Api, &what) {
+                    self.report.say(Level::Error, &what);
+                }
+            }
+        }
     }
 
     /// A piece of work has failed by a defect of ours; that is said until the next start.

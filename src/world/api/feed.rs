@@ -63,7 +63,7 @@ pub fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Resu
     let FeedQuestion { after, filter, is_stream, wait } = FeedQuestion::of(request)?;
     let state_dir = sources.state_dir.as_path();
     let filter = Filter { output: Some(OUTPUT_MAX), ..filter };
-    let _place = sources.place_for(if is_stream { Duration::MAX } else { wait })?;
+    let _place = sources.place_for(stream, if is_stream { Duration::MAX } else { wait })?;
     let history = insist(|| open(state_dir))?;
     let reader = Reader { state_dir, history, after, filter };
     if is_stream { reader.stream(sources, stream) } else { reader.page(sources, stream, wait) }
