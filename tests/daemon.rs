@@ -17,6 +17,7 @@ mod daemon {
     mod doors;
     mod environment;
     mod large;
+    mod logged;
     mod nodes;
     mod opcode_directories;
     mod order;

@@ -561,7 +561,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__status)
-            opts="-h --json --metrics --utc --config --help"
+            opts="-h --json --metrics --nagios --utc --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

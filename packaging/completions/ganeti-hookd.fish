@@ -61,6 +61,7 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand record" -s h -
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l json -d 'Print JSON'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l metrics -d 'Print metrics in Prometheus\' text format'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l nagios -d 'Print one line for Nagios, with performance data; the exit code is 0 for OK, 1 for WARNING, 2 for CRITICAL, 3 for UNKNOWN'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand metrics" -l textfile -d 'Write them into this file, whose name ends in .prom' -r -F

@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(&args.config),
         Command::Replay(command) => command.run(&args.config),
         Command::Record(command) => settings(&args.config).and_then(|s| command.run(&s)),
-        Command::Status(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Status(command) => command.run(&args.config),
         Command::Metrics(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::change::Change;
 use super::directories::HooksPath;
 use super::environment::Environment;
+use super::topic::Topic;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -177,8 +178,8 @@ pub enum Effect {
     Ready,
     /// What the daemon does, in one line, for whoever supervises it.
     Summary(String),
-    /// A line for the log.
-    Log(Level, String),
+    /// A line for the log, and what it is about.
+    Log(Level, String, Topic),
 }
 
 /// Why an event's scripts do not run again.

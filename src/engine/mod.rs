@@ -43,6 +43,7 @@ pub mod settings;
 pub mod slots;
 pub mod status;
 mod steps;
+pub mod topic;
 pub mod tracker;
 pub mod transitions;
 pub mod views;

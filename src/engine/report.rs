@@ -18,6 +18,7 @@ use super::input::{Landing, Past};
 use super::metrics::Figures;
 use super::outcome::Outcome;
 use super::status::{Counters, FailedHook};
+use super::topic::{MessageId, Topic};
 use crate::ganeti::event::Event;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes;
@@ -86,6 +87,21 @@ impl Problem {
     }
 }
 
+/// The lines that one place of the source says.
+#[derive(Debug)]
+struct Coming {
+    level: Level,
+    /// What the last one is about.
+    topic: Topic,
+    flood: Flood,
+}
+
+impl Coming {
+    fn log(&self, line: String) -> Effect {
+        Effect::Log(self.level, line, self.topic.clone())
+    }
+}
+
 /// All of it.
 #[derive(Debug)]
 pub struct Report {
@@ -104,7 +120,7 @@ pub struct Report {
     /// What time it is, by the steady clock.
     now: Duration,
     /// How warnings and errors are coming, by the place that says them.
-    floods: BTreeMap<Location<'static>, (Level, Flood)>,
+    floods: BTreeMap<Location<'static>, Coming>,
 }
 
 impl Report {
@@ -130,21 +146,21 @@ impl Report {
     pub fn it_is(&mut self, steady: Duration) {
         self.now = steady;
         let lines = &mut self.lines;
-        self.floods.retain(|_, (level, flood)| {
-            lines.extend(flood.passes(steady).map(|line| Effect::Log(*level, line)));
-            !flood.is_over()
+        self.floods.retain(|_, coming| {
+            lines.extend(coming.flood.passes(steady).map(|line| coming.log(line)));
+            !coming.flood.is_over()
         });
     }
 
     /// When there is something to say even though nothing happens.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.floods.values().filter_map(|(_, flood)| flood.deadline()).min()
+        self.floods.values().filter_map(|coming| coming.flood.deadline()).min()
     }
 
     /// Nothing may come any more: what was only counted is said.
     pub fn say_the_rest(&mut self) {
-        for (level, flood) in self.floods.values_mut() {
-            self.lines.extend(flood.end(self.now).map(|line| Effect::Log(*level, line)));
+        for coming in self.floods.values_mut() {
+            self.lines.extend(coming.flood.end(self.now).map(|line| coming.log(line)));
         }
     }
 
@@ -195,12 +211,23 @@ impl Report {
     /// A line for the log. Of warnings and errors there may be too many of a kind.
     #[track_caller]
     pub fn say(&mut self, level: Level, text: &str) {
+        self.say_of(Topic::default(), level, text);
+    }
+
+    /// The same, and what it is about.
+    #[track_caller]
+    pub fn say_of(&mut self, topic: Topic, level: Level, text: &str) {
         let text = plain(text);
         if level > Level::Warning {
-            return self.lines.push(Effect::Log(level, text));
+            return self.lines.push(Effect::Log(level, text, topic));
         }
-        let (_, flood) = self.floods.entry(*Location::caller()).or_insert((level, Flood::new()));
-        self.lines.extend(flood.comes(self.now, text).into_iter().map(|line| Effect::Log(level, line)));
+        let new = || Coming { level, topic: Topic::default(), flood: Flood::new() };
+        let coming = self.floods.entry(*Location::caller()).or_insert_with(new);
+        // What was only counted is about what came before.
+        self.lines.extend(coming.flood.passes(self.now).map(|line| coming.log(line)));
+        coming.topic = topic;
+        let lines = coming.flood.comes(self.now, text);
+        self.lines.extend(lines.into_iter().map(|line| coming.log(line)));
     }
 
     /// The lines that have not been taken.
@@ -218,7 +245,7 @@ impl Report {
     #[track_caller]
     pub fn problem_once(&mut self, problem: Problem, what: &str, and: &str) {
         if !self.problems.contains_key(&problem) {
-            self.say(Level::Error, &format!("{what}; {and}"));
+            self.say_of(Topic::of(MessageId::Problem), Level::Error, &format!("{what}; {and}"));
         }
         self.problem(problem, what);
     }
@@ -233,14 +260,16 @@ impl Report {
         if self.note_bad_file(id, what) {
             self.count(|counters| counters.bad_files += 1);
             let (dir, name) = (&self.queue_dir, id.file_name());
-            self.say(Level::Error, &format!("{dir}/{name}: {what}; it is looked at again when it changes"));
+            let text = format!("{dir}/{name}: {what}; it is looked at again when it changes");
+            self.say_of(Topic::of(MessageId::BadFile).job(id), Level::Error, &text);
         }
     }
 
     /// A job that cannot be read or judged now, but may be in a while.
     pub fn cannot_judge(&mut self, id: JobId, what: &str) {
         if self.note_bad_file(id, what) {
-            self.say(Level::Error, &format!("{}: {what}; trying again every second", id.file_name()));
+            let text = format!("{}: {what}; trying again every second", id.file_name());
+            self.say_of(Topic::of(MessageId::BadFile).job(id), Level::Error, &text);
         }
     }
 
@@ -264,7 +293,8 @@ impl Report {
     /// An open job's file is gone, from the archive as well.
     pub fn vanished(&mut self, id: JobId) {
         if self.vanished.insert(id) {
-            self.say(
+            self.say_of(
+                Topic::of(MessageId::Vanished).job(id),
                 Level::Warning,
                 &format!(
                     "job {id} has vanished from {} and its archive before it ended; if it does not come \
@@ -279,7 +309,8 @@ impl Report {
     /// An open job's file is in the archive, where Ganeti puts those that have ended.
     pub fn archived_open(&mut self, id: JobId) {
         if self.vanished.insert(id) {
-            self.say(
+            self.say_of(
+                Topic::of(MessageId::Vanished).job(id),
                 Level::Warning,
                 &format!(
                     "job {id} has not ended and is in the archive, {}/{}; if it does not come back, its \
@@ -302,7 +333,8 @@ impl Report {
             return;
         }
         if self.unknown.insert(op_code.to_owned()) {
-            self.say(
+            self.say_of(
+                Topic::default().op_code(op_code),
                 Level::Warning,
                 &format!(
                     "{op_code} is not known to this version of ganeti-hookd: \
@@ -323,7 +355,8 @@ impl Report {
         self.count(|counters| counters.runs_failed += 1);
         let what = plain(&outcome.in_words());
         let place = if is_here { String::new() } else { format!(" on {node}:") };
-        self.say(Level::Warning, &format!("{key}: hook {script}{place} {what}"));
+        let topic = Topic::of(MessageId::HookFailed).event(event);
+        self.say_of(topic, Level::Warning, &format!("{key}: hook {script}{place} {what}"));
         self.failed(event, &script, node, what);
     }
 
@@ -353,7 +386,8 @@ impl Report {
             counters.runs_failed += failures.len() as u64;
         });
         let Some(line) = in_one_line(&failures, ran) else { return };
-        self.say(Level::Warning, &format!("{key}: {node}: {line}"));
+        let topic = Topic::of(MessageId::HookFailed).event(event);
+        self.say_of(topic, Level::Warning, &format!("{key}: {node}: {line}"));
         // A node with many does not push all others out.
         let first = failures.len().saturating_sub(NAMES_SAID);
         for (script, what) in failures.drain(first..) {
@@ -450,7 +484,10 @@ mod tests {
         let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
         report.say(Level::Info, "a\nb\u{1b}[31m\u{202e}ünï");
         let lines = report.take_lines();
-        assert_eq!(lines, [Effect::Log(Level::Info, "a\\nb\\u{1b}[31m\\u{202e}ünï".to_owned())]);
+        assert_eq!(
+            lines,
+            [Effect::Log(Level::Info, "a\\nb\\u{1b}[31m\\u{202e}ünï".to_owned(), Topic::default())]
+        );
         report.run_ended(&pre(), &run("n\r", "x\ny"), false, &Outcome::not_run("\u{7}"));
         let failure = &report.failures()[0];
         assert_eq!((&*failure.script, &*failure.node, &*failure.what), ("x\\ny", "n\\r", "\\u{7}"));
@@ -466,14 +503,15 @@ mod tests {
         }
         report.problem_once(Problem::Journal, "no room", "trying again");
         let count = |lines: &[Effect], level| {
-            lines.iter().filter(|line| matches!(line, Effect::Log(other, _) if *other == level)).count()
+            lines.iter().filter(|line| matches!(line, Effect::Log(other, ..) if *other == level)).count()
         };
         let lines = report.take_lines();
         assert_eq!((count(&lines, Level::Error), count(&lines, Level::Info)), (21, 999));
         assert_eq!(report.next_deadline(), Some(Duration::from_secs(10)));
         report.it_is(Duration::from_secs(10));
         let lines = report.take_lines();
-        let [Effect::Log(Level::Error, line)] = &lines[..] else { panic!("{lines:?}") };
+        let [Effect::Log(Level::Error, line, topic)] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(*topic, Topic::of(MessageId::BadFile).job(JobId::try_from(999).unwrap()));
         assert!(
             line.contains("job-999: no good") && line.ends_with("(the last of 979 lines like it)"),
             "{line}"
@@ -494,7 +532,7 @@ mod tests {
             scripts.push(("999".to_owned(), good.clone()));
             report.node_ended(&pre(), &run("node2", "global-pre.d"), request, &scripts);
             let lines = report.take_lines().into_iter().map(|line| match line {
-                Effect::Log(Level::Warning, text) => text,
+                Effect::Log(Level::Warning, text, _) => text,
                 other => panic!("{other:?}"),
             });
             (lines.collect::<Vec<_>>(), report.failures().len(), report.counters())

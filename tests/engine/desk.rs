@@ -260,7 +260,7 @@ impl Desk {
                 self.answers.push((asked, result.map_err(|why| why.to_string())));
             }
             Effect::Ready => self.is_ready = true,
-            Effect::Log(level, text) => {
+            Effect::Log(level, text, _) => {
                 if level != Level::Debug {
                     self.log.push(text);
                 }

@@ -145,7 +145,7 @@ pub fn described(effect: &Effect) -> String {
             run.env.get("GANETI_HOOKD_LATE").map_or("?", String::as_str),
         ),
         Effect::Ask(run) => format!("ASK a node, run {} of event {}", run.run, run.seq),
-        Effect::Log(level, text) => format!("log {level:?}: {text}"),
+        Effect::Log(level, text, _) => format!("log {level:?}: {text}"),
         other => format!("{other:?}"),
     };
     format!("engine: {what}")

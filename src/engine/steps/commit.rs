@@ -10,6 +10,7 @@ use crate::engine::input::{CommitError, Now, Written};
 use crate::engine::ledger::Ledger;
 use crate::engine::outcome::Outcome;
 use crate::engine::report::Problem;
+use crate::engine::topic::{MessageId, Topic};
 use crate::ganeti::job::JobId;
 
 /// From so many bytes on an operator must see to the journal's log.
@@ -59,7 +60,7 @@ impl Engine {
         // Jobs may stand still until their hooks have run; who only listens comes after them.
         for change in outgoing.written.iter() {
             if let Change::Event(_, event, _) = change {
-                self.report.say(Level::Info, &event.to_string());
+                self.report.say_of(Topic::noticed(event), Level::Info, &event.to_string());
             }
         }
         if is_new_journal || outgoing.written.iter().any(is_news) {
@@ -87,7 +88,7 @@ impl Engine {
         let (is_new, begun) = self.ledger.failed(now.steady);
         if is_new {
             let text = format!("{error}; no hook starts until the journal can be written, nothing is lost");
-            self.report.say(Level::Error, &text);
+            self.report.say_of(Topic::of(MessageId::JournalStalled), Level::Error, &text);
         }
         self.effects.extend(self.holds.let_all_go());
         self.took_back(begun);

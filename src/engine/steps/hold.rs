@@ -11,6 +11,7 @@ use crate::engine::holds::{Ended, Exactness, TimeUp};
 use crate::engine::input::{Landing, Now};
 use crate::engine::jobs::Kind;
 use crate::engine::report::Problem;
+use crate::engine::topic::{MessageId, Topic};
 use crate::ganeti::event::{Event, EventKey, Phase};
 use crate::ganeti::job::{Job, JobId, Status, Timestamp};
 use crate::ganeti::opcodes;
@@ -48,7 +49,7 @@ impl Engine {
             };
             if let Err(why) = outcome {
                 event.late = true;
-                self.missed(event.key, why);
+                self.missed(Topic::of(MessageId::NotHeld).event(event), event.key, why);
             }
         }
     }
@@ -113,7 +114,7 @@ impl Engine {
             }
             Err(why) => {
                 let text = format!("jobs are held as well as can be, not exactly: {why}");
-                self.report.say(Level::Warning, &text);
+                self.report.say_of(Topic::of(MessageId::HoldsBestEffort), Level::Warning, &text);
                 self.holds.exactness_is(Exactness::BestEffort(why));
             }
         }
@@ -135,7 +136,7 @@ impl Engine {
         let Some(delivery) = self.deliveries.get(seq) else { return };
         let key = delivery.event.key;
         let text = format!("{key}: its job has been let go on by somebody else; its hooks run late");
-        self.report.say(Level::Warning, &text);
+        self.report.say_of(self.topic(MessageId::NotHeld, key), Level::Warning, &text);
         self.report.count(|counters| counters.holds_late += 1);
         self.effects.extend(self.holds.let_go_for(key));
         self.has_passed(seq);
@@ -169,11 +170,11 @@ impl Engine {
     }
 
     /// A job should have been held for this and was not.
-    fn missed(&mut self, key: EventKey, why: Option<String>) {
+    fn missed(&mut self, topic: Topic, key: EventKey, why: Option<String>) {
         self.report.count(|counters| counters.holds_missed += 1);
         if let Some(why) = why {
             let text = format!("job {} is not held: {why}; its pre hooks run late", key.job);
-            self.report.say(Level::Warning, &text);
+            self.report.say_of(topic, Level::Warning, &text);
         }
     }
 
@@ -203,7 +204,7 @@ impl Engine {
                         "job {} had got further when it was stopped; it is held for 3 s at most",
                         key.job
                     );
-                    self.report.say(Level::Warning, &text);
+                    self.report.say_of(self.topic(MessageId::NotHeld, key), Level::Warning, &text);
                     self.is_late(key);
                 }
             }
@@ -211,7 +212,7 @@ impl Engine {
                 // The kernel may have stopped it all the same.
                 self.effects.push(Effect::Disarm { token, job });
                 if let Some(key) = self.holds.not_stopped(token) {
-                    self.missed(key, Some(why));
+                    self.missed(self.topic(MessageId::NotHeld, key), key, Some(why));
                     self.is_late(key);
                 }
             }
@@ -244,7 +245,8 @@ impl Engine {
             Err(error) => {
                 let what = format!("it cannot be started: {error}; no job is held, pre hooks run late");
                 if self.report.problem(Problem::Guard, &what) {
-                    self.report.say(Level::Error, &format!("the guard: {what}"));
+                    let topic = Topic::of(MessageId::Problem);
+                    self.report.say_of(topic, Level::Error, &format!("the guard: {what}"));
                 }
             }
         }
@@ -272,6 +274,13 @@ impl Engine {
             TimeUp::Limit => "held as long as it may be; the job goes on, its pre hooks too",
             TimeUp::InVain => "none of its hooks could begin within 3 s; the job goes on, they run late",
         };
-        self.report.say(Level::Warning, &format!("{key}: {what}"));
+        let topic = self.topic(MessageId::HoldTimedOut, key);
+        self.report.say_of(topic, Level::Warning, &format!("{key}: {what}"));
+    }
+
+    /// What a line is about that is about a hold.
+    fn topic(&self, id: MessageId, key: EventKey) -> Topic {
+        let delivery = self.deliveries.find(key).and_then(|seq| self.deliveries.get(seq));
+        delivery.map_or_else(|| Topic::of(id).key(key), |delivery| Topic::of(id).event(&delivery.event))
     }
 }

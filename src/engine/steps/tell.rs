@@ -10,6 +10,7 @@ use crate::engine::input::{Landing, Now};
 use crate::engine::metrics::Metrics;
 use crate::engine::report::Problem;
 use crate::engine::status::{ArmedJob, HeldJob, RunningHook, Status};
+use crate::engine::topic::{MessageId, Topic};
 use crate::ganeti::event::EventKey;
 use crate::ganeti::job::Timestamp;
 
@@ -72,7 +73,7 @@ impl Engine {
             Ok(()) => self.report.solved(Problem::Api),
             Err(what) => {
                 if self.report.problem(Problem::Api, &what) {
-                    self.report.say(Level::Error, &what);
+                    self.report.say_of(Topic::of(MessageId::Problem), Level::Error, &what);
                 }
             }
         }
