@@ -9,6 +9,7 @@ mod harness;
 
 mod monitoring {
     mod documented;
+    mod prometheus;
     mod promtool;
     mod shipped;
     mod told;

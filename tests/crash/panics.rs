@@ -2,10 +2,12 @@
 //! logged and counted, and all else goes on.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use ganeti_hookd::world::api;
+use ganeti_hookd::world::http::exchange;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -14,13 +16,14 @@ use crate::harness::job_process::JobProcess;
 use crate::harness::{Daemon, Job, NODE, OTHER_NODE, Tree, wait_for};
 
 /// The threads that have a test here, and two other places.
-const MET: [&str; 18] = [
+const MET: [&str; 22] = [
     "api",
     "api-bell",
     "api-request",
     "check",
     "checkpoints",
     "exits",
+    "group",
     "guard",
     "hook",
     "hostname",
@@ -28,9 +31,12 @@ const MET: [&str; 18] = [
     "kernel-stop",
     "large-files",
     "main",
+    "metrics",
+    "metrics-request",
     "mounts",
     "own-name",
     "planner",
+    "recollect",
     "scanner",
     "signals",
 ];
@@ -339,6 +345,46 @@ fn of_who_asks_a_node_for_check() {
     assert!(node.is_some_and(|line| line.contains("a defect of ganeti-hookd: a test's check")), "{text}");
     assert_eq!(said.status.code(), Some(1));
     assert!(String::from_utf8(said.stderr).unwrap().contains(&words("check")));
+}
+
+#[test]
+fn of_those_who_tell_metrics() {
+    let tree = Tree::with_log();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    tree.set("api.metrics-listen", &format!("\"{address}\""));
+    let daemon = tree.start();
+    let scrape = || {
+        let stream = TcpStream::connect(address)?;
+        exchange(stream, "GET", "x", "/metrics", b"", 1 << 20).map(|answer| answer.status)
+    };
+    meets(&tree, &daemon, "metrics", || drop(scrape()));
+    meets(&tree, &daemon, "metrics-request", || assert_eq!(scrape().unwrap(), 500));
+    assert_eq!(scrape().unwrap(), 200);
+    is_told(&daemon, "metrics-request");
+}
+
+#[test]
+fn of_who_looks_a_group_up() {
+    let tree = Tree::with_log();
+    tree.set("api.group", "\"daemon\"");
+    break_thread(&tree, "group");
+    let daemon = tree.start();
+    daemon.wait_log("api.group: a defect of ganeti-hookd: a test's group", 1);
+    is_told(&daemon, "group");
+    tree.faults("");
+    daemon.signal(Signal::HUP);
+    daemon.wait_status("no problem of the API", |status| !status["problems"].to_string().contains("API: "));
+    all_is_well(&tree, &daemon, 1);
+}
+
+#[test]
+fn of_who_reads_the_history_for_metrics() {
+    let tree = Tree::with_log();
+    break_thread(&tree, "recollect");
+    let daemon = tree.start();
+    daemon.wait_log("metrics do not go on from the history: a defect of ganeti-hookd: a test's recollect", 1);
+    is_told(&daemon, "recollect");
+    all_is_well(&tree, &daemon, 1);
 }
 
 /// What stands between these in the sources.

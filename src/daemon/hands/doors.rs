@@ -12,6 +12,7 @@ use crate::engine::input::Input;
 use crate::engine::settings::{Api, Paths};
 use crate::world::api::access;
 use crate::world::api::metrics::Metrics;
+use crate::world::failpoints;
 use crate::world::panics::caught;
 
 /// What is open.
@@ -41,7 +42,13 @@ impl Doors {
             return tell(access::let_in(&run_dir, ""));
         }
         // To look a group up may take long.
-        let let_in = move || tell(caught(|| access::let_in(&run_dir, &group)).unwrap_or_else(Err));
+        let let_in = move || {
+            let result = caught(|| {
+                failpoints::defect("group");
+                access::let_in(&run_dir, &group)
+            });
+            tell(result.unwrap_or_else(|what| Err(format!("api.group: {what}"))));
+        };
         if let Err(error) = thread::Builder::new().name("group".to_owned()).spawn(let_in) {
             let problem = format!("api.group: it cannot be looked up: {error}");
             let _ = self.inbox.send(Message::Input(Input::Api(Err(problem))));

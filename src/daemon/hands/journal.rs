@@ -15,6 +15,7 @@ use crate::engine::transitions::Progress;
 use crate::ganeti::event_name::EventName;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock::now;
+use crate::world::failpoints;
 use crate::world::journal::{self, History, Journal, JournalError, LogTeller};
 use crate::world::panics::caught;
 
@@ -80,7 +81,10 @@ impl Books {
     pub fn recollect(&self) {
         let (state_dir, inbox) = (self.state_dir.clone(), self.inbox.clone());
         let read = move || {
-            let past = caught(|| History::open(&state_dir)?.map(|history| history.past()).transpose());
+            let past = caught(|| {
+                failpoints::defect("recollect");
+                History::open(&state_dir)?.map(|history| history.past()).transpose()
+            });
             match past.and_then(|past| past.map_err(|error| error.to_string())) {
                 Ok(past) => drop(inbox.send(Message::Input(Input::Recollected(past.unwrap_or_default())))),
                 // Metrics of what was before this start are missing, and nothing else.

@@ -88,8 +88,9 @@ fn accept_one(listener: &TcpListener, owner: &Arc<impl Backend>, connections: &P
     let owner = Arc::clone(owner);
     thread::Builder::new().name("metrics-request".to_owned()).spawn(move || {
         let _place = place;
-        let served = caught(|| serve(&stream, deadline, &*owner));
-        if let Ok(Err(error)) = served {
+        let served = caught(|| serve(&stream, deadline, &*owner))
+            .unwrap_or_else(|what| Problem::new(500, what).answer().write(&stream));
+        if let Err(error) = served {
             log::debug!("metrics: {error}");
         }
     })?;
@@ -99,7 +100,10 @@ fn accept_one(listener: &TcpListener, owner: &Arc<impl Backend>, connections: &P
 fn serve(stream: &TcpStream, deadline: Instant, owner: &impl Backend) -> io::Result<()> {
     let mut stream = Timed::new(stream, deadline, None)?;
     let answer = match read_request(&mut stream) {
-        Ok(request) => answer(&request, owner),
+        Ok(request) => {
+            failpoints::defect("metrics-request");
+            answer(&request, owner)
+        }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Problem::new(400, error)),
         Err(error) => return Err(error),
     };
