@@ -12,6 +12,7 @@ use std::hint::black_box;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use ganeti_hookd::engine::change::{Change, EventState};
+use ganeti_hookd::engine::metrics::{Figures, Metrics};
 use ganeti_hookd::engine::transitions::{Progress, step};
 use ganeti_hookd::ganeti::event::{Event, EventKey, Phase};
 use ganeti_hookd::ganeti::job::{self, Liveness, Timestamp};
@@ -76,6 +77,38 @@ fn event() -> Event {
         time: Timestamp::default(),
         about: Default::default(),
     }
+}
+
+/// What each event costs the daemon's own thread so that Prometheus can be told of it.
+#[divan::bench]
+fn count_an_event(bencher: Bencher<'_, '_>) {
+    let (mut figures, event) = (Figures::default(), event());
+    bencher.bench_local(|| {
+        figures.noticed(black_box(&event));
+        figures.event(black_box(&event));
+    });
+}
+
+/// What a scrape costs: a copy on the daemon's own thread, and words on that of whoever asks.
+#[divan::bench(args = [10, 150])]
+fn copy_for_a_scrape(bencher: Bencher<'_, '_>, op_codes: usize) {
+    let figures = figures(op_codes);
+    bencher.bench_local(|| black_box(&figures).clone());
+}
+
+#[divan::bench(args = [10, 150])]
+fn word_a_scrape(bencher: Bencher<'_, '_>, op_codes: usize) {
+    let metrics = Metrics { figures: figures(op_codes), ..Metrics::default() };
+    bencher.bench_local(|| black_box(&metrics).text().len());
+}
+
+/// Of so many types of opcodes.
+fn figures(op_codes: usize) -> Figures {
+    let mut figures = Figures::default();
+    for number in 0..op_codes {
+        figures.event(&Event { op_code: format!("OP_{number}"), ..event() });
+    }
+    figures
 }
 
 #[divan::bench(args = [5_000, 50_000], sample_count = 20)]

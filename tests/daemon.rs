@@ -14,8 +14,10 @@ mod daemon {
     mod commands;
     mod deaths;
     mod directories;
+    mod doors;
     mod environment;
     mod large;
+    mod logged;
     mod nodes;
     mod opcode_directories;
     mod order;

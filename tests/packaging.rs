@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use clap_mangen::Man;
 use ganeti_hookd::cli::Args;
 use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::engine::settings::{KEYS, Settings};
+use ganeti_hookd::engine::topic::MessageId;
 use ganeti_hookd::ganeti::about::About;
 use ganeti_hookd::ganeti::event::Event;
 use ganeti_hookd::ganeti::job::Timestamp;
@@ -269,4 +271,29 @@ fn the_configuration_file_shows_every_key_and_its_default() {
     }
     assert_eq!(keys, KEYS);
     assert_eq!(Settings::parse(&shown.join("\n")), Ok(Settings::default()), "with every key set");
+}
+
+#[test]
+fn the_catalog_explains_each_kind_of_message_once() {
+    let catalog = read("ganeti-hookd.catalog");
+    let entries: Vec<&str> = catalog.split("\n-- ").skip(1).collect();
+    let ids: Vec<&str> = entries.iter().map(|entry| entry.lines().next().unwrap()).collect();
+    assert_eq!(ids, MessageId::ALL.map(MessageId::as_str), "in the order of MessageId::ALL");
+    let is_id =
+        |id: &&str| id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    assert!(ids.iter().all(is_id) && BTreeSet::from_iter(&ids).len() == ids.len(), "{ids:?}");
+    for entry in entries {
+        let (head, text) = entry.split_once("\n\n").unwrap();
+        assert!(head.contains("\nSubject: ") && head.contains("\nDefined-By: ganeti-hookd"), "{entry}");
+        let says_what_to_do = ["ganeti-hookd ", "gnt-", "journalctl "].iter().any(|word| text.contains(word));
+        assert!(says_what_to_do, "{entry}");
+        for field in text.split('@').skip(1).step_by(2) {
+            assert!(["GANETI_JOB", "GANETI_EVENT", "GANETI_OP_CODE"].contains(&field), "{entry}");
+        }
+        let asked = text.split("ganeti-hookd ").skip(1).filter_map(|rest| rest.split_whitespace().next());
+        let command = visible();
+        for name in asked {
+            assert!(command.find_subcommand(name).is_some(), "ganeti-hookd {name}: {entry}");
+        }
+    }
 }

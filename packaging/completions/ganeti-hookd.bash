@@ -31,6 +31,9 @@ _ganeti__hookd() {
             ganeti__hookd,locks)
                 cmd="ganeti__hookd__subcmd__locks"
                 ;;
+            ganeti__hookd,metrics)
+                cmd="ganeti__hookd__subcmd__metrics"
+                ;;
             ganeti__hookd,record)
                 cmd="ganeti__hookd__subcmd__record"
                 ;;
@@ -67,6 +70,9 @@ _ganeti__hookd() {
             ganeti__hookd__subcmd__help,locks)
                 cmd="ganeti__hookd__subcmd__help__subcmd__locks"
                 ;;
+            ganeti__hookd__subcmd__help,metrics)
+                cmd="ganeti__hookd__subcmd__help__subcmd__metrics"
+                ;;
             ganeti__hookd__subcmd__help,record)
                 cmd="ganeti__hookd__subcmd__help__subcmd__record"
                 ;;
@@ -95,7 +101,7 @@ _ganeti__hookd() {
 
     case "${cmd}" in
         ganeti__hookd)
-            opts="-h -V --config --help --version run replay record status events env rerun wait locks check release help"
+            opts="-h -V --config --help --version run replay record status metrics events env rerun wait locks check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -215,7 +221,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help)
-            opts="run replay record status events env rerun wait locks check release help"
+            opts="run replay record status metrics events env rerun wait locks check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -285,6 +291,20 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help__subcmd__locks)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__metrics)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -408,6 +428,28 @@ _ganeti__hookd() {
                     return 0
                     ;;
                 --separator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__metrics)
+            opts="-h --textfile --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --textfile)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -565,7 +607,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__status)
-            opts="-h --json --metrics --utc --config --help"
+            opts="-h --json --metrics --nagios --utc --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,5 +1,6 @@
 //! `ganeti-hookd check`
 
+mod doors;
 mod hooks;
 mod nodes;
 
@@ -79,6 +80,7 @@ impl Args {
         findings.extend([kernel(), proc_hidden()]);
         findings.extend(hold(&settings));
         findings.extend(nodes::check(&settings));
+        findings.extend(doors::check(&settings));
         findings.extend(daemon(&settings));
         let mut out = io::stdout().lock();
         for finding in &findings {

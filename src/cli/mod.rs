@@ -7,6 +7,7 @@ mod events;
 mod fields;
 mod filter;
 mod locks;
+mod metrics;
 mod record;
 mod release;
 mod replay;
@@ -52,6 +53,7 @@ enum Command {
     Replay(replay::Args),
     Record(record::Args),
     Status(status::Args),
+    Metrics(metrics::Args),
     Events(events::Args),
     Env(env::Args),
     Rerun(rerun::Args),
@@ -127,7 +129,8 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(&args.config),
         Command::Replay(command) => command.run(&args.config),
         Command::Record(command) => settings(&args.config).and_then(|s| command.run(&s)),
-        Command::Status(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Status(command) => command.run(&args.config),
+        Command::Metrics(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Failure;
 use crate::daemon;
+use crate::world::journald::{Journald, priority};
 
 /// Run the daemon in the foreground
 ///
@@ -20,20 +21,19 @@ impl Args {
     }
 }
 
-/// Logs to standard error; for the systemd journal each line begins with its priority
-/// (sd-daemon(3)) and has no time of its own.
+/// Logs to standard error; to the systemd journal by its own protocol, where that has our standard
+/// error and takes the line, else each line begins with its priority (sd-daemon(3)). It has no time of its own
+/// then.
 fn init_log() {
     let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        logger.format(|out, record| {
-            let priority = match record.level() {
-                log::Level::Error => 3,
-                log::Level::Warn => 4,
-                log::Level::Info => 6,
-                log::Level::Debug | log::Level::Trace => 7,
-            };
+        let journald = Journald::of_stderr();
+        logger.format(move |out, record| {
             let text = record.args().to_string();
-            text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+            text.lines().try_for_each(|line| match &journald {
+                Some(journald) if journald.send(record, line).is_ok() => Ok(()),
+                _ => writeln!(out, "<{}>{line}", priority(record.level())),
+            })
         });
     } else {
         logger.format_target(false);

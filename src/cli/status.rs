@@ -1,11 +1,13 @@
 //! `ganeti-hookd status`
 
+mod nagios;
+
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::times::{Zone, duration};
-use super::{Failure, failed};
+use super::{Failure, failed, settings};
 use crate::engine::settings::Settings;
 use crate::engine::status::{Counters, FailedHook, HeldJob, RunningHook, Status};
 use crate::ganeti::job::Timestamp;
@@ -27,12 +29,21 @@ pub struct Args {
     #[arg(long, conflicts_with = "json")]
     metrics: bool,
 
+    /// Print one line for Nagios, with performance data; the exit code is 0 for OK, 1 for WARNING, 2
+    /// for CRITICAL, 3 for UNKNOWN
+    #[arg(long, conflicts_with_all = ["json", "metrics"])]
+    nagios: bool,
+
     #[command(flatten)]
     zone: Zone,
 }
 
 impl Args {
-    pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
+    pub(super) fn run(&self, config: &Path) -> Result<(), Failure> {
+        if self.nagios { nagios::run(config) } else { self.show(&settings(config)?) }
+    }
+
+    fn show(&self, settings: &Settings) -> Result<(), Failure> {
         let run_dir = &settings.paths.run_dir;
         let target = if self.metrics { "/metrics" } else { "/v1/status" };
         let answer = ask(run_dir, target).map_err(failed)?;
@@ -62,7 +73,7 @@ pub fn explained(run_dir: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "the daemon is not running; start it with `systemctl start ganeti-hookd`"
         }
-        io::ErrorKind::PermissionDenied => "only root and the daemon's user may ask",
+        io::ErrorKind::PermissionDenied => "only root may ask, and the members of api.group (hookd.toml(5))",
         _ => "the daemon does not answer; its log may say why",
     };
     format!("{}: {error}; {hint}", socket.display())

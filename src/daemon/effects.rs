@@ -7,6 +7,7 @@ use super::hands::processes::Processes;
 use crate::engine::Role;
 use crate::engine::effect::{Effect, Level, Token};
 use crate::engine::input::Input;
+use crate::engine::topic::Topic;
 use crate::ganeti::job::JobId;
 use crate::world::failpoints;
 
@@ -99,6 +100,7 @@ impl Daemon {
             | Effect::AnswerRerun { .. }
             | Effect::Announce
             | Effect::JobEnded(_)
+            | Effect::Recollect
             | Effect::Ready
             | Effect::Summary(_)
             | Effect::Log(..)) => {
@@ -127,9 +129,10 @@ impl Daemon {
             Effect::AnswerRerun { asked, result } => self.reruns.answer(asked, result),
             Effect::Announce => self.bell.history_has_changed(),
             Effect::JobEnded(id) => self.bell.job_has_ended(id),
+            Effect::Recollect => hands.journal.recollect(),
             Effect::Ready => self.ready(),
             Effect::Summary(summary) => self.summarize(summary),
-            Effect::Log(level, text) => log::log!(log_level(level), "{text}"),
+            Effect::Log(level, text, topic) => log_line(log_level(level), &text, &topic),
             // The others bring something: `bring` and `perform` have them.
             _ => {}
         }
@@ -181,6 +184,19 @@ fn begin(
         processes.hook_has_begun(token);
     }
     could_not
+}
+
+/// Logs a line with what it is about.
+fn log_line(level: log::Level, text: &str, topic: &Topic) {
+    let target = module_path!();
+    if level > log::max_level() {
+        return;
+    }
+    let fields: Vec<(&str, String)> = topic.fields().collect();
+    let fields = fields.as_slice();
+    let mut record = log::Record::builder();
+    record.level(level).target(target).module_path(Some(target)).key_values(&fields);
+    log::logger().log(&record.args(format_args!("{text}")).build());
 }
 
 fn log_level(level: Level) -> log::Level {

@@ -193,6 +193,10 @@ impl Daemon {
             Question::Status(reply) => {
                 let _ = reply.send(self.status());
             }
+            Question::Metrics(reply) => {
+                let metrics = self.engine.metrics(self.clocks.now(), self.status());
+                let _ = reply.send(Box::new(metrics));
+            }
             Question::Rerun(wanted, reply) => self.rerun(wanted, reply),
         }
     }
@@ -212,6 +216,7 @@ impl Daemon {
         let read = read_settings(&self.config).map_err(|error| error.to_string());
         let name = self.hands.runs.name();
         let read = read.map(|settings| {
+            self.hands.doors.open(&settings.api);
             let node = name.reloaded(&settings);
             (Box::new(settings), node)
         });

@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::clients::Owner;
 use super::hands::Hands;
+use super::hands::doors::Doors;
 use super::hands::journal::Books;
 use super::hands::own_name::OwnName;
 use super::hands::processes::Processes;
@@ -208,7 +209,10 @@ fn hands(
 ) -> Result<Hands, StartError> {
     let paths = &settings.paths;
     let name = OwnName::new(settings, node.to_owned(), inbox.sender());
+    let mut doors = Doors::new(paths, inbox.sender());
+    doors.open(&settings.api);
     Ok(Hands {
+        doors,
         processes: Processes::new(paths, held_file, inbox)
             .map_err(io_error("the ends of processes cannot be watched"))?,
         runs: Runs::new(paths, name, &inbox.sender()).map_err(io_error("hooks cannot be planned and run"))?,

@@ -174,6 +174,11 @@ impl Delivery {
         self.earlier.insert(run.key(), (run.attempt, ended));
     }
 
+    /// Whether no run of it has ended or was cut short, and nobody wants it again.
+    pub fn is_untried(&self) -> bool {
+        self.earlier.is_empty() && self.rerun.is_none()
+    }
+
     /// Whether a run of it has ended, or is under way.
     pub fn has_run(&self) -> bool {
         let is_under_way = |run: &Running| !run.is_postponed;

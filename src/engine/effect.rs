@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::change::Change;
 use super::directories::HooksPath;
 use super::environment::Environment;
+use super::topic::Topic;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -175,12 +176,15 @@ pub enum Effect {
     Announce,
     /// The job brings no more events; whoever waits for its end may look.
     JobEnded(JobId),
+    /// Read from the history what figures go on from, beside the work. Brings
+    /// `Input::Recollected`.
+    Recollect,
     /// Everything that was there has been looked at as far as a start has to wait for it.
     Ready,
     /// What the daemon does, in one line, for whoever supervises it.
     Summary(String),
-    /// A line for the log.
-    Log(Level, String),
+    /// A line for the log, and what it is about.
+    Log(Level, String, Topic),
 }
 
 /// Why an event's scripts do not run again.

@@ -60,6 +60,19 @@ impl Hold {
     }
 }
 
+/// A hold that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What somebody stood still for.
+    pub key: EventKey,
+    /// When luxid received its job.
+    pub received: Timestamp,
+    /// Where.
+    pub landing: Landing,
+    /// How long.
+    pub held: Duration,
+}
+
 /// Why a hold ended by the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUp {
@@ -110,8 +123,8 @@ pub struct Holds {
     held: BTreeMap<JobId, Hold>,
     /// What time it is.
     steady: Duration,
-    /// Holds that have ended, and how long somebody stood still; not told yet.
-    ended: Vec<(Hold, Duration)>,
+    /// Holds that have ended; not told yet.
+    ended: Vec<Ended>,
 }
 
 impl Holds {
@@ -120,15 +133,16 @@ impl Holds {
         self.steady = steady;
     }
 
-    /// Holds that have ended since the last time, and how long each was.
-    pub fn take_ended(&mut self) -> Vec<(Hold, Duration)> {
+    /// Holds that have ended since the last time.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
         std::mem::take(&mut self.ended)
     }
 
     /// A hold has ended: whoever it was goes on.
     fn end(&mut self, hold: &Hold) -> Effect {
-        if hold.landing.is_some() {
-            self.ended.push((*hold, self.steady.saturating_sub(hold.since)));
+        if let Some(landing) = hold.landing {
+            let held = self.steady.saturating_sub(hold.since);
+            self.ended.push(Ended { key: hold.key, received: hold.received, landing, held });
         }
         Effect::Continue { token: hold.token, job: hold.key.job }
     }
@@ -373,12 +387,12 @@ impl Holds {
     }
 
     /// Lets those go on whose time is up.
-    pub fn end_in_time(&mut self, steady: Duration) -> Vec<(EventKey, TimeUp, Effect)> {
+    pub fn end_in_time(&mut self, steady: Duration) -> Vec<(Hold, TimeUp, Effect)> {
         let due: Vec<Hold> = self.held.values().filter(|hold| hold.deadline() <= steady).copied().collect();
         due.into_iter()
             .filter_map(|hold| {
                 let why = if hold.until <= steady { TimeUp::Limit } else { TimeUp::InVain };
-                Some((hold.key, why, self.let_go(hold.key.job)?))
+                Some((hold, why, self.let_go(hold.key.job)?))
             })
             .collect()
     }

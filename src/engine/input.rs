@@ -214,10 +214,14 @@ pub enum Input<'a> {
     Cluster(Option<ClusterId>),
     /// How many nodes are not marked offline.
     OnlineNodes(usize),
+    /// What the history tells of the time before this start.
+    Recollected(Past),
     /// The hooks paths that have a pre hook that would run.
     PreHooks(BTreeSet<HooksPath>),
     /// The configuration was read again, with this node's name; or why it stays as it was.
     Reloaded(Result<(Box<Settings>, String), String>),
+    /// Whether all can ask the daemon who are to, or why not.
+    Api(Result<(), String>),
     /// A thread has panicked: which, where, and what it said.
     Panicked(String),
     /// Nothing else has happened, as far as is known: time to do what follows.
@@ -285,6 +289,15 @@ impl Landing {
     pub fn is_in_time(self) -> bool {
         self != Self::Late
     }
+}
+
+/// What the history tells of the time before a start, as far as figures go on from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Types of opcodes that there were, and when one of each ended well last.
+    pub successes: Vec<(String, Option<Timestamp>)>,
+    /// When the last event was noticed.
+    pub last_event: Option<Timestamp>,
 }
 
 /// What a commit tells besides that all is written.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::agenda::{Cause, Rank};
 use super::input::Stamp;
+use super::metrics::JobStates;
 use super::numbers::{Numbers, NumbersChange, WIDEST_GAP};
 use super::processes::Processes;
 use super::tracker::{Tracked, Tracker};
@@ -213,6 +214,25 @@ impl Jobs {
     /// Jobs that may still bring events.
     pub fn open(&self) -> impl Iterator<Item = JobId> {
         self.tracker.iter().filter(|(_, tracked)| tracked.is_open()).map(|(id, _)| id)
+    }
+
+    /// How many are how far.
+    pub fn states(&self) -> JobStates {
+        let mut states = JobStates::default();
+        for (id, tracked) in self.tracker.iter() {
+            let open = || self.sights.get(&id).and_then(|sight| sight.open.as_ref());
+            match open() {
+                _ if !tracked.is_open() => states.ended += 1,
+                None => states.queued += 1,
+                Some(Open { executed: true, .. }) => states.running += 1,
+                Some(Open { about, .. }) => {
+                    states.waiting += 1;
+                    let oldest = [states.oldest_waiting, about.started].into_iter().flatten().min();
+                    states.oldest_waiting = oldest;
+                }
+            }
+        }
+        states
     }
 
     /// Whether nothing was ever told before, and what there was has not all been looked at.

@@ -15,7 +15,7 @@
 //! | [`holds::Holds`] | who stands still |
 //! | [`ledger::Ledger`] | changes to write, effects that wait for them |
 //! | [`place::Place`] | node, master, role |
-//! | [`report::Report`] | counters, problems, failures, the log's lines |
+//! | [`report::Report`] | counters, figures, problems, failures, the log's lines |
 
 pub mod agenda;
 pub mod change;
@@ -29,6 +29,7 @@ pub mod input;
 pub mod jobs;
 pub mod ledger;
 pub mod life;
+pub mod metrics;
 pub mod numbers;
 pub mod outcome;
 pub mod place;
@@ -42,6 +43,7 @@ pub mod settings;
 pub mod slots;
 pub mod status;
 mod steps;
+pub mod topic;
 pub mod tracker;
 pub mod transitions;
 pub mod views;
@@ -155,7 +157,7 @@ impl Engine {
             Input::LargeRead { reading, id, version } => self.large_read(now, reading, id, version),
             Input::Recalled { id, received, told } => self.recalled(now, id, received, told),
             Input::Found { token, presence } => self.found(now, token, presence),
-            Input::Exited(token) => self.exited(token),
+            Input::Exited(token) => self.exited(now, token),
             Input::Stopped { token, job, result } => self.stopped(now, token, job, result),
             Input::KernelStop(result) => self.kernel_stops(result),
             Input::Armed { token, result } => self.armed(token, result),
@@ -180,8 +182,10 @@ impl Engine {
             Input::Named(node) => self.named(now, node),
             Input::Master(result) => self.master_is(now, result),
             Input::OnlineNodes(nodes) => self.online_nodes = nodes,
+            Input::Recollected(past) => self.report.recall(&past),
             Input::PreHooks(scripts) => self.pre_hooks_are(scripts),
             Input::Reloaded(result) => self.reloaded(now, result),
+            Input::Api(result) => self.api_is(result),
             Input::Panicked(what) => self.panicked(&what),
             Input::Quiet => self.quiet(now),
             Input::Stop => self.stop(now),

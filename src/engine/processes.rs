@@ -6,6 +6,7 @@
 //! more before anything follows, since a process writes its last version and then ends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::effect::{Effect, Token};
 use crate::ganeti::job::{JobId, ProcessRef};
@@ -29,6 +30,8 @@ struct Death {
     process: ProcessRef,
     /// It was watched: it has ended while this daemon looked on.
     was_watched: bool,
+    /// When that was, by the steady clock.
+    at: Duration,
 }
 
 /// All of them.
@@ -106,10 +109,10 @@ impl Processes {
     }
 
     /// The process has ended. Returns its job, if it ran one that is of interest.
-    pub fn ended(&mut self, token: Token) -> Option<JobId> {
+    pub fn ended(&mut self, token: Token, steady: Duration) -> Option<JobId> {
         let watched = self.watched.remove(&token)?;
         self.by_job.remove(&watched.job);
-        let death = Death { process: watched.process, was_watched: watched.is_alive };
+        let death = Death { process: watched.process, was_watched: watched.is_alive, at: steady };
         self.dead.insert(watched.job, death);
         Some(watched.job)
     }
@@ -142,6 +145,11 @@ impl Processes {
     /// Whether the job's last process was watched and has ended.
     pub fn died_watched(&self, job: JobId) -> bool {
         self.dead.get(&job).is_some_and(|death| death.was_watched)
+    }
+
+    /// When the job's last process ended, if it was watched and has.
+    pub fn died_at(&self, job: JobId) -> Option<Duration> {
+        self.dead.get(&job).filter(|death| death.was_watched).map(|death| death.at)
     }
 
     /// The job has been judged by a version from after the end of its process.
@@ -187,9 +195,13 @@ mod tests {
         assert!(effects.contains(&Effect::Unwatch(old)));
         let new = sought(&effects);
         processes.is_alive(new);
-        assert_eq!(processes.ended(old), None, "told late, by a thread that knew of it before");
+        assert_eq!(
+            processes.ended(old, Duration::ZERO),
+            None,
+            "told late, by a thread that knew of it before"
+        );
         assert!(!processes.has_dead(id(1)));
-        assert_eq!(processes.ended(new), Some(id(1)));
+        assert_eq!(processes.ended(new, Duration::ZERO), Some(id(1)));
         assert!(processes.is_dead(id(1), &process(11)) && processes.died_watched(id(1)));
     }
 
@@ -206,7 +218,7 @@ mod tests {
     fn a_dead_process_is_not_looked_for_and_a_new_one_is_not_dead() {
         let mut processes = Processes::default();
         let token = sought(&processes.meet(id(1), &process(10)));
-        processes.ended(token);
+        processes.ended(token, Duration::ZERO);
         assert!(!processes.died_watched(id(1)), "it was found dead");
         assert!(processes.meet(id(1), &process(10)).is_empty());
         assert!(!processes.meet(id(1), &process(11)).is_empty());

@@ -10,10 +10,16 @@ use core::panic::Location;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::change::RunStart;
+use super::directories;
 use super::effect::{Effect, Level};
 use super::flood::Flood;
+use super::input::{Landing, Past};
+use super::metrics::Figures;
 use super::outcome::Outcome;
 use super::status::{Counters, FailedHook};
+use super::topic::{MessageId, Topic};
+use crate::ganeti::event::Event;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::opcodes;
 use crate::ganeti::text;
@@ -36,6 +42,8 @@ const LINE_MAX: usize = 4096;
 /// What an operator must see to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
+    /// Who may ask the daemon.
+    Api,
     /// What hooks are told of the cluster.
     ClusterConfiguration,
     /// Our own configuration.
@@ -63,6 +71,7 @@ pub enum Problem {
 impl Problem {
     fn name(self) -> &'static str {
         match self {
+            Self::Api => "API",
             Self::ClusterConfiguration => "cluster configuration",
             Self::Configuration => "configuration",
             Self::Defect => "defect of ganeti-hookd",
@@ -78,12 +87,28 @@ impl Problem {
     }
 }
 
+/// The lines that one place of the source says.
+#[derive(Debug)]
+struct Coming {
+    level: Level,
+    /// What the last one is about.
+    topic: Topic,
+    flood: Flood,
+}
+
+impl Coming {
+    fn log(&self, line: String) -> Effect {
+        Effect::Log(self.level, line, self.topic.clone())
+    }
+}
+
 /// All of it.
 #[derive(Debug)]
 pub struct Report {
     started: Timestamp,
     queue_dir: String,
     counters: Counters,
+    figures: Figures,
     problems: BTreeMap<Problem, String>,
     failures: VecDeque<FailedHook>,
     bad_files: BTreeMap<JobId, String>,
@@ -95,7 +120,7 @@ pub struct Report {
     /// What time it is, by the steady clock.
     now: Duration,
     /// How warnings and errors are coming, by the place that says them.
-    floods: BTreeMap<Location<'static>, (Level, Flood)>,
+    floods: BTreeMap<Location<'static>, Coming>,
 }
 
 impl Report {
@@ -105,6 +130,7 @@ impl Report {
             started,
             queue_dir,
             counters: Counters::default(),
+            figures: Figures::default(),
             problems: BTreeMap::new(),
             failures: VecDeque::new(),
             bad_files: BTreeMap::new(),
@@ -120,21 +146,21 @@ impl Report {
     pub fn it_is(&mut self, steady: Duration) {
         self.now = steady;
         let lines = &mut self.lines;
-        self.floods.retain(|_, (level, flood)| {
-            lines.extend(flood.passes(steady).map(|line| Effect::Log(*level, line)));
-            !flood.is_over()
+        self.floods.retain(|_, coming| {
+            lines.extend(coming.flood.passes(steady).map(|line| coming.log(line)));
+            !coming.flood.is_over()
         });
     }
 
     /// When there is something to say even though nothing happens.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.floods.values().filter_map(|(_, flood)| flood.deadline()).min()
+        self.floods.values().filter_map(|coming| coming.flood.deadline()).min()
     }
 
     /// Nothing may come any more: what was only counted is said.
     pub fn say_the_rest(&mut self) {
-        for (level, flood) in self.floods.values_mut() {
-            self.lines.extend(flood.end(self.now).map(|line| Effect::Log(*level, line)));
+        for coming in self.floods.values_mut() {
+            self.lines.extend(coming.flood.end(self.now).map(|line| coming.log(line)));
         }
     }
 
@@ -143,15 +169,65 @@ impl Report {
         what(&mut self.counters);
     }
 
+    /// An event was noticed, whoever runs the hooks for it.
+    pub fn noticed(&mut self, event: &Event) {
+        self.count(|counters| {
+            counters.events += 1;
+            counters.events_late += u64::from(event.late);
+        });
+        self.figures.noticed(event);
+    }
+
+    /// An event is this node's to deliver.
+    pub fn event(&mut self, event: &Event) {
+        self.figures.event(event);
+    }
+
+    /// The history tells this of the time before this start.
+    pub fn recall(&mut self, past: &Past) {
+        self.figures.recall(past);
+    }
+
+    /// The first script of an event starts so many seconds after its opcode's own moment.
+    pub fn first_script(&mut self, event: &Event, delay: f64) {
+        self.figures.first_script(event.key.phase, delay);
+    }
+
+    /// A job that was held goes on.
+    pub fn held(&mut self, landing: Landing, held: Duration) {
+        self.figures.held(landing, held);
+    }
+
+    /// That a job's process died is noticed so long after its end.
+    pub fn death_noticed(&mut self, after: Duration) {
+        self.figures.death_notice.observe(after.as_secs_f64());
+    }
+
+    /// This node has taken over from another one.
+    pub fn took_over(&mut self) {
+        self.figures.takeovers += 1;
+    }
+
     /// A line for the log. Of warnings and errors there may be too many of a kind.
     #[track_caller]
     pub fn say(&mut self, level: Level, text: &str) {
+        self.say_of(Topic::default(), level, text);
+    }
+
+    /// The same, and what it is about.
+    #[track_caller]
+    pub fn say_of(&mut self, topic: Topic, level: Level, text: &str) {
         let text = plain(text);
         if level > Level::Warning {
-            return self.lines.push(Effect::Log(level, text));
+            return self.lines.push(Effect::Log(level, text, topic));
         }
-        let (_, flood) = self.floods.entry(*Location::caller()).or_insert((level, Flood::new()));
-        self.lines.extend(flood.comes(self.now, text).into_iter().map(|line| Effect::Log(level, line)));
+        let new = || Coming { level, topic: Topic::default(), flood: Flood::new() };
+        let coming = self.floods.entry(*Location::caller()).or_insert_with(new);
+        // What was only counted is about what came before.
+        self.lines.extend(coming.flood.passes(self.now).map(|line| coming.log(line)));
+        coming.topic = topic;
+        let lines = coming.flood.comes(self.now, text);
+        self.lines.extend(lines.into_iter().map(|line| coming.log(line)));
     }
 
     /// The lines that have not been taken.
@@ -169,7 +245,7 @@ impl Report {
     #[track_caller]
     pub fn problem_once(&mut self, problem: Problem, what: &str, and: &str) {
         if !self.problems.contains_key(&problem) {
-            self.say(Level::Error, &format!("{what}; {and}"));
+            self.say_of(Topic::of(MessageId::Problem), Level::Error, &format!("{what}; {and}"));
         }
         self.problem(problem, what);
     }
@@ -184,14 +260,16 @@ impl Report {
         if self.note_bad_file(id, what) {
             self.count(|counters| counters.bad_files += 1);
             let (dir, name) = (&self.queue_dir, id.file_name());
-            self.say(Level::Error, &format!("{dir}/{name}: {what}; it is looked at again when it changes"));
+            let text = format!("{dir}/{name}: {what}; it is looked at again when it changes");
+            self.say_of(Topic::of(MessageId::BadFile).job(id), Level::Error, &text);
         }
     }
 
     /// A job that cannot be read or judged now, but may be in a while.
     pub fn cannot_judge(&mut self, id: JobId, what: &str) {
         if self.note_bad_file(id, what) {
-            self.say(Level::Error, &format!("{}: {what}; trying again every second", id.file_name()));
+            let text = format!("{}: {what}; trying again every second", id.file_name());
+            self.say_of(Topic::of(MessageId::BadFile).job(id), Level::Error, &text);
         }
     }
 
@@ -215,7 +293,8 @@ impl Report {
     /// An open job's file is gone, from the archive as well.
     pub fn vanished(&mut self, id: JobId) {
         if self.vanished.insert(id) {
-            self.say(
+            self.say_of(
+                Topic::of(MessageId::Vanished).job(id),
                 Level::Warning,
                 &format!(
                     "job {id} has vanished from {} and its archive before it ended; if it does not come \
@@ -230,7 +309,8 @@ impl Report {
     /// An open job's file is in the archive, where Ganeti puts those that have ended.
     pub fn archived_open(&mut self, id: JobId) {
         if self.vanished.insert(id) {
-            self.say(
+            self.say_of(
+                Topic::of(MessageId::Vanished).job(id),
                 Level::Warning,
                 &format!(
                     "job {id} has not ended and is in the archive, {}/{}; if it does not come back, its \
@@ -253,7 +333,8 @@ impl Report {
             return;
         }
         if self.unknown.insert(op_code.to_owned()) {
-            self.say(
+            self.say_of(
+                Topic::default().op_code(op_code),
                 Level::Warning,
                 &format!(
                     "{op_code} is not known to this version of ganeti-hookd: \
@@ -263,29 +344,36 @@ impl Report {
         }
     }
 
-    /// A run has ended. `place` says where, for one of another node.
-    pub fn run_ended(&mut self, event: &str, script: &str, node: &str, is_here: bool, outcome: &Outcome) {
+    /// A run of an event has ended, on this node if it `is_here`.
+    pub fn run_ended(&mut self, event: &Event, run: &RunStart, is_here: bool, outcome: &Outcome) {
+        let (key, script, node) = (event.key, run.label(), &run.node);
         self.count(|counters| counters.runs += 1);
+        self.figures.run(key.phase, &script, outcome);
         if outcome.succeeded() {
             return;
         }
         self.count(|counters| counters.runs_failed += 1);
         let what = plain(&outcome.in_words());
         let place = if is_here { String::new() } else { format!(" on {node}:") };
-        self.say(Level::Warning, &format!("{event}: hook {script}{place} {what}"));
-        self.failed(event, script, node, what);
+        let topic = Topic::of(MessageId::HookFailed).event(event);
+        self.say_of(topic, Level::Warning, &format!("{key}: hook {script}{place} {what}"));
+        self.failed(event, &script, node, what);
     }
 
     /// A node has run its scripts, or has not: one line in the log for all that failed there.
-    /// `directory` is what it was asked to run; that is no script, and counts only if it failed.
+    /// `asked` is for a directory; that is no script, and counts only if it failed.
     pub fn node_ended(
         &mut self,
-        event: &str,
-        node: &str,
-        directory: &str,
+        event: &Event,
+        asked: &RunStart,
         request: &Outcome,
         scripts: &[(String, Outcome)],
     ) {
+        let (key, RunStart { node, directory, .. }) = (event.key, asked);
+        self.figures.request(node, request);
+        for (script, outcome) in scripts {
+            self.figures.run(key.phase, &directories::label(directory, script), outcome);
+        }
         let failed = |(script, outcome): &(String, Outcome)| {
             (!outcome.succeeded()).then(|| (script.clone(), plain(&outcome.in_words())))
         };
@@ -298,7 +386,8 @@ impl Report {
             counters.runs_failed += failures.len() as u64;
         });
         let Some(line) = in_one_line(&failures, ran) else { return };
-        self.say(Level::Warning, &format!("{event}: {node}: {line}"));
+        let topic = Topic::of(MessageId::HookFailed).event(event);
+        self.say_of(topic, Level::Warning, &format!("{key}: {node}: {line}"));
         // A node with many does not push all others out.
         let first = failures.len().saturating_sub(NAMES_SAID);
         for (script, what) in failures.drain(first..) {
@@ -307,9 +396,9 @@ impl Report {
     }
 
     /// Keeps a failure for `status`.
-    fn failed(&mut self, event: &str, script: &str, node: &str, what: String) {
+    fn failed(&mut self, event: &Event, script: &str, node: &str, what: String) {
         self.failures.push_back(FailedHook {
-            event: event.to_owned(),
+            event: event.key.to_string(),
             script: plain(script),
             node: plain(node),
             what,
@@ -327,6 +416,11 @@ impl Report {
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What was counted and timed by opcode, script and node.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// What an operator must see to, in words.
@@ -366,13 +460,35 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn pre() -> Event {
+        Event {
+            key: "1.0.pre".parse().unwrap(),
+            received: Timestamp::default(),
+            op_count: 1,
+            op_code: "OP_TEST_DELAY".to_owned(),
+            status: None,
+            executed: true,
+            late: false,
+            time: Timestamp::default(),
+            about: Default::default(),
+        }
+    }
+
+    fn run(node: &str, script: &str) -> RunStart {
+        let [node, directory, script] = [node, "global-pre.d", script].map(str::to_owned);
+        RunStart { id: 1, seq: 1, node, directory, script, attempt: 1, started: Timestamp::default() }
+    }
+
     #[test]
     fn foreign_text_is_one_plain_line() {
         let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
         report.say(Level::Info, "a\nb\u{1b}[31m\u{202e}ünï");
         let lines = report.take_lines();
-        assert_eq!(lines, [Effect::Log(Level::Info, "a\\nb\\u{1b}[31m\\u{202e}ünï".to_owned())]);
-        report.run_ended("1.0.pre", "x\ny", "n\r", false, &Outcome::not_run("\u{7}"));
+        assert_eq!(
+            lines,
+            [Effect::Log(Level::Info, "a\\nb\\u{1b}[31m\\u{202e}ünï".to_owned(), Topic::default())]
+        );
+        report.run_ended(&pre(), &run("n\r", "x\ny"), false, &Outcome::not_run("\u{7}"));
         let failure = &report.failures()[0];
         assert_eq!((&*failure.script, &*failure.node, &*failure.what), ("x\\ny", "n\\r", "\\u{7}"));
         assert!(plain(&"x".repeat(1_000_000)).len() < 5000);
@@ -387,14 +503,15 @@ mod tests {
         }
         report.problem_once(Problem::Journal, "no room", "trying again");
         let count = |lines: &[Effect], level| {
-            lines.iter().filter(|line| matches!(line, Effect::Log(other, _) if *other == level)).count()
+            lines.iter().filter(|line| matches!(line, Effect::Log(other, ..) if *other == level)).count()
         };
         let lines = report.take_lines();
         assert_eq!((count(&lines, Level::Error), count(&lines, Level::Info)), (21, 999));
         assert_eq!(report.next_deadline(), Some(Duration::from_secs(10)));
         report.it_is(Duration::from_secs(10));
         let lines = report.take_lines();
-        let [Effect::Log(Level::Error, line)] = &lines[..] else { panic!("{lines:?}") };
+        let [Effect::Log(Level::Error, line, topic)] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(*topic, Topic::of(MessageId::BadFile).job(JobId::try_from(999).unwrap()));
         assert!(
             line.contains("job-999: no good") && line.ends_with("(the last of 979 lines like it)"),
             "{line}"
@@ -413,9 +530,9 @@ mod tests {
         let mut ended = |count, request: &Outcome| {
             let mut scripts: Vec<_> = (0..count).map(script).collect();
             scripts.push(("999".to_owned(), good.clone()));
-            report.node_ended("1.0.pre", "node2", "global-pre.d", request, &scripts);
+            report.node_ended(&pre(), &run("node2", "global-pre.d"), request, &scripts);
             let lines = report.take_lines().into_iter().map(|line| match line {
-                Effect::Log(Level::Warning, text) => text,
+                Effect::Log(Level::Warning, text, _) => text,
                 other => panic!("{other:?}"),
             });
             (lines.collect::<Vec<_>>(), report.failures().len(), report.counters())

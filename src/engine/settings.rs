@@ -3,6 +3,7 @@
 //! Every key is optional. Everything that is wrong with a file is found in one go; each
 //! finding names the key and says what is allowed.
 
+use core::net::SocketAddr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -122,6 +123,15 @@ pub struct Deaths {
     pub tell_ganeti: bool,
 }
 
+/// `[api]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Api {
+    /// The group whose members may read through the socket; empty for nobody but root.
+    pub group: String,
+    /// Where metrics alone are told over TCP.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -135,6 +145,8 @@ pub struct Settings {
     pub history: History,
     /// `[deaths]`.
     pub deaths: Deaths,
+    /// `[api]`.
+    pub api: Api,
 }
 
 impl Default for Settings {
@@ -164,6 +176,7 @@ impl Default for Settings {
             master: Master { name: String::new(), failover_window: Duration::from_secs(30) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
             deaths: Deaths::default(),
+            api: Api::default(),
         }
     }
 }
@@ -223,16 +236,18 @@ impl Settings {
             "master.failover-window" => self.master.failover_window = duration(value, "0s", "1h")?,
             "deaths.tell-ganeti" => self.deaths.tell_ganeti = truth(value)?,
             "history.keep" => self.history.keep = duration(value, "1s", "3650days")?,
+            "api.group" => self.api.group = group(value)?,
+            "api.metrics-listen" => self.api.metrics_listen = address(value)?,
             _ => return Err(unknown(key)),
         }
         Ok(())
     }
 }
 
-const SECTIONS: [&str; 5] = ["paths", "hooks", "master", "history", "deaths"];
+const SECTIONS: [&str; 6] = ["paths", "hooks", "master", "history", "deaths", "api"];
 
 /// Every key there is.
-pub const KEYS: [&str; 21] = [
+pub const KEYS: [&str; 23] = [
     "paths.queue-dir",
     "paths.data-dir",
     "paths.hooks-dir",
@@ -254,6 +269,8 @@ pub const KEYS: [&str; 21] = [
     "master.failover-window",
     "history.keep",
     "deaths.tell-ganeti",
+    "api.group",
+    "api.metrics-listen",
 ];
 
 const PRE_MODES: [(&str, PreMode); 3] =
@@ -265,6 +282,9 @@ const OPCODE_DIRECTORIES: [(&str, Nodes); 2] = [("master", Nodes::Master), ("tar
 
 /// The posts that Ganeti runs no hooks for.
 const NATIVE_POSTS: [PostStatus; 2] = [PostStatus::Disappeared, PostStatus::Failed];
+
+/// The longest name of a group, in bytes (Linux: `LOGIN_NAME_MAX`).
+const GROUP_MAX: usize = 255;
 
 /// The largest `hooks.output-limit`, in bytes.
 const OUTPUT_LIMIT_MAX: u64 = 16 * 1024 * 1024;
@@ -331,6 +351,30 @@ fn size(value: &Value) -> Result<usize, String> {
         .filter(|bytes| *bytes <= OUTPUT_LIMIT_MAX)
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| format!("must be a size such as \"64KiB\" from 0 to 16MiB, not {value}"))
+}
+
+/// The name of a group, or none.
+fn group(value: &Value) -> Result<String, String> {
+    let name = string(value)?;
+    let is_name = |c: char| !c.is_control() && !c.is_whitespace() && !":,/".contains(c);
+    let is_good = name.len() <= GROUP_MAX && name.chars().all(is_name);
+    is_good
+        .then(|| name.to_owned())
+        .ok_or_else(|| format!("must be the name of a group, or \"\", not {value}"))
+}
+
+/// Where to listen, or nowhere.
+fn address(value: &Value) -> Result<Option<SocketAddr>, String> {
+    let text = value.as_str();
+    if text == Some("") {
+        return Ok(None);
+    }
+    let address = text.and_then(|text| text.parse().ok());
+    address.filter(|address: &SocketAddr| address.port() != 0).map(Some).ok_or_else(|| {
+        format!(
+            "must be an address and a port such as \"127.0.0.1:9713\" or \"[::1]:9713\", or \"\", not {value}"
+        )
+    })
 }
 
 fn opcodes(value: &Value) -> Result<Vec<String>, String> {
@@ -449,6 +493,11 @@ mod tests {
         failover-window = "30s"
         [history]
         keep = "30d"
+        [deaths]
+        tell-ganeti = false
+        [api]
+        group = ""
+        metrics-listen = ""
     "#;
 
     #[test]
@@ -478,12 +527,14 @@ mod tests {
     #[test]
     fn findings_name_the_key_and_what_is_allowed() {
         let findings = Settings::parse(
-            "[hooks]\npre = \"wait\"\nworkers = 0\ntimeout = 5\noutput-limit = \"1TiB\"\nskip-opcodes = [\"op\"]\nopcode-directories = \"all\"\nnative-post = [\"succeeded\"]\nnative-paths = [\"Instance\"]\nnodez = 1\n[paths]\nqueue-dir = \"queue\"\n[hook]\n",
+            "[hooks]\npre = \"wait\"\nworkers = 0\ntimeout = 5\noutput-limit = \"1TiB\"\nskip-opcodes = [\"op\"]\nopcode-directories = \"all\"\nnative-post = [\"succeeded\"]\nnative-paths = [\"Instance\"]\nnodez = 1\n[paths]\nqueue-dir = \"queue\"\n[hook]\n[api]\ngroup = \"a:b\"\nmetrics-listen = \"localhost:9713\"\n",
         )
         .unwrap_err()
         .to_string();
         insta::assert_snapshot!(findings, @r#"
-        hook: unknown section; sections are [paths], [hooks], [master], [history]
+        api.group: must be the name of a group, or "", not "a:b"
+        api.metrics-listen: must be an address and a port such as "127.0.0.1:9713" or "[::1]:9713", or "", not "localhost:9713"
+        hook: unknown section; sections are [paths], [hooks], [master], [history], [deaths], [api]
         hooks.native-paths: must be a list of hooks paths such as ["instance-*", "node-add"], not ["Instance"]
         hooks.native-post: must be a list of none, one or both of "disappeared", "failed", not ["succeeded"]
         hooks.nodez: unknown key; keys of [hooks] are pre, hold-limit, timeout, workers, output-limit, status-words, nodes, skip-opcodes, opcode-directories, native-post, native-paths

@@ -1,4 +1,4 @@
-//! What the daemon tells of itself: one state for `status`, its JSON and the metrics.
+//! What the daemon tells of itself: one state for `status`, its JSON and much of the metrics.
 
 use std::collections::BTreeMap;
 
@@ -148,67 +148,4 @@ pub struct Counters {
     pub journal_errors: u64,
     /// Times that a thread panicked.
     pub panics: u64,
-}
-
-/// One metric: its name, kind, meaning, and value.
-type Metric = (&'static str, &'static str, &'static str, fn(&Status) -> f64);
-
-/// Every metric, in the order it is shown.
-pub const METRICS: &[Metric] = &[
-    ("up", "gauge", "1 while the daemon answers", |_| 1.0),
-    ("is_master", "gauge", "1 on the master, 0 in standby", |s| f64::from(u8::from(s.role == "master"))),
-    ("problems", "gauge", "conditions that an operator must see to", |s| s.problems.len() as f64),
-    ("jobs_tracked", "gauge", "jobs in the queue", |s| s.jobs_tracked as f64),
-    ("jobs_open", "gauge", "jobs that may still bring events", |s| s.jobs_open as f64),
-    ("processes_watched", "gauge", "job processes that are watched", |s| s.processes_watched as f64),
-    ("events_undelivered", "gauge", "events whose scripts have not all ended", |s| s.undelivered as f64),
-    ("lag_seconds", "gauge", "age of the oldest undelivered event", |s| s.lag_seconds),
-    ("jobs_held", "gauge", "jobs held for their pre hooks", |s| s.held.len() as f64),
-    ("jobs_armed", "gauge", "job processes that the kernel is to stop", |s| s.armed.len() as f64),
-    (
-        "hold_exact",
-        "gauge",
-        "1 where the kernel stops jobs in the rename, 0 where they are stopped after it",
-        |s| f64::from(u8::from(s.hold_exact)),
-    ),
-    ("hooks_running", "gauge", "scripts that run now", |s| s.running.len() as f64),
-    ("bad_files", "gauge", "job files that cannot be used now", |s| s.bad_files.len() as f64),
-    ("versions_read_total", "counter", "versions of job files read", |s| s.counters.versions_read as f64),
-    ("events_total", "counter", "events noticed", |s| s.counters.events as f64),
-    ("events_late_total", "counter", "events noticed after their moment", |s| s.counters.events_late as f64),
-    ("runs_total", "counter", "script runs ended", |s| s.counters.runs as f64),
-    ("runs_failed_total", "counter", "script runs failed", |s| s.counters.runs_failed as f64),
-    ("scans_total", "counter", "comparisons of the whole queue", |s| s.counters.scans as f64),
-    ("overflows_total", "counter", "losses of inotify events", |s| s.counters.overflows as f64),
-    ("bad_files_total", "counter", "unusable versions of job files", |s| s.counters.bad_files as f64),
-    ("holds_total", "counter", "jobs stopped for their pre hooks", |s| s.counters.holds as f64),
-    ("holds_exact_total", "counter", "jobs stopped by the kernel in the rename", |s| {
-        s.counters.holds_exact as f64
-    }),
-    ("holds_late_total", "counter", "jobs stopped after they had got further", |s| {
-        s.counters.holds_late as f64
-    }),
-    ("holds_missed_total", "counter", "jobs that could not be stopped", |s| s.counters.holds_missed as f64),
-    ("holds_timed_out_total", "counter", "holds ended by hold-limit", |s| s.counters.holds_timed_out as f64),
-    ("deaths_told_total", "counter", "deaths of job processes that Ganeti was told of", |s| {
-        s.counters.deaths_told as f64
-    }),
-    ("deaths_not_told_total", "counter", "deaths that Ganeti could not be told of", |s| {
-        s.counters.deaths_not_told as f64
-    }),
-    ("journal_errors_total", "counter", "failed commits", |s| s.counters.journal_errors as f64),
-    ("panics_total", "counter", "panics, each a defect of ganeti-hookd", |s| s.counters.panics as f64),
-];
-
-impl Status {
-    /// The metrics in Prometheus' text format.
-    pub fn metrics(&self) -> String {
-        METRICS
-            .iter()
-            .map(|(name, kind, help, value)| {
-                let name = format!("ganeti_hookd_{name}");
-                format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}\n", value(self))
-            })
-            .collect()
-    }
 }

@@ -42,6 +42,16 @@ impl Event {
         let cluster = self.about.cluster.as_deref().unwrap_or("-");
         format!("{cluster}/{}/{}", self.received.as_micros(), self.key)
     }
+
+    /// When the opcode began or ended, by Ganeti's own time; when that was noticed where it is not
+    /// known, as of what has disappeared.
+    pub fn moment(&self) -> Timestamp {
+        let moment = match self.key.phase {
+            Phase::Pre => self.about.executed,
+            Phase::Post => self.about.ended,
+        };
+        moment.unwrap_or(self.time)
+    }
 }
 
 /// As the log has it: `42.0.post (late) OP_TEST_DELAY succeeded`, always one line.

@@ -9,15 +9,18 @@
 //! | `GET /v1/jobs/N?wait=SECONDS` | what became of a job, as soon as it has ended, JSON |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
 //!
+//! Root and the daemon's user may ask for all of it, the members of `api.group` for what is GET.
 //! What goes wrong is answered as a problem (RFC 9457). Each connection has a thread of its own,
 //! and some are kept free of those who only wait. Of what is new in the feed one thread tells all who
 //! follow it. None is nicer than the daemon was given: within SQLite they take locks that the daemon's
 //! own thread takes, too.
 
+pub mod access;
 pub mod bell;
 mod ear;
 mod feed;
 mod job;
+pub mod metrics;
 mod parameters;
 mod problem;
 
@@ -39,11 +42,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::Value;
 
+use self::access::Peer;
 use self::bell::{Bell, Topic};
 use self::ear::Heard;
 use self::feed::broadcast::Broadcast;
 use self::parameters::Parameters;
 use crate::engine::effect::NoRerun;
+use crate::engine::metrics::Metrics;
 use crate::engine::settings::Paths;
 use crate::engine::status::Status;
 use crate::world::deadline::Timed;
@@ -95,6 +100,8 @@ impl Drop for Api {
 pub enum Question {
     /// How are things?
     Status(Sender<Status>),
+    /// The same for Prometheus.
+    Metrics(Sender<Box<Metrics>>),
     /// Have this run again.
     Rerun(rerun::Wanted, Sender<Result<rerun::Accepted, NoRerun>>),
 }
@@ -126,11 +133,14 @@ impl Sources {
     }
 
     /// A place for somebody who may wait for so long; none is needed for no wait.
-    fn place_for(&self, wait: Duration) -> Result<Option<Place>, Problem> {
+    fn place_for(&self, peer: &UnixStream, wait: Duration) -> Result<Option<Place>, Problem> {
         if wait.is_zero() {
             return Ok(None);
         }
-        self.waiting.take(WAITING_MAX).map(Some).ok_or_else(|| too_many("clients wait or stream"))
+        self.waiting
+            .take(Peer::of(peer).share_of(WAITING_MAX))
+            .map(Some)
+            .ok_or_else(|| too_many("clients wait or stream"))
     }
 
     /// A place for somebody for whom the journal is to be written; those who wait take not all of
@@ -219,7 +229,7 @@ fn accept(listener: &UnixListener, sources: &Arc<Sources>) {
 fn accept_one(listener: &UnixListener, sources: &Arc<Sources>, connections: &Places) -> io::Result<()> {
     let stream = Arc::new(listener.accept()?.0);
     failpoints::defect("api");
-    let Some(place) = connections.take(CONNECTIONS_MAX) else {
+    let Some(place) = connections.take(Peer::of(&stream).share_of(CONNECTIONS_MAX)) else {
         let _ = too_many("connections").answer().write(&*stream);
         return Ok(());
     };
@@ -276,12 +286,15 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
             Ok(Answer::new(200, "application/json", body).into())
         }
         ("GET", "/metrics", _) => {
-            let body = status(sources, request)?.metrics();
-            Ok(Answer::new(200, "text/plain; version=0.0.4", body).into())
+            Parameters::of(request, &[])?;
+            Ok(metrics::metrics(&*sources.owner)?.into())
         }
         ("GET", "/v1/events", _) => feed::answer(sources, request, stream),
         ("GET", "/v1/changes", _) => changes(sources, request, stream),
         ("GET", _, Some(id)) => job::answer(sources, request, id, stream),
+        ("POST", rerun::TARGET, _) if Peer::of(stream) != Peer::Owner => {
+            Err(Problem::new(403, "only root and the daemon's user may change something"))
+        }
         ("POST", rerun::TARGET, _) => rerun::answer(sources, request),
         (_, rerun::TARGET, _) => Err(Problem::only("POST")),
         _ if is_known => Err(Problem::only("GET")),
@@ -291,19 +304,22 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
 
 fn status(sources: &Sources, request: &Request) -> Result<Status, Problem> {
     Parameters::of(request, &[])?;
-    Ok(ask(sources, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?)
+    Ok(ask(&*sources.owner, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?)
 }
 
 /// Asks the owner of the state.
-fn ask<T>(sources: &Sources, question: impl FnOnce(Sender<T>) -> Question) -> io::Result<Receiver<T>> {
+fn ask<T>(
+    owner: &(impl Backend + ?Sized),
+    question: impl FnOnce(Sender<T>) -> Question,
+) -> io::Result<Receiver<T>> {
     let (sender, receiver) = bounded(1);
-    let is_asked = sources.owner.ask(question(sender));
+    let is_asked = owner.ask(question(sender));
     if is_asked { Ok(receiver) } else { Err(io::Error::other("the daemon is ending")) }
 }
 
 fn changes(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<Reply, Problem> {
     let since = Parameters::of(request, &["since"])?.number("since")?.unwrap_or(0);
-    let _place = sources.place_for(CHANGE_WAIT)?;
+    let _place = sources.place_for(stream, CHANGE_WAIT)?;
     let listener = sources.bell.listen(Topic::History)?;
     let until = Instant::now() + CHANGE_WAIT;
     if sources.bell.changes() <= since && listener.ear().wait_for(stream, until)? == Heard::Gone {

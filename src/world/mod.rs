@@ -10,6 +10,7 @@ pub mod flood;
 pub mod hook;
 pub mod http;
 pub mod journal;
+pub mod journald;
 pub mod noded;
 pub mod own_files;
 pub mod panics;

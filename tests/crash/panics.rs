@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
 use ganeti_hookd::world::api;
+use ganeti_hookd::world::http::exchange;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -16,14 +18,16 @@ use crate::harness::job_process::JobProcess;
 use crate::harness::{Daemon, Job, NODE, OTHER_NODE, PATIENCE, Tree, wait_for};
 
 /// The threads that have a test here, and two other places.
-const MET: [&str; 19] = [
+const MET: [&str; 24] = [
     "api",
     "api-bell",
     "api-feed",
     "api-request",
     "check",
     "checkpoints",
+    "deaths",
     "exits",
+    "group",
     "guard",
     "hook",
     "hostname",
@@ -31,9 +35,12 @@ const MET: [&str; 19] = [
     "kernel-stop",
     "large-files",
     "main",
+    "metrics",
+    "metrics-request",
     "mounts",
     "own-name",
     "planner",
+    "recollect",
     "scanner",
     "signals",
 ];
@@ -146,6 +153,25 @@ fn of_who_waits_for_the_ends_of_processes() {
     is_told(&daemon, "exits");
     daemon.wait_done(&["1.0.post"]);
     assert_eq!(tree.told(), ["1.0.pre", "1.0.post disappeared"]);
+}
+
+#[test]
+fn of_who_tells_ganeti_of_deaths() {
+    let tree = Tree::with_log();
+    tree.set("deaths.tell-ganeti", "true");
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    let process = tree.process_of(&mut job);
+    tree.put(job.waits(0));
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    meets(&tree, &daemon, "deaths", || process.kill());
+    daemon.wait_log("job 1: Ganeti was not told that its process has died: a defect of ganeti-hookd", 1);
+    is_told(&daemon, "deaths");
+    daemon.wait_done(&["1.0.post"]);
+    daemon.wait_status("that it is counted", |status| status["counters"]["deaths_not_told"] == 1);
+    assert_eq!(tree.event("1.0.post")["told_ganeti"], json!(false));
+    all_is_well(&tree, &daemon, 2);
 }
 
 #[test]
@@ -363,6 +389,46 @@ fn of_who_asks_a_node_for_check() {
     assert!(node.is_some_and(|line| line.contains("a defect of ganeti-hookd: a test's check")), "{text}");
     assert_eq!(said.status.code(), Some(1));
     assert!(String::from_utf8(said.stderr).unwrap().contains(&words("check")));
+}
+
+#[test]
+fn of_those_who_tell_metrics() {
+    let tree = Tree::with_log();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    tree.set("api.metrics-listen", &format!("\"{address}\""));
+    let daemon = tree.start();
+    let scrape = || {
+        let stream = TcpStream::connect(address)?;
+        exchange(stream, "GET", "x", "/metrics", b"", 1 << 20).map(|answer| answer.status)
+    };
+    meets(&tree, &daemon, "metrics", || drop(scrape()));
+    meets(&tree, &daemon, "metrics-request", || assert_eq!(scrape().unwrap(), 500));
+    assert_eq!(scrape().unwrap(), 200);
+    is_told(&daemon, "metrics-request");
+}
+
+#[test]
+fn of_who_looks_a_group_up() {
+    let tree = Tree::with_log();
+    tree.set("api.group", "\"daemon\"");
+    break_thread(&tree, "group");
+    let daemon = tree.start();
+    daemon.wait_log("api.group: a defect of ganeti-hookd: a test's group", 1);
+    is_told(&daemon, "group");
+    tree.faults("");
+    daemon.signal(Signal::HUP);
+    daemon.wait_status("no problem of the API", |status| !status["problems"].to_string().contains("API: "));
+    all_is_well(&tree, &daemon, 1);
+}
+
+#[test]
+fn of_who_reads_the_history_for_metrics() {
+    let tree = Tree::with_log();
+    break_thread(&tree, "recollect");
+    let daemon = tree.start();
+    daemon.wait_log("metrics do not go on from the history: a defect of ganeti-hookd: a test's recollect", 1);
+    is_told(&daemon, "recollect");
+    all_is_well(&tree, &daemon, 1);
 }
 
 /// What stands between these in the sources.

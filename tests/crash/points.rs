@@ -11,6 +11,7 @@ use crate::harness::{Job, NODE, OTHER_NODE, Tree};
 
 /// Every fault point in the sources, and the visit at which the daemon dies there.
 pub const POINTS: &[(&str, u32)] = &[
+    ("death.before-telling", 1),
     ("exit.noticed", 1),
     ("hold.judged", 1),
     ("hold.before-arm", 1),
@@ -73,6 +74,7 @@ pub fn has_died(tree: &Tree, point: &str) -> bool {
 pub fn hooked_tree() -> Tree {
     let tree = Tree::new();
     tree.set("hooks.pre", "\"hold\"");
+    tree.set("deaths.tell-ganeti", "true");
     for phase in ["pre", "post"] {
         let again = "[ -z \"$GANETI_HOOKD_RERUN\" ] || echo \"$GANETI_HOOKD_EVENT $GANETI_HOOKD_ATTEMPT\" >>DIR/again";
         tree.hook(phase, "10-log", &LOGS.replace("MORE", again));

@@ -68,6 +68,40 @@ fn status_says_how_things_are() {
 }
 
 #[test]
+fn nagios_is_told_in_one_line_and_an_exit_code() {
+    let tree = Tree::with_log();
+    let said = |args: &[&str]| {
+        let said = tree.cli(&[&["status", "--nagios"], args].concat());
+        assert!(said.err.is_empty() && said.out.lines().count() == 1, "{said:?}");
+        (said.code.unwrap(), said.out)
+    };
+    let (code, line) = said(&[]);
+    assert!(code == 2 && line.starts_with("GANETI-HOOKD CRITICAL - "), "{line}");
+    assert!(line.contains("the daemon is not running; start it with"), "{line}");
+    let daemon = two_jobs(&tree);
+    let (code, line) = said(&[]);
+    let (text, figures) = line.trim().split_once(" | ").unwrap();
+    assert_eq!((code, text), (0, "GANETI-HOOKD OK - master; 0 jobs open, 0 events undelivered"));
+    let expected = "lag=0.000s;300;3600;0 jobs_open=0;;;0 undelivered=0;;;0 held=0;;;0 running=0;;;0 events=3c;;;0 \
+                    runs=5c;;;0 runs_failed=1c;;;0 holds=0c;;;0 holds_late=0c;;;0 holds_missed=0c;;;0 \
+                    holds_timed_out=0c;;;0";
+    assert_eq!(figures, expected);
+    tree.put_bytes(7, b"is no job");
+    daemon.wait_status("the bad file", |status| status["bad_files"] != json!({}));
+    assert_eq!(said(&[]).0, 1);
+    tree.set("hooks.colour", "\"red\"");
+    kill_process(daemon.pid(), Signal::HUP).unwrap();
+    daemon.wait_status("the problem", |status| status["problems"] != json!([]));
+    let (code, line) = said(&[]);
+    assert!(code == 3 && line.contains("UNKNOWN") && line.contains("hooks.colour: unknown key"), "{line}");
+    let good = tree.path("good.toml");
+    fs::write(&good, fs::read_to_string(tree.config()).unwrap().replace("hooks.colour = \"red\"\n", ""))
+        .unwrap();
+    let (code, line) = said(&["--config", good.to_str().unwrap()]);
+    assert!(code == 2 && line.starts_with("GANETI-HOOKD CRITICAL - configuration: "), "{line}");
+}
+
+#[test]
 fn status_shows_what_runs() {
     let tree = Tree::new();
     tree.log_hook("post", "10-waits", "until [ -e DIR/gate ]; do sleep 0.02; done");

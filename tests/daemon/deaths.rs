@@ -1,13 +1,18 @@
 //! Job processes that die, that end well, and that are none.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use serde_json::json;
 
 use crate::harness::job_process::JobProcess;
-use crate::harness::{Job, Tree};
+use crate::harness::{Job, PATIENCE, Tree};
 
 #[test]
 fn the_post_of_a_dead_opcode_waits_for_its_pre() {
@@ -173,4 +178,63 @@ fn a_job_that_is_archived_and_then_killed_is_named_where_it_was_last() {
     daemon.wait_log(&format!("job 1 has not ended and is in the archive, {place}"), 1);
     daemon.fence();
     assert!(!tree.log().contains("vanished"), "{}", tree.log());
+}
+
+/// Answers at a socket of Ganeti's as its daemon does; tells what it was asked.
+fn ganeti_daemon(tree: &Tree, name: &str, answer: &'static str) -> Receiver<String> {
+    fs::create_dir_all(tree.path("run/socket")).unwrap();
+    let listener = UnixListener::bind(tree.path(&format!("run/socket/{name}"))).unwrap();
+    let (sender, asked) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            BufReader::new(&stream).read_until(3, &mut request).unwrap();
+            sender.send(String::from_utf8(request).unwrap()).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    asked
+}
+
+#[test]
+fn ganeti_is_told_of_a_death_while_the_post_hook_runs() {
+    let tree = Tree::new();
+    tree.set("deaths.tell-ganeti", "true");
+    tree.log_hook("post", "10-log", "until [ -e DIR/gate ]; do sleep 0.02; done");
+    let wconfd = ganeti_daemon(&tree, "ganeti-wconfd", "{\"success\":true,\"result\":[]}\x03");
+    let dead = "{\"success\":true,\"result\":[true,\"Job 1 has been already dead\"]}\x03";
+    let luxid = ganeti_daemon(&tree, "ganeti-query", dead);
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    let process = tree.process_of(&mut job);
+    tree.put(job.waits(0));
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    process.kill();
+    let asked = luxid.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(asked, "{\"method\":\"CancelJob\",\"args\":[1,true]}\x03");
+    // The planner asks it, too.
+    assert!(wconfd.try_iter().any(|asked| asked.contains("\"cleanupLocks\"")));
+    daemon.wait_status("that it is counted", |status| status["counters"]["deaths_told"] == 1);
+    let event = tree.event("1.0.post");
+    assert_eq!((&event["state"], &event["told_ganeti"]), (&json!("pending"), &json!(true)));
+    fs::write(tree.path("gate"), "").unwrap();
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(luxid.try_recv(), Err(TryRecvError::Empty), "once");
+}
+
+#[test]
+fn unless_somebody_wants_it_ganeti_is_told_nothing() {
+    let tree = Tree::with_log();
+    let luxid = ganeti_daemon(&tree, "ganeti-query", "");
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    let process = tree.process_of(&mut job);
+    tree.put(job.waits(0));
+    tree.put(job.runs(0));
+    process.kill();
+    daemon.wait_done(&["1.0.post"]);
+    assert_eq!(tree.event("1.0.post")["told_ganeti"], json!(null));
+    assert_eq!(luxid.try_recv(), Err(TryRecvError::Empty));
 }

@@ -13,7 +13,7 @@ fn work_done(daemon: &Daemon<'_>) -> String {
 
 /// Waits until nothing wakes the daemon for a while, which one that spins or looks again
 /// and again never comes to. This is the one place where time is what is tested.
-fn wait_idle(daemon: &Daemon<'_>) {
+pub fn wait_idle(daemon: &Daemon<'_>) {
     let is_idle = || {
         let before = work_done(daemon);
         std::thread::sleep(Duration::from_millis(300));

@@ -50,7 +50,7 @@ fn a_job_is_held_and_nothing_is_done_in_vain() {
         steps,
         [
             "AskMaster ReadSerial Summary CountNodes AskCluster LookForPreHooks LoadKernelStop StartGuard \
-             Watch ReadSerial LoadKernelStop AskMaster Scan Commit Summary Ready CountNodes \
+             Watch ReadSerial LoadKernelStop AskMaster Scan Commit Summary Ready Recollect CountNodes \
              LookForPreHooks Commit",
             "Read ReadSerial Commit LookForPreHooks",
             "Read Find Commit LookForPreHooks",
@@ -70,7 +70,7 @@ fn a_job_is_held_exactly_and_nothing_is_done_in_vain() {
         steps,
         [
             "AskMaster ReadSerial Summary CountNodes AskCluster LookForPreHooks LoadKernelStop StartGuard \
-             Watch ReadSerial AskMaster Scan Commit Summary Ready CountNodes LookForPreHooks Commit",
+             Watch ReadSerial AskMaster Scan Commit Summary Ready Recollect CountNodes LookForPreHooks Commit",
             "Read ReadSerial Attach Commit LookForPreHooks",
             "Read Find Arm Commit LookForPreHooks",
             "Read Stop AskMaster Prepare Commit Start Announce",

@@ -259,12 +259,16 @@ impl Desk {
                 self.give(Input::GoneOn { run, seq });
             }
             Effect::Start(run) => self.start(run),
-            Effect::EndRuns | Effect::Announce | Effect::JobEnded(_) | Effect::Summary(_) => {}
+            Effect::EndRuns
+            | Effect::Recollect
+            | Effect::Announce
+            | Effect::JobEnded(_)
+            | Effect::Summary(_) => {}
             Effect::AnswerRerun { asked, result } => {
                 self.answers.push((asked, result.map_err(|why| why.to_string())));
             }
             Effect::Ready => self.is_ready = true,
-            Effect::Log(level, text) => {
+            Effect::Log(level, text, _) => {
                 if level != Level::Debug {
                     self.log.push(text);
                 }
@@ -430,6 +434,11 @@ impl Desk {
         let scripts = scripts.iter().map(|script| ((*script).to_owned(), outcome.clone())).collect();
         self.give(Input::NodeEnded { run, seq, outcome, scripts });
         self.settle();
+    }
+
+    /// What it tells Prometheus.
+    pub fn metrics(&self) -> String {
+        self.engine.metrics(self.now, self.engine.status(self.now)).text()
     }
 
     /// The token of a process.

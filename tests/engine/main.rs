@@ -15,6 +15,7 @@ mod disk;
 mod held;
 mod jobs;
 mod live;
+mod metrics;
 mod proved;
 mod record;
 mod rerun;

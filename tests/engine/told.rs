@@ -34,7 +34,7 @@ fn each_thing_is_counted_when_it_happens() {
     };
     assert_eq!(desk.engine.status(desk.now).counters, counters);
     assert_eq!(desk.log.last().unwrap(), "1.0.post: hook 10-a exited with 1");
-    assert!(desk.engine.status(desk.now).metrics().contains("\nganeti_hookd_runs_failed_total 1\n"));
+    assert!(desk.metrics().contains("\nganeti_hookd_runs_failed_total 1\n"));
 
     // Held for too long.
     hold(&mut desk, 2, 60);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ganeti_hookd::engine::Engine;
 use ganeti_hookd::engine::change::{Change, Rerun};
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::{CommitError, Input};
+use ganeti_hookd::engine::input::{CommitError, Input, Past};
 use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 
@@ -299,7 +299,11 @@ impl Driver {
     /// The daemon may be killed at any effect; rather where that hurts.
     fn crash(&mut self, effect: &Effect, hurts: u64) -> Result<(), End> {
         let odds = match effect {
-            Effect::Log(..) | Effect::Summary(_) | Effect::Announce | Effect::JobEnded(_) => return Ok(()),
+            Effect::Log(..)
+            | Effect::Summary(_)
+            | Effect::Announce
+            | Effect::JobEnded(_)
+            | Effect::Recollect => return Ok(()),
             Effect::Commit(_) | Effect::WriteAnew(_) | Effect::Start(_) | Effect::Continue { .. } => {
                 5 * hurts
             }
@@ -326,6 +330,7 @@ impl Driver {
             Effect::ReadSerial => Input::Serial(world.serial()),
             Effect::AskMaster => Input::Master(world.master()),
             Effect::AskCluster => Input::Cluster(Some(world.cluster())),
+            Effect::Recollect => Input::Recollected(Past::default()),
             Effect::CountNodes => Input::OnlineNodes(world.online_nodes()),
             Effect::LookForPreHooks => Input::PreHooks(world.pre_hooks()),
             Effect::StartGuard => Input::GuardStarted(world.start_guard()),

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -14,7 +15,9 @@ use crate::engine::transitions::Progress;
 use crate::ganeti::event_name::EventName;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock::now;
-use crate::world::journal::{self, Journal, JournalError, LogTeller};
+use crate::world::failpoints;
+use crate::world::journal::{self, History, Journal, JournalError, LogTeller};
+use crate::world::panics::caught;
 
 /// What is done with the journal.
 #[derive(Debug)]
@@ -72,6 +75,25 @@ impl Books {
     pub fn recorded(&self, name: &EventName) -> Result<Option<Box<Recorded>>, String> {
         let recorded = self.journal.recorded(name).map_err(|error| error.to_string())?;
         Ok(recorded.map(Box::new))
+    }
+
+    /// Reads what figures go on from, on a thread of its own: it is all of the history.
+    pub fn recollect(&self) {
+        let (state_dir, inbox) = (self.state_dir.clone(), self.inbox.clone());
+        let read = move || {
+            let past = caught(|| {
+                failpoints::defect("recollect");
+                History::open(&state_dir)?.map(|history| history.past()).transpose()
+            });
+            match past.and_then(|past| past.map_err(|error| error.to_string())) {
+                Ok(past) => drop(inbox.send(Message::Input(Input::Recollected(past.unwrap_or_default())))),
+                // Metrics of what was before this start are missing, and nothing else.
+                Err(error) => log::warn!("metrics do not go on from the history: {error}"),
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("recollect".to_owned()).spawn(read) {
+            log::warn!("metrics do not go on from the history: {error}");
+        }
     }
 
     /// Writes all changes, or none.

@@ -1,12 +1,14 @@
-//! What the daemon does things with: the queue, the processes, the journal, the runs. They do
+//! What the daemon does things with: the queue, the processes, the journal, the runs, ways to ask. They do
 //! as they are told, and say what came of it.
 
+pub mod doors;
 pub mod journal;
 pub mod own_name;
 pub mod processes;
 pub mod queue;
 pub mod runs;
 
+use doors::Doors;
 use journal::Books;
 use processes::Processes;
 use queue::Queue;
@@ -27,4 +29,6 @@ pub struct Hands {
     pub runs: Runs,
     /// Tells Ganeti of deaths.
     pub deaths: Deaths,
+    /// Opens ways to ask the daemon.
+    pub doors: Doors,
 }

@@ -37,7 +37,7 @@ fn nobody_stands_still_for_hooks_that_do_not_begin() {
     assert_eq!(holds.next_deadline(), Some(SECOND + VAIN_LIMIT));
     assert!(holds.end_in_time(SECOND * 3).is_empty());
     let ended = holds.end_in_time(SECOND + VAIN_LIMIT);
-    assert_eq!((ended[0].0, ended[0].1), (key(), TimeUp::InVain));
+    assert_eq!((ended[0].0.key, ended[0].1), (key(), TimeUp::InVain));
     assert_eq!(holds.jobs().count(), 0);
 }
 

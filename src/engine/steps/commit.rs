@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::engine::change::{Change, EventState, RunKey, RunStart};
 use crate::engine::deliveries::Delivery;
-use crate::engine::effect::{Effect, Level};
+use crate::engine::effect::{Effect, Level, ScriptRun};
 use crate::engine::input::{CommitError, Now, Written};
 use crate::engine::ledger::Ledger;
 use crate::engine::outcome::Outcome;
 use crate::engine::report::Problem;
+use crate::engine::topic::{MessageId, Topic};
 use crate::ganeti::job::JobId;
 
 /// From so many bytes on an operator must see to the journal's log.
@@ -50,6 +51,7 @@ impl Engine {
             // What was left alone meanwhile has its turn.
             self.round.goes_on();
         }
+        self.count_delays(now, &outgoing.effects);
         self.effects.extend(outgoing.effects);
         if outgoing.was_stalled {
             self.resume(now);
@@ -58,13 +60,25 @@ impl Engine {
         // Jobs may stand still until their hooks have run; who only listens comes after them.
         for change in outgoing.written.iter() {
             if let Change::Event(_, event, _) = change {
-                self.report.say(Level::Info, &event.to_string());
+                self.report.say_of(Topic::noticed(event), Level::Info, &event.to_string());
             }
         }
         if is_new_journal || outgoing.written.iter().any(is_news) {
             self.effects.push(Effect::Announce);
         }
         self.effects.extend(outgoing.written.iter().filter_map(ended_job).map(Effect::JobEnded));
+    }
+
+    /// How long after their opcodes' own moments the first scripts of events start: now.
+    fn count_delays(&mut self, now: Now, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Start(ScriptRun { seq, .. }) = effect else { continue };
+            let first = self.deliveries.get(*seq).filter(|delivery| delivery.is_untried());
+            if let Some(event) = first.map(|delivery| &delivery.event) {
+                let delay = now.time.as_secs_f64() - event.moment().as_secs_f64();
+                self.report.first_script(event, delay);
+            }
+        }
     }
 
     /// The journal cannot be written: keep everything, look at nothing, start nothing, try
@@ -74,7 +88,7 @@ impl Engine {
         let (is_new, begun) = self.ledger.failed(now.steady);
         if is_new {
             let text = format!("{error}; no hook starts until the journal can be written, nothing is lost");
-            self.report.say(Level::Error, &text);
+            self.report.say_of(Topic::of(MessageId::JournalStalled), Level::Error, &text);
         }
         self.effects.extend(self.holds.let_all_go());
         self.took_back(begun);

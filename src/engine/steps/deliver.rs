@@ -14,6 +14,7 @@ use crate::engine::plan::{Plan, Target};
 use crate::engine::report::Problem;
 use crate::engine::settings::PreMode;
 use crate::engine::slots::Slots;
+use crate::engine::topic::{MessageId, Topic};
 use crate::ganeti::event::Phase;
 use crate::ganeti::opcodes;
 
@@ -86,7 +87,7 @@ impl Engine {
         match problem {
             Some(problem) => {
                 if self.report.problem(Problem::ClusterConfiguration, &problem) {
-                    self.report.say(Level::Warning, &problem);
+                    self.report.say_of(Topic::of(MessageId::Problem), Level::Warning, &problem);
                 }
             }
             None => self.report.solved(Problem::ClusterConfiguration),

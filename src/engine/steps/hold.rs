@@ -7,10 +7,11 @@ use crate::engine::Engine;
 use crate::engine::change::Change;
 use crate::engine::directories::HooksPath;
 use crate::engine::effect::{Effect, Level, Token};
-use crate::engine::holds::{Exactness, Hold, TimeUp};
+use crate::engine::holds::{Ended, Exactness, Hold, TimeUp};
 use crate::engine::input::{Landing, Now};
 use crate::engine::jobs::Kind;
 use crate::engine::report::Problem;
+use crate::engine::topic::{MessageId, Topic};
 use crate::ganeti::event::{Event, EventKey, Phase};
 use crate::ganeti::job::{Job, JobId, Status, Timestamp};
 use crate::ganeti::opcodes;
@@ -48,7 +49,7 @@ impl Engine {
             };
             if let Err(why) = outcome {
                 event.late = true;
-                self.missed(event.key, why);
+                self.missed(Topic::of(MessageId::NotHeld).event(event), event.key, why);
             }
         }
     }
@@ -113,7 +114,7 @@ impl Engine {
             }
             Err(why) => {
                 let text = format!("jobs are held as well as can be, not exactly: {why}");
-                self.report.say(Level::Warning, &text);
+                self.report.say_of(Topic::of(MessageId::HoldsBestEffort), Level::Warning, &text);
                 self.holds.exactness_is(Exactness::BestEffort(why));
             }
         }
@@ -133,10 +134,10 @@ impl Engine {
     /// else let it.
     pub(in crate::engine) fn gone_on(&mut self, run: i64, seq: i64) {
         let Some(delivery) = self.deliveries.get(seq) else { return };
-        let key = delivery.event.key;
+        let (key, topic) = (delivery.event.key, Topic::of(MessageId::NotHeld).event(&delivery.event));
         self.effects.extend(self.holds.let_go_for(&delivery.event));
         let text = format!("{key}: its job has been let go on by somebody else; its hooks run late");
-        self.report.say(Level::Warning, &text);
+        self.report.say_of(topic, Level::Warning, &text);
         self.report.count(|counters| counters.holds_late += 1);
         self.has_passed(seq);
         self.begin_again(seq, run);
@@ -169,11 +170,11 @@ impl Engine {
     }
 
     /// A job should have been held for this and was not.
-    fn missed(&mut self, key: EventKey, why: Option<String>) {
+    fn missed(&mut self, topic: Topic, key: EventKey, why: Option<String>) {
         self.report.count(|counters| counters.holds_missed += 1);
         if let Some(why) = why {
             let text = format!("job {} is not held: {why}; its pre hooks run late", key.job);
-            self.report.say(Level::Warning, &text);
+            self.report.say_of(topic, Level::Warning, &text);
         }
     }
 
@@ -203,7 +204,7 @@ impl Engine {
                         "job {} had got further when it was stopped; it is held for 3 s at most",
                         hold.key.job
                     );
-                    self.report.say(Level::Warning, &text);
+                    self.report.say_of(self.topic(MessageId::NotHeld, &hold), Level::Warning, &text);
                     self.is_late(&hold);
                 }
             }
@@ -211,7 +212,7 @@ impl Engine {
                 // The kernel may have stopped it all the same.
                 self.effects.push(Effect::Disarm { token, job });
                 if let Some(hold) = self.holds.not_stopped(token) {
-                    self.missed(hold.key, Some(why));
+                    self.missed(self.topic(MessageId::NotHeld, &hold), hold.key, Some(why));
                     self.is_late(&hold);
                 }
             }
@@ -220,8 +221,9 @@ impl Engine {
 
     /// Writes down how long jobs stood still that have gone on.
     pub(in crate::engine) fn record_holds(&mut self) {
-        for (hold, held) in self.holds.take_ended() {
-            self.ledger.record(Change::Held(hold.key, hold.received, held));
+        for Ended { key, received, landing, held } in self.holds.take_ended() {
+            self.report.held(landing, held);
+            self.ledger.record(Change::Held(key, received, held));
         }
     }
 
@@ -241,7 +243,8 @@ impl Engine {
             Err(error) => {
                 let what = format!("it cannot be started: {error}; no job is held, pre hooks run late");
                 if self.report.problem(Problem::Guard, &what) {
-                    self.report.say(Level::Error, &format!("the guard: {what}"));
+                    let topic = Topic::of(MessageId::Problem);
+                    self.report.say_of(topic, Level::Error, &format!("the guard: {what}"));
                 }
             }
         }
@@ -257,18 +260,26 @@ impl Engine {
 
     /// Lets those go on that have been held as long as they may.
     pub(in crate::engine) fn end_holds_in_time(&mut self, now: Now) {
-        for (key, why, effect) in self.holds.end_in_time(now.steady) {
+        for (hold, why, effect) in self.holds.end_in_time(now.steady) {
             self.effects.push(effect);
             self.report.count(|counters| counters.holds_timed_out += 1);
-            self.say_that_time_is_up(key, why);
+            self.say_that_time_is_up(&hold, why);
         }
     }
 
-    pub(in crate::engine) fn say_that_time_is_up(&mut self, key: EventKey, why: TimeUp) {
+    fn say_that_time_is_up(&mut self, hold: &Hold, why: TimeUp) {
         let what = match why {
             TimeUp::Limit => "held as long as it may be; the job goes on, its pre hooks too",
             TimeUp::InVain => "none of its hooks could begin within 3 s; the job goes on, they run late",
         };
-        self.report.say(Level::Warning, &format!("{key}: {what}"));
+        let topic = self.topic(MessageId::HoldTimedOut, hold);
+        self.report.say_of(topic, Level::Warning, &format!("{}: {what}", hold.key));
+    }
+
+    /// What a line is about that is about a hold.
+    fn topic(&self, id: MessageId, hold: &Hold) -> Topic {
+        let seq = self.deliveries.find(hold.key, hold.received);
+        let delivery = seq.and_then(|seq| self.deliveries.get(seq));
+        delivery.map_or_else(|| Topic::of(id).key(hold.key), |delivery| Topic::of(id).event(&delivery.event))
     }
 }

@@ -101,6 +101,8 @@ impl Engine {
         self.report.good_file(id);
         let is_backlog = self.jobs.is_backlog(id);
         if let Some((tracked, mut event)) = self.jobs.died_unseen(id, now.time) {
+            let died_at = self.jobs.processes.died_at(id).unwrap_or(now.steady);
+            self.report.death_noticed(now.steady.saturating_sub(died_at));
             event.late = is_backlog;
             self.ledger.record(Change::Job(id, tracked));
             self.let_be(id);
@@ -182,7 +184,11 @@ impl Engine {
         }
         let is_backlog = self.jobs.is_backlog(job.id);
         let death = self.watched_death(job);
+        let died_at = self.jobs.processes.died_at(job.id);
         let liveness = self.liveness(now, job, kind);
+        if let Some(died_at) = died_at.filter(|_| liveness == Liveness::Dead) {
+            self.report.death_noticed(now.steady.saturating_sub(died_at));
+        }
         let lateness = self.lateness(is_backlog);
         let mut look = self.jobs.tracker().look(job, liveness, start, lateness, now.time);
         if !is_backlog {
@@ -270,10 +276,7 @@ impl Engine {
         let is_untold = self.place.is_untold();
         event.late |= is_untold;
         self.place_in_cluster(&mut event);
-        self.report.count(|counters| {
-            counters.events += 1;
-            counters.events_late += u64::from(event.late);
-        });
+        self.report.noticed(&event);
         let seq = self.ledger.next_seq();
         self.jobs.is_told(event.key.job, now.time);
         match self.place.role() {
@@ -282,6 +285,7 @@ impl Engine {
                 self.keep_in_standby(now, seq, Delivery::new(event, Notice::now(now.steady)));
             }
             _ => {
+                self.report.event(&event);
                 self.ledger.record(Change::Event(seq, event.clone(), EventState::Pending));
                 let is_old = is_backlog || is_untold;
                 let delivery = Delivery { is_old, ..Delivery::new(event, Notice::now(now.steady)) };
@@ -308,7 +312,7 @@ impl Engine {
             // The process writes its last version and then ends: what has been read may be
             // older. It is read again.
             Presence::Dead => {
-                if let Some(id) = self.jobs.processes.ended(token) {
+                if let Some(id) = self.jobs.processes.ended(token, now.steady) {
                     self.jobs.died_before(id);
                     // Another node's process is not here; who is master may just have changed.
                     self.effects.push(Effect::AskMaster);
@@ -330,8 +334,8 @@ impl Engine {
     }
 
     /// A process that was watched has ended.
-    pub(in crate::engine) fn exited(&mut self, token: Token) {
-        if let Some(id) = self.jobs.processes.ended(token) {
+    pub(in crate::engine) fn exited(&mut self, now: Now, token: Token) {
+        if let Some(id) = self.jobs.processes.ended(token, now.steady) {
             self.effects.extend(self.holds.let_go(id));
             self.effects.extend(self.holds.disarm(id));
             self.agenda.hint(id);

@@ -13,7 +13,7 @@ impl Engine {
         let fails = self.agenda.is_failing() || self.ledger.is_stalled();
         if (looked || fails) && self.life.become_ready() {
             self.summarize();
-            self.effects.push(Effect::Ready);
+            self.effects.extend([Effect::Ready, Effect::Recollect]);
         }
     }
 

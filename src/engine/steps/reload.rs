@@ -5,6 +5,7 @@ use crate::engine::effect::{Effect, Level};
 use crate::engine::input::Now;
 use crate::engine::report::Problem;
 use crate::engine::settings::Settings;
+use crate::engine::topic::{MessageId, Topic};
 
 impl Engine {
     /// The configuration was read again; a bad one changes nothing. Paths stay as they are.
@@ -30,7 +31,8 @@ impl Engine {
                 self.effects.extend([Effect::AskMaster, Effect::LookForPreHooks]);
             }
             Err(error) => {
-                self.report.say(Level::Error, &format!("the configuration stays as it was: {error}"));
+                let text = format!("the configuration stays as it was: {error}");
+                self.report.say_of(Topic::of(MessageId::Problem), Level::Error, &text);
                 self.report.problem(Problem::Configuration, &error);
             }
         }

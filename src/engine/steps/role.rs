@@ -6,6 +6,7 @@ use crate::engine::deliveries::Delivery;
 use crate::engine::effect::{Effect, Level};
 use crate::engine::input::Now;
 use crate::engine::report::Problem;
+use crate::engine::topic::{MessageId, Topic};
 use crate::engine::{Engine, Role};
 use crate::ganeti::job::Timestamp;
 
@@ -49,7 +50,7 @@ impl Engine {
         if role != before {
             let master = self.place.master().unwrap_or("unknown");
             let text = format!("{} is {} now (the master is {master})", self.place.node(), role.as_str());
-            self.report.say(Level::Info, &text);
+            self.report.say_of(Topic::of(MessageId::RoleChanged), Level::Info, &text);
             match role {
                 Role::Master => self.take_over(now),
                 Role::Standby => self.stand_by(now),
@@ -67,9 +68,11 @@ impl Engine {
         if self.place.was_anothers() {
             let (time, node) = (now.time.as_secs_f64(), self.place.node().to_owned());
             self.ledger.record(Change::Notice(Notice::Takeover { time, node }));
+            self.report.took_over();
         }
         let window = self.settings.master.failover_window;
         for (seq, delivery) in self.deliveries.take_over(now.steady, window) {
+            self.report.event(&delivery.event);
             self.adopt(seq, delivery);
         }
         // What is found now, a death for instance, happened before.

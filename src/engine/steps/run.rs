@@ -57,8 +57,9 @@ impl Engine {
         scripts: Vec<(String, Outcome)>,
     ) {
         let Some(request) = self.ended(run, seq, &outcome) else { return };
-        let event = self.key_of(seq);
-        self.report.node_ended(&event, &request.node, &request.script, &outcome, &scripts);
+        if let Some(delivery) = self.deliveries.get(seq) {
+            self.report.node_ended(&delivery.event, &request, &outcome, &scripts);
+        }
         for (script, outcome) in scripts {
             let id = self.ledger.next_run();
             let run = RunStart { id, script, ..request.clone() };
@@ -84,15 +85,11 @@ impl Engine {
     }
 
     pub(in crate::engine) fn end_run(&mut self, now: Now, run: &RunStart, outcome: Outcome) {
-        let event = self.key_of(run.seq);
         let is_here = run.node == self.place.node();
-        self.report.run_ended(&event, &run.label(), &run.node, is_here, &outcome);
+        if let Some(delivery) = self.deliveries.get(run.seq) {
+            self.report.run_ended(&delivery.event, run, is_here, &outcome);
+        }
         self.record_end(now, run, outcome);
-    }
-
-    /// An event's key, for the log.
-    fn key_of(&self, seq: i64) -> String {
-        self.deliveries.get(seq).map(|d| d.event.key.to_string()).unwrap_or_default()
     }
 
     fn record_end(&mut self, now: Now, run: &RunStart, outcome: Outcome) {

@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::deliveries::Delivery;
-use crate::engine::effect::Token;
+use crate::engine::effect::{Level, Token};
 use crate::engine::holds::{Exactness, Hold};
 use crate::engine::input::{Landing, Now};
+use crate::engine::metrics::Metrics;
 use crate::engine::report::Problem;
 use crate::engine::status::{ArmedJob, HeldJob, RunningHook, Status};
+use crate::engine::topic::{MessageId, Topic};
+use crate::ganeti::job::Timestamp;
 
 impl Engine {
     /// How things are. The process's ID is the daemon's to add.
     pub fn status(&self, now: Now) -> Status {
         let since = |time: f64| (now.time.as_secs_f64() - time).max(0.0);
-        let mut firsts = self.deliveries.iter().filter(|(_, delivery)| delivery.rerun.is_none());
-        let oldest = firsts.next().map(|(_, delivery)| delivery.event.time.as_secs_f64());
+        let oldest = self.oldest_undelivered().map(Timestamp::as_secs_f64);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: 0,
@@ -41,6 +43,38 @@ impl Engine {
             last_failures: self.report.failures(),
             bad_files: self.report.bad_files(),
             counters: self.report.counters(),
+        }
+    }
+
+    /// The same, which `status` is, and more for Prometheus.
+    pub fn metrics(&self, now: Now, status: Status) -> Metrics {
+        let oldest_held = self.holds.iter().map(|hold| now.steady.saturating_sub(hold.since)).max();
+        let ago = |held: Duration| Timestamp::from_secs_f64(now.time.as_secs_f64() - held.as_secs_f64());
+        Metrics {
+            status,
+            figures: self.report.figures().clone(),
+            jobs: self.jobs.states(),
+            oldest_undelivered: self.oldest_undelivered(),
+            oldest_held: oldest_held.map(ago),
+            cluster: self.place.cluster().map(|cluster| cluster.name.clone()),
+        }
+    }
+
+    /// When the oldest event was noticed that is undelivered.
+    fn oldest_undelivered(&self) -> Option<Timestamp> {
+        let mut firsts = self.deliveries.iter().filter(|(_, delivery)| delivery.rerun.is_none());
+        firsts.next().map(|(_, delivery)| delivery.event.time)
+    }
+
+    /// Whether all can ask who are to.
+    pub(in crate::engine) fn api_is(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.report.solved(Problem::Api),
+            Err(what) => {
+                if self.report.problem(Problem::Api, &what) {
+                    self.report.say_of(Topic::of(MessageId::Problem), Level::Error, &what);
+                }
+            }
         }
     }
 

@@ -71,7 +71,7 @@ type Page = (Vec<u8>, Cursor);
 pub fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Result<Reply, Problem> {
     let FeedQuestion { after, filter, is_stream, wait } = FeedQuestion::of(request)?;
     let filter = Filter { output: Some(OUTPUT_MAX), ..filter };
-    let _place = sources.place_for(if is_stream { Duration::MAX } else { wait })?;
+    let _place = sources.place_for(stream, if is_stream { Duration::MAX } else { wait })?;
     let mut reader = Reader { broadcast: &sources.broadcast, stream, history: None, filter };
     if is_stream { reader.stream(after) } else { reader.page(after, wait) }
 }

@@ -58,7 +58,7 @@ pub fn answer(sources: &Sources, request: &Request, id: &str, stream: &UnixStrea
     let wait = Parameters::of(request, &["wait"])?.wait()?;
     let unknown = |_| Problem::new(404, "a job number is a whole number from 1");
     let id: JobId = id.parse().map_err(unknown)?;
-    let _place = sources.place_for(wait)?;
+    let _place = sources.place_for(stream, wait)?;
     let until = Instant::now() + wait;
     let listener = sources.bell.listen(Topic::Job(id))?;
     let mut record = look(sources, id)?;

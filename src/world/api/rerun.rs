@@ -63,7 +63,7 @@ pub struct Accepted {
 pub(super) fn answer(sources: &Sources, request: &Request) -> Result<Reply, Problem> {
     let wanted = Wanted::of(request)?;
     let _place = sources.place_to_write()?;
-    let answered = ask(sources, |reply| Question::Rerun(wanted, reply))?;
+    let answered = ask(&*sources.owner, |reply| Question::Rerun(wanted, reply))?;
     match answered.recv_timeout(WRITE_WAIT) {
         Ok(Ok(accepted)) => {
             // Strings and numbers: there is nothing in it that JSON cannot say.

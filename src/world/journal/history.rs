@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::load::{self, EVENT_COLUMNS};
 use super::{FILE, Filter, JournalError, PLACE};
+use crate::engine::input::Past;
 use crate::ganeti::event::{Event, EventKey, EventRecord, Fate};
 use crate::ganeti::job::Timestamp;
 use crate::ganeti::opcodes::View;
@@ -239,6 +240,14 @@ impl History {
     pub fn pre_plan(&self, post: &Event) -> Result<Option<View>, JournalError> {
         let EventKey { job, op, .. } = post.key;
         load::pre_plan(&self.db, job, post.received, op).map_err(|error| self.wrap(error))
+    }
+
+    /// What figures go on from. All of the history is read for it.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn past(&self) -> Result<Past, JournalError> {
+        load::past(&self.db).map_err(|error| self.wrap(error))
     }
 
     pub(super) fn wrap(&self, error: rusqlite::Error) -> JournalError {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::numbers;
 use crate::engine::change::{Earlier, Remembered, Rerun, RunKey, Undelivered};
-use crate::engine::input::Recorded;
+use crate::engine::input::{Past, Recorded};
 use crate::engine::tracker::Tracked;
 use crate::engine::transitions::Progress;
 use crate::ganeti::about::About;
@@ -193,6 +193,20 @@ fn first_event_time(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let time =
         db.query_row("SELECT time FROM events ORDER BY seq LIMIT 1", [], |row| row.get(0)).optional()?;
     Ok(time.map(Timestamp::from_micros))
+}
+
+/// What figures go on from.
+pub fn past(db: &Connection) -> rusqlite::Result<Past> {
+    let sql = "SELECT op_code, max(CASE status WHEN 'succeeded' THEN coalesce(ended, time) END), max(time)
+        FROM events GROUP BY op_code";
+    let mut past = Past::default();
+    let mut found = db.prepare(sql)?;
+    let mut rows = found.query([])?;
+    while let Some(row) = rows.next()? {
+        past.successes.push((row.get(0)?, micros(row, 1)?));
+        past.last_event = past.last_event.max(micros(row, 2)?);
+    }
+    Ok(past)
 }
 
 /// An event's runs; those with lower numbers than `from` do not count.

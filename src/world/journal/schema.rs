@@ -192,6 +192,9 @@ mod tests {
     use crate::ganeti::job::Timestamp;
     use crate::world::journal::{FILE, FeedAnswer, Filter, History, Journal};
 
+    /// From this version on a journal has the feed.
+    const WITH_FEED: usize = 6;
+
     /// A journal of an earlier version, with a job, an event that is done and one that is not, and
     /// a run of each.
     fn of_version(version: usize, dir: &Path) {
@@ -207,6 +210,15 @@ mod tests {
                 VALUES (1, 7, 'node1', '10-a', 1, 5, 6, 0), (2, 8, 'node1', '10-a', 1, 5, NULL, NULL);",
         )
         .unwrap();
+        if version >= WITH_FEED {
+            db.execute_batch(
+                "UPDATE events SET change = seq, reason = '[]';
+                 UPDATE runs SET directory = CASE seq WHEN 7 THEN 'global-post.d' ELSE 'global-pre.d' END;
+                 INSERT INTO changes SELECT seq, seq, NULL FROM events;
+                 UPDATE meta SET value = 6 WHERE key = 'forgotten';",
+            )
+            .unwrap();
+        }
     }
 
     #[test]

@@ -251,6 +251,8 @@ impl World {
             self.story.reach(Fault::BadReload.name());
             self.tell_later(0, Input::Named(HERE.to_owned()));
             self.tell_later(0, Input::Panicked("thread hook panicked".to_owned()));
+            self.tell_later(0, Input::Api(Err("api.group: there is no group nagios".to_owned())));
+            self.tell_later(1000, Input::Api(Ok(())));
             self.tell_later(0, Input::JournalLog(100 << 20));
             self.tell_later(1000, Input::JournalLog(0));
             return self.tell_later(0, Input::Reloaded(Err("hooks.pre: must be one of".to_owned())));

@@ -1,0 +1,125 @@
+//! Metrics alone over TCP, for who asks from elsewhere (`api.metrics-listen`).
+//!
+//! Nothing else is told there and nothing can be changed. A connection has a few seconds for all of it,
+//! and there are a few at a time: who is slow or many costs others their scrape at most.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::{Shutdown, shutdown};
+
+use super::problem::Problem;
+use super::{Backend, PEER_TIMEOUT, Places, Question, ask, too_many};
+use crate::world::deadline::Timed;
+use crate::world::failpoints;
+use crate::world::flood::Flow;
+use crate::world::http::{Answer, Request, read_request};
+use crate::world::panics::caught;
+use crate::world::shortage::explain;
+
+/// Connections served at the same time.
+const CONNECTIONS_MAX: usize = 8;
+
+/// What metrics are: Prometheus' text format.
+const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Where it is listened for scrapes; nowhere any more when dropped.
+#[derive(Debug)]
+pub struct Metrics {
+    address: SocketAddr,
+    listener: Arc<TcpListener>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Metrics {
+    /// Listens at this address, on a thread of its own.
+    ///
+    /// # Errors
+    /// When that cannot be.
+    pub fn listen(address: SocketAddr, owner: impl Backend) -> io::Result<Self> {
+        let listener = Arc::new(TcpListener::bind(address)?);
+        let (address, is_over) = (listener.local_addr()?, Arc::new(AtomicBool::new(false)));
+        let (listens, ends, owner) = (Arc::clone(&listener), Arc::clone(&is_over), Arc::new(owner));
+        thread::Builder::new().name("metrics".to_owned()).spawn(move || accept(&listens, &ends, &owner))?;
+        Ok(Self { address, listener, is_over })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // Whoever waits for a connection hears of it.
+        let _ = shutdown(&*self.listener, Shutdown::Both);
+    }
+}
+
+fn accept(listener: &TcpListener, is_over: &AtomicBool, owner: &Arc<impl Backend>) {
+    let connections = Places::default();
+    while !is_over.load(Ordering::SeqCst) {
+        let accepted = caught(|| accept_one(listener, owner, &connections));
+        if let Err(error) = accepted.and_then(|accepted| accepted.map_err(|error| explain(&error)))
+            && !is_over.load(Ordering::SeqCst)
+        {
+            static FLOW: Flow = Flow::new();
+            FLOW.warn(format_args!("cannot accept a connection for metrics: {error}"));
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+fn accept_one(listener: &TcpListener, owner: &Arc<impl Backend>, connections: &Places) -> io::Result<()> {
+    let (stream, _) = listener.accept()?;
+    failpoints::defect("metrics");
+    let deadline = Instant::now() + PEER_TIMEOUT;
+    let Some(place) = connections.take(CONNECTIONS_MAX) else {
+        stream.set_nonblocking(true)?;
+        let _ = too_many("connections").answer().write(&stream);
+        return Ok(());
+    };
+    let owner = Arc::clone(owner);
+    thread::Builder::new().name("metrics-request".to_owned()).spawn(move || {
+        let _place = place;
+        let served = caught(|| serve(&stream, deadline, &*owner))
+            .unwrap_or_else(|what| Problem::new(500, what).answer().write(&stream));
+        if let Err(error) = served {
+            log::debug!("metrics: {error}");
+        }
+    })?;
+    Ok(())
+}
+
+fn serve(stream: &TcpStream, deadline: Instant, owner: &impl Backend) -> io::Result<()> {
+    let mut stream = Timed::new(stream, deadline, None)?;
+    let answer = match read_request(&mut stream) {
+        Ok(request) => {
+            failpoints::defect("metrics-request");
+            answer(&request, owner)
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Problem::new(400, error)),
+        Err(error) => return Err(error),
+    };
+    answer.unwrap_or_else(|problem| problem.answer()).write(&mut stream)
+}
+
+fn answer(request: &Request, owner: &impl Backend) -> Result<Answer, Problem> {
+    match (request.method.as_str(), request.path()) {
+        ("GET", "/metrics") => metrics(owner),
+        (_, "/metrics") => Err(Problem::only("GET")),
+        _ => Err(Problem::new(404, "there is /metrics, and nothing else over TCP")),
+    }
+}
+
+/// The metrics. They are worded here and not by the owner, who has other things to do.
+pub(super) fn metrics(owner: &(impl Backend + ?Sized)) -> Result<Answer, Problem> {
+    let metrics = ask(owner, Question::Metrics)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
+    Ok(Answer::new(200, TYPE, metrics.text()))
+}
