@@ -12,6 +12,7 @@ pub mod http;
 pub mod journal;
 pub mod noded;
 pub mod own_files;
+pub mod page;
 pub mod panics;
 pub mod process;
 pub mod queue;

@@ -27,9 +27,6 @@ pub const CURSOR: &str = "Ganeti-Hookd-Cursor";
 /// itself comes alone.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes of output of one event that the feed tells. As JSON they may be six times as many.
-const OUTPUT_MAX: usize = 512 * 1024;
-
 /// How long a stream is silent at most.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
@@ -62,7 +59,6 @@ struct Reader<'a> {
 pub fn answer(sources: &Sources, request: &Request, stream: &UnixStream) -> Result<Reply, Problem> {
     let FeedQuestion { after, filter, is_stream, wait } = FeedQuestion::of(request)?;
     let state_dir = sources.state_dir.as_path();
-    let filter = Filter { output: Some(OUTPUT_MAX), ..filter };
     let _place = sources.place_for(if is_stream { Duration::MAX } else { wait })?;
     let history = insist(|| open(state_dir))?;
     let reader = Reader { state_dir, history, after, filter };

@@ -17,6 +17,9 @@ pub const WAIT_MAX: u64 = 60;
 /// The most events in one answer of the feed.
 pub const FEED_LIMIT: u32 = 1000;
 
+/// Bytes of output of one event that the feed tells. As JSON they may be six times as many.
+const OUTPUT_MAX: usize = 512 * 1024;
+
 /// Bytes of a bad value that an error quotes.
 const QUOTE_MAX: usize = 100;
 
@@ -139,9 +142,9 @@ pub struct FeedQuestion {
 }
 
 impl FeedQuestion {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "after", "limit", "wait", "stream", "object", "op_code", "status", "job", "since", "until", "reason",
-        "failed",
+        "failed", "output",
     ];
 
     /// Reads the parameters of `/v1/events`.
@@ -172,6 +175,8 @@ fn filter(given: &Parameters) -> Result<Filter, Problem> {
     let limit = given.get("limit", &format!("a whole number from 1 to {FEED_LIMIT}"), limit)?;
     let (object_kind, object) = given.text("object").map_or((None, None), object);
     let status = |text: &str| text.parse::<PostStatus>().ok();
+    let output = |text: &str| text.parse().ok().filter(|bytes| *bytes <= OUTPUT_MAX);
+    let output = given.get("output", &format!("a whole number of bytes from 0 to {OUTPUT_MAX}"), output)?;
     Ok(Filter {
         job: given.get("job", "a job number", |text| text.parse::<JobId>().ok())?,
         object_kind,
@@ -183,6 +188,7 @@ fn filter(given: &Parameters) -> Result<Filter, Problem> {
         reason: given.text("reason").map(str::to_owned),
         failed: given.flag("failed")?,
         limit: Some(limit.unwrap_or(FEED_LIMIT)),
+        output: Some(output.unwrap_or(OUTPUT_MAX)),
         ..Filter::default()
     })
 }
@@ -201,7 +207,7 @@ mod tests {
     use super::*;
 
     fn question(query: &str) -> Result<FeedQuestion, Problem> {
-        FeedQuestion::of(&Request { method: "GET".to_owned(), target: format!("/v1/events{query}") })
+        FeedQuestion::of(&Request { target: format!("/v1/events{query}"), ..Request::default() })
     }
 
     fn wrong(query: &str) -> String {
@@ -211,14 +217,14 @@ mod tests {
     #[test]
     fn what_is_asked_is_read() {
         let asked = question("").unwrap();
-        let all = Filter { limit: Some(FEED_LIMIT), ..Filter::default() };
+        let all = Filter { limit: Some(FEED_LIMIT), output: Some(OUTPUT_MAX), ..Filter::default() };
         assert_eq!(
             (asked.after, asked.filter, asked.is_stream, asked.wait),
             (None, all, false, Duration::ZERO)
         );
         let asked = question(
             "?after=00000000000000ff-17&limit=5&wait=30&object=instance/web1&op_code=OP_INSTANCE_*&status=failed\
-             &job=42&since=1795366412.5&until=2026-11-22T20:00:00%2B01:00&reason=kernel+update%3F&failed=1",
+             &job=42&output=7&since=1795366412.5&until=2026-11-22T20:00:00%2B01:00&reason=kernel+update%3F&failed=1",
         )
         .unwrap();
         assert_eq!(asked.after.unwrap().to_string(), "00000000000000ff-17");
@@ -234,6 +240,7 @@ mod tests {
             reason: Some("kernel update?".to_owned()),
             failed: true,
             limit: Some(5),
+            output: Some(7),
             ..Filter::default()
         };
         assert_eq!(asked.filter, expected);
@@ -256,6 +263,7 @@ mod tests {
             ("?after", "after", "Ganeti-Hookd-Cursor"),
             ("?status=success", "status", "succeeded, failed or disappeared"),
             ("?job=0", "job", "a job number"),
+            ("?output=1e9", "output", "from 0 to 524288"),
             ("?since=yesterday", "since", "RFC 3339"),
             ("?since=nan", "since", "RFC 3339"),
             ("?until=1e300", "until", "RFC 3339"),

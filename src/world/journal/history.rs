@@ -59,18 +59,22 @@ pub struct HistoryEvent {
 }
 
 impl HistoryEvent {
-    /// The event as one line of JSON, without the line's end.
-    pub fn to_json(&self) -> String {
+    /// What is told of it, as everybody is told.
+    pub fn record(&self) -> impl Serialize + '_ {
         #[derive(Serialize)]
-        struct Line<'a> {
+        struct Record<'a> {
             #[serde(flatten)]
             event: EventRecord<'a>,
             runs: &'a [RunRecord],
         }
         let event = EventRecord::new(self.seq, &self.event, &self.state, self.held);
-        let line = Line { event, runs: &self.runs };
+        Record { event, runs: &self.runs }
+    }
+
+    /// The event as one line of JSON, without the line's end.
+    pub fn to_json(&self) -> String {
         // Strings, numbers and lists of them: there is nothing in it that JSON cannot say.
-        serde_json::to_string(&line).unwrap_or_default()
+        serde_json::to_string(&self.record()).unwrap_or_default()
     }
 
     /// Whether a run of it was under way when the daemon died: it has no end, and never gets one.
