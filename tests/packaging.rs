@@ -161,6 +161,8 @@ fn bash_offers_words_of_the_history() {
         assert_eq!(offered(&[&[program.as_str()], &words[..]].concat()), offer, "{words:?}");
     }
     assert_eq!(offered(&[&program, "env", "41"]), ["417"]);
+    assert_eq!(offered(&[&program, "timeline", "4"]), ["417", "42"]);
+    assert_eq!(offered(&[&program, "timeline", "web2"]), ["web2.example.com"]);
     assert!(!trap.exists());
     drop(history);
 }

@@ -88,9 +88,60 @@ impl FilterArgs {
     }
 }
 
+impl FilterArgs {
+    /// What they leave out, but for the times.
+    pub fn in_words(&self) -> Vec<String> {
+        let object = self.object.as_ref().map(|object| match (&object.kind, &object.name) {
+            (Some(kind), name) => {
+                format!("{}/{}", kind.as_str().to_ascii_lowercase(), name.as_deref().unwrap_or_default())
+            }
+            (None, name) => name.clone().unwrap_or_default(),
+        });
+        let words = [
+            ("job", self.job.map(|job| job.to_string())),
+            ("object", object),
+            ("opcode", self.op_code.as_ref().map(|pattern| pattern.0.clone())),
+            ("status", self.status.map(|status| status.as_str().to_owned())),
+            ("reason", self.reason.clone()),
+            ("hooks", self.failed.then(|| "failed".to_owned())),
+        ];
+        words.into_iter().filter_map(|(name, value)| Some(format!("only {name} {}", value?))).collect()
+    }
+}
+
+/// What a command is about: a job, or an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The job of this number.
+    Job(JobId),
+    /// An object, as `--object` takes it.
+    Object(ObjectPattern),
+}
+
+impl FromStr for Subject {
+    type Err = InvalidObject;
+
+    /// What is a number is a job's.
+    fn from_str(text: &str) -> Result<Self, InvalidObject> {
+        text.parse().map(Self::Job).or_else(|_| text.parse().map(Self::Object))
+    }
+}
+
+impl Subject {
+    /// Only what is about it.
+    pub fn narrow(self, filter: Filter) -> Filter {
+        match self {
+            Self::Job(job) => Filter { job: Some(job), ..filter },
+            Self::Object(ObjectPattern { kind, name }) => {
+                Filter { object_kind: kind, object: name, ..filter }
+            }
+        }
+    }
+}
+
 /// Which objects are meant: `web1`, `instance/web1`, `instance/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct ObjectPattern {
+pub struct ObjectPattern {
     kind: Option<ObjectKind>,
     name: Option<String>,
 }
@@ -100,7 +151,7 @@ struct ObjectPattern {
 #[error(
     "an object is NAME, KIND/NAME or KIND/, where KIND is instance, node, cluster, group or network, in any case"
 )]
-struct InvalidObject;
+pub struct InvalidObject;
 
 impl FromStr for ObjectPattern {
     type Err = InvalidObject;
@@ -169,5 +220,7 @@ mod tests {
         for bad in ["", "/", "/web1", "disk/web1"] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
+        assert_eq!("42".parse::<Subject>().unwrap(), Subject::Job(42.try_into().unwrap()));
+        assert!(matches!("instance/42".parse::<Subject>(), Ok(Subject::Object(_))));
     }
 }

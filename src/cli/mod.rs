@@ -9,12 +9,14 @@ mod filter;
 mod record;
 mod release;
 mod replay;
+mod report;
 mod rerun;
 mod run;
 mod stand_in;
 mod status;
 mod table;
 mod terminal;
+mod timeline;
 mod times;
 mod wait;
 
@@ -51,6 +53,8 @@ enum Command {
     Record(record::Args),
     Status(status::Args),
     Events(events::Args),
+    Report(report::Args),
+    Timeline(timeline::Args),
     Env(env::Args),
     Rerun(rerun::Args),
     Wait(wait::Args),
@@ -123,6 +127,8 @@ pub fn main() -> ExitCode {
         Command::Record(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Status(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Report(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Timeline(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Wait(command) => settings(&args.config).and_then(|s| command.run(&s)),
