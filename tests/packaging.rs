@@ -93,7 +93,7 @@ fn bash_offers_commands_and_their_options() {
     assert!(!commands.iter().any(|offer| offer == "guard"), "{commands:?}");
     assert_eq!(offered(&["ganeti-hookd", "events", "--fo"]), ["--follow"]);
     assert_eq!(offered(&["ganeti-hookd", "status", "--me"]), ["--metrics"]);
-    assert_eq!(offered(&["ganeti-hookd", "help", "rep"]), ["replay"]);
+    assert_eq!(offered(&["ganeti-hookd", "help", "rep"]), ["replay", "report"]);
 }
 
 /// The program with a history of its own, as a command.

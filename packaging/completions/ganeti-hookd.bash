@@ -640,6 +640,10 @@ _ganeti__hookd() {
             ;;
         ganeti__hookd__subcmd__timeline)
             opts="-h --last --job --object --op-code --status --since --until --reason --failed --utc --config --help"
+            if [[ ${cur} != -* && ${prev} == timeline ]] ; then
+                mapfile -t COMPREPLY < <("$1" complete subject "${cur}" 2>/dev/null)
+                return 0
+            fi
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -158,6 +158,7 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not 
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events report timeline env rerun wait check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events report timeline env rerun wait check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status events report timeline env rerun wait check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -f -a '(ganeti-hookd complete subject (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -f -a '(ganeti-hookd complete event (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'

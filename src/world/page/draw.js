@@ -72,6 +72,10 @@ class Axis {
     if (widths.length && widths[widths.length >> 1] < BAR_LEAST) this.kind = "elapsed";
   }
 
+  key() {
+    return `${this.kind} ${this.from} ${this.width}`;
+  }
+
   zoom(factor, about) {
     this.isFit = false;
     const width = Math.min(Math.max(this.width * factor, 0.2), 5e6);
@@ -197,6 +201,7 @@ class List {
     const now = this.now();
     this.axis.fit(this.rows.slice(first, end), now);
     this.drawTicks(now);
+    const drawn = this.axis.key();
     while (this.pool.length < to - from) this.pool.push(newRow(this.body));
     // A row keeps its element while it is seen.
     const free = this.pool.slice();
@@ -208,14 +213,14 @@ class List {
       }
     });
     const spare = free.filter(Boolean);
-    for (let at = from; at < to; at++) this.put(places.get(at) ?? spare.pop(), at, now);
+    for (let at = from; at < to; at++) this.put(places.get(at) ?? spare.pop(), at, now, drawn);
     for (const row of spare) {
       row.at = -1;
       row.element.hidden = true;
     }
   }
 
-  put(row, at, now) {
+  put(row, at, now, drawn) {
     const op = this.rows[at];
     const { element } = row;
     element.hidden = false;
@@ -226,17 +231,22 @@ class List {
       element.setAttribute("aria-posinset", at + 1);
       element.setAttribute("aria-setsize", this.rows.length);
       writeRow(row, op, at === 0 || this.rows[at - 1].jobKey !== op.jobKey);
-      Object.assign(row, { op, at, event: op.events.post || op.events.pre });
+      Object.assign(row, { op, at, event: op.events.post || op.events.pre, drawn: null });
     }
     const isChosen = this.chosen === op.key;
     element.classList.toggle("chosen", isChosen);
     element.setAttribute("aria-selected", isChosen);
-    drawBar(row, op, this.axis, now);
+    // A bar stays as it is until the axis is another one; one that grows does not.
+    if (row.drawn !== drawn || op.outcome === "running" || op.pending) drawBar(row, op, this.axis, now);
+    row.drawn = drawn;
   }
 
   drawTicks(now) {
     const axis = byId("axis");
     const { width, left } = axis.getBoundingClientRect();
+    const seen = `${this.axis.key()} ${width} ${left} ${this.height}`;
+    if (this.ticksSeen === seen && !this.isLive) return;
+    this.ticksSeen = seen;
     const offset = left - this.box.getBoundingClientRect().left;
     const ticks = width ? this.axis.ticks(width, this.axis.kind === "elapsed" ? 62 : 80) : [];
     axis.replaceChildren(...ticks.map(([at, label]) => {
@@ -394,6 +404,7 @@ class Overview {
     this.list = list;
     this.canvas.addEventListener("click", event => this.go(event.offsetX / this.canvas.clientWidth));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
 
   show(rows, now) {
@@ -401,6 +412,16 @@ class Overview {
     this.from = rows.length ? rows[rows.length - 1].received : now - 1;
     this.to = Math.max(now, rows.length ? rows[0].received : now, this.from + 1);
     this.draw();
+  }
+
+  // How many opcodes of which outcome each part of the time has.
+  bins(many) {
+    const bins = Array.from({ length: many }, () => ({ good: 0, bad: 0, dead: 0 }));
+    for (const op of this.rows) {
+      const at = Math.min(many - 1, Math.max(0, Math.floor(((op.received - this.from) / (this.to - this.from)) * many)));
+      bins[at][op.outcome === "disappeared" ? "dead" : op.outcome === "failed" ? "bad" : "good"]++;
+    }
+    return bins;
   }
 
   draw() {
@@ -414,11 +435,7 @@ class Overview {
     const style = getComputedStyle(document.documentElement);
     const colour = name => style.getPropertyValue(`--${name}`).trim();
     const many = Math.max(1, Math.floor(width / 4));
-    const bins = Array.from({ length: many }, () => ({ good: 0, bad: 0, dead: 0 }));
-    for (const op of this.rows) {
-      const at = Math.min(many - 1, Math.max(0, Math.floor(((op.received - this.from) / (this.to - this.from)) * many)));
-      bins[at][op.outcome === "disappeared" ? "dead" : op.outcome === "failed" ? "bad" : "good"]++;
-    }
+    const bins = this.bins(many);
     const most = Math.sqrt(Math.max(...bins.map(bin => bin.good + bin.bad), 1));
     const room = height - 18;
     const step = width / many;
@@ -440,23 +457,26 @@ class Overview {
         paint.fill();
       }
     });
-    this.frame(paint, width, height, colour("ink"));
     paint.fillStyle = colour("muted");
     paint.font = "11px system-ui, 'DejaVu Sans', sans-serif";
     paint.fillText(stamp(this.from), 6, 11);
     const end = stamp(this.to);
     paint.fillText(end, width - paint.measureText(end).width - 6, 11);
+    this.frame();
   }
 
   // Where the rows are that are seen.
-  frame(paint, width, height, colour) {
+  frame() {
+    const frame = byId("frame");
     const [first, end] = this.list.span();
-    if (end <= first) return;
-    const at = op => ((op.received - this.from) / (this.to - this.from)) * width;
-    const [left, right] = [at(this.rows[end - 1] ?? this.rows[0]), at(this.rows[first] ?? this.rows[0])];
-    paint.strokeStyle = colour;
-    paint.lineWidth = 1.5;
-    paint.strokeRect(Math.max(1, left - 2), 14, Math.max(5, Math.min(width - left, right - left + 4)), height - 15);
+    const [newest, oldest] = [this.rows?.[first], this.rows?.[end - 1]];
+    frame.hidden = !newest || !oldest;
+    if (frame.hidden) return;
+    const at = op => (op.received - this.from) / (this.to - this.from);
+    const width = this.canvas.clientWidth;
+    const left = Math.max(0, at(oldest) * width - 2);
+    frame.style.transform = `translateX(${left}px)`;
+    frame.style.width = `${Math.min(width - left, Math.max(6, at(newest) * width - left + 4))}px`;
   }
 
   go(part) {

@@ -26,7 +26,7 @@ list.isLive = !isFile;
 const overview = new Overview(list);
 const detail = new Detail(model, op => (isFile ? Promise.resolve(op.runs) : whole(op)), op => { reveal(op); open(op); }, () => list.box.focus());
 list.onDrawn = first => {
-  overview.draw();
+  overview.frame();
   byId("zone").textContent = first ? `${day(first.received)} \u00b7 times: ${ZONE}` : `times: ${ZONE}`;
 };
 
