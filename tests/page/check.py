@@ -426,6 +426,17 @@ def node_path(world):
     return world.many.dir
 
 
+def switches(pid):
+    """How often each thread of a process has waited for something so far, by its name and ID."""
+    found = {}
+    for path in glob.glob(f"/proc/{pid}/task/*/status"):
+        with open(path, encoding="utf-8") as file:
+            status = file.read()
+        name, count = re.search(r"^Name:\t(.*)", status, re.M)[1], re.search(r"^voluntary_ctxt_switches:\t(\d+)", status, re.M)[1]
+        found[f"{name} {path.split('/')[4]}"] = int(count)
+    return found
+
+
 def an_idle_page_wakes_nobody(world):
     node = world.many
     tab = world.tab(node.url)
@@ -433,19 +444,18 @@ def an_idle_page_wakes_nobody(world):
     # What it asks after all has come it has asked by then.
     time.sleep(12)
 
-    def switches():
-        found = 0
-        for path in glob.glob(f"/proc/{node.process.pid}/task/*/status"):
-            with open(path, encoding="utf-8") as file:
-                found += int(re.search(r"^voluntary_ctxt_switches:\t(\d+)", file.read(), re.M)[1])
-        return found
-
-    before, asked = switches(), len(tab.requests())
-    time.sleep(35)
-    woken = switches() - before
-    print(f"    wake-ups of the daemon in 35 s with an open page: {woken}")
-    # A heartbeat each 30 s, of one thread.
-    assert woken <= 4, woken
+    asked = len(tab.requests())
+    # What else happens on the machine may wake it, too: a file system that is mounted does. A page would each time.
+    for _ in range(3):
+        before = switches(node.process.pid)
+        time.sleep(35)
+        after = switches(node.process.pid)
+        woken = {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name, 0)}
+        print(f"    wake-ups of the daemon's threads in 35 s with an open page: {woken}")
+        # A heartbeat each 30 s, of one thread, and one of a tab that was closed just before.
+        if sum(woken.values()) <= 4:
+            break
+    assert sum(woken.values()) <= 4, woken
     assert len(tab.requests()) == asked, tab.requests()[asked:]
     tab.close()
 
