@@ -244,11 +244,11 @@ class List {
   drawTicks(now) {
     const axis = byId("axis");
     const { width, left } = axis.getBoundingClientRect();
-    const seen = `${this.axis.key()} ${width} ${left} ${this.height}`;
+    const seen = `${this.axis.key()} ${width} ${left} ${this.height} ${this.rows.length > 0}`;
     if (this.ticksSeen === seen && !this.isLive) return;
     this.ticksSeen = seen;
     const offset = left - this.box.getBoundingClientRect().left;
-    const ticks = width ? this.axis.ticks(width, this.axis.kind === "elapsed" ? 62 : 80) : [];
+    const ticks = width && this.rows.length ? this.axis.ticks(width, this.axis.kind === "elapsed" ? 62 : 80) : [];
     axis.replaceChildren(...ticks.map(([at, label]) => {
       const tick = el("span", { textContent: label, class: at * width < 30 ? "edge" : "" });
       tick.style.left = `${at * 100}%`;
