@@ -9,6 +9,8 @@ mod fixture;
 mod follow;
 #[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]
 mod harness;
+#[path = "history/report.rs"]
+mod report;
 #[path = "history/terminal.rs"]
 mod terminal;
 

@@ -95,7 +95,7 @@ fn bash_offers_commands_and_their_options() {
     assert!(!commands.iter().any(|offer| offer == "guard"), "{commands:?}");
     assert_eq!(offered(&["ganeti-hookd", "events", "--fo"]), ["--follow"]);
     assert_eq!(offered(&["ganeti-hookd", "status", "--me"]), ["--metrics"]);
-    assert_eq!(offered(&["ganeti-hookd", "help", "rep"]), ["replay"]);
+    assert_eq!(offered(&["ganeti-hookd", "help", "rep"]), ["replay", "report"]);
 }
 
 /// The program with a history of its own, as a command.
@@ -163,6 +163,8 @@ fn bash_offers_words_of_the_history() {
         assert_eq!(offered(&[&[program.as_str()], &words[..]].concat()), offer, "{words:?}");
     }
     assert_eq!(offered(&[&program, "env", "41"]), ["417"]);
+    assert_eq!(offered(&[&program, "timeline", "4"]), ["417", "42"]);
+    assert_eq!(offered(&[&program, "timeline", "web2"]), ["web2.example.com"]);
     assert!(!trap.exists());
     drop(history);
 }

@@ -43,6 +43,9 @@ _ganeti__hookd() {
             ganeti__hookd,replay)
                 cmd="ganeti__hookd__subcmd__replay"
                 ;;
+            ganeti__hookd,report)
+                cmd="ganeti__hookd__subcmd__report"
+                ;;
             ganeti__hookd,rerun)
                 cmd="ganeti__hookd__subcmd__rerun"
                 ;;
@@ -51,6 +54,9 @@ _ganeti__hookd() {
                 ;;
             ganeti__hookd,status)
                 cmd="ganeti__hookd__subcmd__status"
+                ;;
+            ganeti__hookd,timeline)
+                cmd="ganeti__hookd__subcmd__timeline"
                 ;;
             ganeti__hookd,wait)
                 cmd="ganeti__hookd__subcmd__wait"
@@ -82,6 +88,9 @@ _ganeti__hookd() {
             ganeti__hookd__subcmd__help,replay)
                 cmd="ganeti__hookd__subcmd__help__subcmd__replay"
                 ;;
+            ganeti__hookd__subcmd__help,report)
+                cmd="ganeti__hookd__subcmd__help__subcmd__report"
+                ;;
             ganeti__hookd__subcmd__help,rerun)
                 cmd="ganeti__hookd__subcmd__help__subcmd__rerun"
                 ;;
@@ -90,6 +99,9 @@ _ganeti__hookd() {
                 ;;
             ganeti__hookd__subcmd__help,status)
                 cmd="ganeti__hookd__subcmd__help__subcmd__status"
+                ;;
+            ganeti__hookd__subcmd__help,timeline)
+                cmd="ganeti__hookd__subcmd__help__subcmd__timeline"
                 ;;
             ganeti__hookd__subcmd__help,wait)
                 cmd="ganeti__hookd__subcmd__help__subcmd__wait"
@@ -101,7 +113,7 @@ _ganeti__hookd() {
 
     case "${cmd}" in
         ganeti__hookd)
-            opts="-h -V --config --help --version run replay record status metrics events env rerun wait locks check release help"
+            opts="-h -V --config --help --version run replay record status metrics events report timeline env rerun wait locks check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -221,7 +233,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help)
-            opts="run replay record status metrics events env rerun wait locks check release help"
+            opts="run replay record status metrics events report timeline env rerun wait locks check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -360,6 +372,20 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ganeti__hookd__subcmd__help__subcmd__report)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ganeti__hookd__subcmd__help__subcmd__rerun)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -389,6 +415,20 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__timeline)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -550,6 +590,68 @@ _ganeti__hookd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ganeti__hookd__subcmd__report)
+            opts="-h --job --object --op-code --status --since --until --reason --failed --by --format --out --no-headers --separator --utc --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --job)
+                    mapfile -t COMPREPLY < <("$1" complete job "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --object)
+                    mapfile -t COMPREPLY < <("$1" complete object "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --op-code)
+                    mapfile -t COMPREPLY < <("$1" complete opcode "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --status)
+                    COMPREPLY=($(compgen -W "succeeded failed disappeared" -- "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --by)
+                    COMPREPLY=($(compgen -W "op-code object reason day event" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text csv json" -- "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --separator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ganeti__hookd__subcmd__rerun)
             opts="-h --script --failed --since --until --dry-run --no-wait --utc --no-headers --separator --config --help"
             if [[ ${cur} != -* && ${prev} == rerun ]] ; then
@@ -613,6 +715,60 @@ _ganeti__hookd() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__timeline)
+            opts="-h --last --job --object --op-code --status --since --until --reason --failed --utc --config --help"
+            if [[ ${cur} != -* && ${prev} == timeline ]] ; then
+                mapfile -t COMPREPLY < <("$1" complete subject "${cur}" 2>/dev/null)
+                return 0
+            fi
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --job)
+                    mapfile -t COMPREPLY < <("$1" complete job "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --object)
+                    mapfile -t COMPREPLY < <("$1" complete object "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --op-code)
+                    mapfile -t COMPREPLY < <("$1" complete opcode "${cur}" 2>/dev/null)
+                    return 0
+                    ;;
+                --status)
+                    COMPREPLY=($(compgen -W "succeeded failed disappeared" -- "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

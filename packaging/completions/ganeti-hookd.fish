@@ -33,6 +33,8 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "record" -
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "status" -d 'Show how the daemon is doing'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "metrics" -d 'Print metrics in Prometheus\' text format'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "events" -d 'Show the history of events and hook runs'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "report" -d 'Write what has happened as a page for a ticket, or count it in a table'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "timeline" -d 'Draw jobs on a time axis'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "env" -d 'Show the environment that a hook would get'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "rerun" -d 'Run an event\'s scripts again'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_needs_command" -f -a "wait" -d 'Wait for a job to end'
@@ -88,6 +90,44 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l jso
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l no-headers -d 'Print no line of column titles'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l job -d 'Only events of this job' -r -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l object -d 'Only events about this object: NAME, KIND/NAME or KIND/' -r -f -a '(ganeti-hookd complete object (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l op-code -d 'Only events of this opcode; * stands for any text' -r -f -a '(ganeti-hookd complete opcode (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l status -d 'Only posts of opcodes that ended so' -r -f -a "succeeded\t''
+failed\t''
+disappeared\t''"
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l since -d 'Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l until -d 'Only events noticed before then' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l reason -d 'Only events with this text in Ganeti\'s reason trail, in any case' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l by -d 'Count by this' -r -f -a "op-code\t'The opcode\'s type'
+object\t'What the opcode is about'
+reason\t'The user\'s own reason, or the last of the trail'
+day\t'The day on which the event was noticed'
+event\t'Nothing is counted: a line an event'"
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l format -d 'How a table is written' -r -f -a "text\t'Columns that are lined up'
+csv\t'Comma-separated values'
+json\t'An object a line'"
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l out -d 'The file to write: for its owner alone, complete or not at all; a file that is there is replaced' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l separator -d 'Separate columns by this text instead of lining them up' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l failed -d 'Only events with a hook run that failed'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l no-headers -d 'Print no line of column titles'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l last -d 'Only so many jobs, those submitted last' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l job -d 'Only events of this job' -r -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l object -d 'Only events about this object: NAME, KIND/NAME or KIND/' -r -f -a '(ganeti-hookd complete object (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l op-code -d 'Only events of this opcode; * stands for any text' -r -f -a '(ganeti-hookd complete opcode (commandline -ct) 2>/dev/null)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l status -d 'Only posts of opcodes that ended so' -r -f -a "succeeded\t''
+failed\t''
+disappeared\t''"
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l since -d 'Only events noticed then or later: 2h or 3d ago, "2026-11-28 14:00", or RFC 3339' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l until -d 'Only events noticed before then' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l reason -d 'Only events with this text in Ganeti\'s reason trail, in any case' -r
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l config -d 'The configuration file' -r -F
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l failed -d 'Only events with a hook run that failed'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -l utc -d 'Show times in UTC, not in the system\'s time zone; times that are given are UTC, too'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l native -d 'As the opcode\'s own post hooks get it where hooks.native-post has them run'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -l json -d 'Print a JSON object'
@@ -118,19 +158,22 @@ complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -l json
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -l config -d 'The configuration file' -r -F
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand release" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "run" -d 'Run the daemon in the foreground'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "replay" -d 'Play a recording and print the events it holds'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "status" -d 'Show how the daemon is doing'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "metrics" -d 'Print metrics in Prometheus\' text format'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "events" -d 'Show the history of events and hook runs'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "env" -d 'Show the environment that a hook would get'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "rerun" -d 'Run an event\'s scripts again'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "wait" -d 'Wait for a job to end'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "locks" -d 'Show which locks jobs wait for, who has them, and whether the holder lives'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
-complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events env rerun wait locks check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "run" -d 'Run the daemon in the foreground'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "replay" -d 'Play a recording and print the events it holds'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "record" -d 'Record the live queue, to replay it elsewhere'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "status" -d 'Show how the daemon is doing'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "metrics" -d 'Print metrics in Prometheus\' text format'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "events" -d 'Show the history of events and hook runs'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "report" -d 'Write what has happened as a page for a ticket, or count it in a table'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "timeline" -d 'Draw jobs on a time axis'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "env" -d 'Show the environment that a hook would get'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "rerun" -d 'Run an event\'s scripts again'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "wait" -d 'Wait for a job to end'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "locks" -d 'Show which locks jobs wait for, who has them, and whether the holder lives'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "check" -d 'Check configuration, permissions and system; say what to do about each finding'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "release" -d 'Let every job process go on that a daemon which is gone has left stopped'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand help; and not __fish_seen_subcommand_from run replay record status metrics events report timeline env rerun wait locks check release help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand timeline" -f -a '(ganeti-hookd complete subject (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand env" -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand rerun" -f -a '(ganeti-hookd complete event (commandline -ct) 2>/dev/null)'
 complete -c ganeti-hookd -n "__fish_ganeti_hookd_using_subcommand wait" -f -a '(ganeti-hookd complete job (commandline -ct) 2>/dev/null)'

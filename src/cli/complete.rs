@@ -28,16 +28,19 @@ enum Kind {
     Opcode,
     Object,
     Script,
+    /// A job or an object.
+    Subject,
 }
 
-impl From<Kind> for Word {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Job => Self::Job,
-            Kind::Event => Self::Event,
-            Kind::Opcode => Self::OpCode,
-            Kind::Object => Self::Object,
-            Kind::Script => Self::Script,
+impl Kind {
+    fn words(self) -> &'static [Word] {
+        match self {
+            Self::Job => &[Word::Job],
+            Self::Event => &[Word::Event],
+            Self::Opcode => &[Word::OpCode],
+            Self::Object => &[Word::Object],
+            Self::Script => &[Word::Script],
+            Self::Subject => &[Word::Job, Word::Object],
         }
     }
 }
@@ -55,6 +58,8 @@ impl Args {
 
     fn words(&self, config: &Path) -> Option<Vec<String>> {
         let settings = read_settings(config).ok()?;
-        History::open(&settings.paths.state_dir).ok()??.words(self.kind.into()).ok()
+        let history = History::open(&settings.paths.state_dir).ok()??;
+        let words = self.kind.words().iter().filter_map(|word| history.words(*word).ok());
+        Some(words.flatten().collect())
     }
 }

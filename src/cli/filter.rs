@@ -8,7 +8,7 @@ use super::Failure;
 use super::times::{Period, Zone};
 use crate::ganeti::event::PostStatus;
 use crate::ganeti::job::JobId;
-use crate::ganeti::object::ObjectPattern;
+use crate::ganeti::object::{InvalidPattern, ObjectPattern};
 use crate::world::journal::Filter;
 
 /// Which events are meant; with several options those that all of them mean.
@@ -73,6 +73,49 @@ impl FilterArgs {
     }
 }
 
+impl FilterArgs {
+    /// What they leave out, but for the times.
+    pub fn in_words(&self) -> Vec<String> {
+        let words = [
+            ("job", self.job.map(|job| job.to_string())),
+            ("object", self.object.as_ref().map(ToString::to_string)),
+            ("opcode", self.op_code.as_ref().map(|pattern| pattern.0.clone())),
+            ("status", self.status.map(|status| status.as_str().to_owned())),
+            ("reason", self.reason.clone()),
+            ("hooks", self.failed.then(|| "failed".to_owned())),
+        ];
+        words.into_iter().filter_map(|(name, value)| Some(format!("only {name} {}", value?))).collect()
+    }
+}
+
+/// What a command is about: a job, or an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The job of this number.
+    Job(JobId),
+    /// An object, as `--object` takes it.
+    Object(ObjectPattern),
+}
+
+impl FromStr for Subject {
+    type Err = InvalidPattern;
+
+    /// What is a number is a job's.
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        text.parse().map(Self::Job).or_else(|_| text.parse().map(Self::Object))
+    }
+}
+
+impl Subject {
+    /// Only what is about it.
+    pub fn narrow(self, filter: Filter) -> Filter {
+        match self {
+            Self::Job(job) => Filter { job: Some(job), ..filter },
+            Self::Object(object) => Filter { object: Some(object), ..filter },
+        }
+    }
+}
+
 /// Which opcodes are meant, as Ganeti writes them: `OP_INSTANCE_*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct OpCodePattern(String);
@@ -114,5 +157,11 @@ mod tests {
         for bad in ["", "OP_[X]", "a b", "migrate?"] {
             assert!(bad.parse::<OpCodePattern>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_a_number_is_a_job() {
+        assert_eq!("42".parse::<Subject>().unwrap(), Subject::Job(42.try_into().unwrap()));
+        assert!(matches!("instance/42".parse::<Subject>(), Ok(Subject::Object(_))));
     }
 }

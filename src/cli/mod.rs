@@ -11,12 +11,14 @@ mod metrics;
 mod record;
 mod release;
 mod replay;
+mod report;
 mod rerun;
 mod run;
 mod stand_in;
 mod status;
 mod table;
 mod terminal;
+mod timeline;
 pub mod times;
 mod wait;
 
@@ -55,6 +57,8 @@ enum Command {
     Status(status::Args),
     Metrics(metrics::Args),
     Events(events::Args),
+    Report(report::Args),
+    Timeline(timeline::Args),
     Env(env::Args),
     Rerun(rerun::Args),
     Wait(wait::Args),
@@ -132,6 +136,8 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(&args.config),
         Command::Metrics(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Events(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Report(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Timeline(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Wait(command) => settings(&args.config).and_then(|s| command.run(&s)),

@@ -18,11 +18,16 @@ pub struct Terminal {
 const USUAL_WIDTH: usize = 80;
 
 impl Terminal {
+    /// None: what is written goes elsewhere.
+    pub const fn none() -> Self {
+        Self { width: None, has_colours: false }
+    }
+
     /// The one that standard output is.
     pub fn of_output() -> Self {
         let out = io::stdout();
         if !out.is_terminal() {
-            return Self { width: None, has_colours: false };
+            return Self::none();
         }
         let width = tcgetwinsize(&out).map_or(0, |size| usize::from(size.ws_col));
         Self { width: Some(if width == 0 { USUAL_WIDTH } else { width }), has_colours: has_colours() }

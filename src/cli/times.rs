@@ -29,6 +29,16 @@ impl Zone {
         self.format(time, if self.utc { "%m-%d %H:%M:%SZ" } else { "%m-%d %H:%M:%S" })
     }
 
+    /// Its day.
+    pub fn show_day(self, time: Timestamp) -> String {
+        self.format(time, "%Y-%m-%d")
+    }
+
+    /// A time as programs read it, as exactly as it is known (RFC 3339).
+    pub fn show_exact(self, time: Timestamp) -> String {
+        self.format(time, if self.utc { "%Y-%m-%dT%H:%M:%S%.6fZ" } else { "%Y-%m-%dT%H:%M:%S%.6f%:z" })
+    }
+
     fn format(self, time: Timestamp, format: &str) -> String {
         match jiff::Timestamp::from_microsecond(time.as_micros()) {
             Ok(time) => time.to_zoned(self.time_zone()).strftime(format).to_string(),
@@ -168,6 +178,10 @@ mod tests {
             assert_eq!(shown.resolve(zone, Timestamp::default()), time);
         }
         assert_eq!(UTC.show_short(time), "11-28 12:01:01Z");
+        assert_eq!(
+            (UTC.show_day(time), UTC.show_exact(time)),
+            ("2026-11-28".to_owned(), "2026-11-28T12:01:01.000000Z".to_owned())
+        );
         assert_eq!(UTC.show(Timestamp::from_micros(i64::MAX)), "?");
     }
 

@@ -97,6 +97,16 @@ impl FromStr for ObjectPattern {
     }
 }
 
+/// As it is given, and read again.
+impl fmt::Display for ObjectPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(kind) = self.kind {
+            write!(f, "{}/", kind.as_str().to_ascii_lowercase())?;
+        }
+        f.write_str(self.name.as_deref().unwrap_or_default())
+    }
+}
+
 impl ObjectPattern {
     /// Whether this object is one of those.
     pub fn means(&self, object: &Object) -> bool {
@@ -147,6 +157,9 @@ mod tests {
         assert_eq!(parsed("node/").unwrap(), (Some(ObjectKind::Node), None));
         for bad in ["", "/", "/web1", "disk/web1"] {
             assert!(parsed(bad).is_err(), "{bad}");
+        }
+        for text in ["web1", "instance/web1", "node/"] {
+            assert_eq!(text.parse::<ObjectPattern>().unwrap().to_string(), text);
         }
     }
 }

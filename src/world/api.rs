@@ -1,7 +1,8 @@
-//! HTTP on a Unix socket: status, metrics, the feed, jobs.
+//! HTTP on a Unix socket: status, metrics, the feed, jobs, a page.
 //!
 //! | target | answer |
 //! |---|---|
+//! | `GET /` | a page for people, which follows the feed (`world::page`) |
 //! | `GET /v1/status` | how things are, JSON |
 //! | `GET /metrics` | the same for Prometheus |
 //! | `POST /v1/rerun?event=EVENT&script=SCRIPT` | has an event's scripts run again; what is asked for is in the journal then |
@@ -17,6 +18,7 @@
 
 pub mod access;
 pub mod bell;
+mod browser;
 mod ear;
 mod feed;
 mod job;
@@ -55,6 +57,7 @@ use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::http::{Answer, Request, Response, exchange, read_request};
+use crate::world::page;
 use crate::world::panics::caught;
 use crate::world::queue::read::JobReader;
 use crate::world::shortage::explain;
@@ -277,10 +280,13 @@ fn talk(sources: &Sources, stream: &Arc<UnixStream>) -> io::Result<()> {
 }
 
 fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Result<Reply, Problem> {
+    browser::check(request)?;
     let path = request.path();
     let job = path.strip_prefix("/v1/jobs/");
-    let is_known = ["/v1/status", "/v1/events", "/v1/changes", "/metrics"].contains(&path) || job.is_some();
+    let is_known = [browser::PAGE, "/v1/status", "/v1/events", "/v1/changes", "/metrics"].contains(&path)
+        || job.is_some();
     match (request.method.as_str(), path, job) {
+        ("GET", browser::PAGE, _) => Ok(shown().into()),
         ("GET", "/v1/status", _) => {
             let body = serde_json::to_vec(&status(sources, request)?).unwrap_or_default();
             Ok(Answer::new(200, "application/json", body).into())
@@ -298,8 +304,14 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
         ("POST", rerun::TARGET, _) => rerun::answer(sources, request),
         (_, rerun::TARGET, _) => Err(Problem::only("POST")),
         _ if is_known => Err(Problem::only("GET")),
-        _ => Err(Problem::new(404, "there is /v1/status, /v1/events, /v1/jobs/N, /v1/rerun and /metrics")),
+        _ => Err(Problem::new(404, "there is /, /v1/status, /v1/events, /v1/jobs/N, /v1/rerun and /metrics")),
     }
+}
+
+/// The page that people look at.
+fn shown() -> Answer {
+    let page = Answer::new(200, "text/html; charset=utf-8", page::live());
+    page::headers().into_iter().fold(page, |page, (name, value)| page.with(name, value))
 }
 
 fn status(sources: &Sources, request: &Request) -> Result<Status, Problem> {

@@ -11,13 +11,45 @@ const HEAD_LIMIT: u64 = 16 * 1024;
 /// The most headers of a request or answer.
 const HEADERS_MAX: usize = 64;
 
-/// A request's method and target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request's method and target, and who says that it was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// `GET`, ...
     pub method: String,
     /// Path and query, e.g. `/v1/events?after=17`.
     pub target: String,
+    /// The headers that tell a browser's requests from others', and whose page sent them.
+    pub sender: Sender,
+}
+
+/// What a request says of where it comes from. Each is as it was sent, with what is not UTF-8
+/// replaced; `None` where it was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    /// `Host`: by which name the client has found us.
+    pub host: Option<String>,
+    /// `Origin`: the page whose script or form asks.
+    pub origin: Option<String>,
+    /// `Sec-Fetch-Site`: what that page is to us.
+    pub fetch_site: Option<String>,
+    /// `Sec-Fetch-Mode`: what it is asked for.
+    pub fetch_mode: Option<String>,
+}
+
+impl Sender {
+    fn of(headers: &[httparse::Header<'_>]) -> Self {
+        let all = |name: &str| {
+            let named = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+            let values = named.map(|header| String::from_utf8_lossy(header.value).trim().to_owned());
+            values.reduce(|first, next| first + ", " + &next)
+        };
+        Self {
+            host: all("Host"),
+            origin: all("Origin"),
+            fetch_site: all("Sec-Fetch-Site"),
+            fetch_mode: all("Sec-Fetch-Mode"),
+        }
+    }
 }
 
 impl Request {
@@ -180,7 +212,10 @@ pub fn read_request(stream: impl Read) -> io::Result<Request> {
     let mut request = httparse::Request::new(&mut headers);
     request.parse(&head).map_err(invalid)?;
     match (request.method, request.path) {
-        (Some(method), Some(target)) => Ok(Request { method: method.to_owned(), target: target.to_owned() }),
+        (Some(method), Some(target)) => {
+            let sender = Sender::of(request.headers);
+            Ok(Request { method: method.to_owned(), target: target.to_owned(), sender })
+        }
         _ => Err(invalid("the HTTP request is incomplete")),
     }
 }
@@ -248,7 +283,7 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(request.parameters().unwrap(), [pair("after", "17"), pair("wait", "3")]);
         let parameters =
-            |query: &str| Request { method: "GET".to_owned(), target: format!("/x{query}") }.parameters();
+            |query: &str| Request { target: format!("/x{query}"), ..Request::default() }.parameters();
         let hard = parameters("?a=b=c%3D&&d&%65=%C3%A4+%2b%20?").unwrap();
         assert_eq!(hard, [pair("a", "b=c="), pair("d", ""), pair("e", "ä + ?")]);
         assert!(parameters("").unwrap().is_empty() && parameters("?").unwrap().is_empty());
@@ -256,6 +291,11 @@ mod tests {
             assert!(parameters(bad).is_err(), "{bad}");
         }
         assert!(read_request(&b"GET / HTTP/1.1\r\n"[..]).is_err());
+        let asked =
+            &b"GET / HTTP/1.1\r\nhost: a\r\nORIGIN: null \r\nHost: b\r\nSec-Fetch-Site: none\r\n\r\n"[..];
+        let sender = read_request(asked).unwrap().sender;
+        assert_eq!((sender.host.as_deref(), sender.origin.as_deref()), (Some("a, b"), Some("null")));
+        assert_eq!((sender.fetch_site.as_deref(), sender.fetch_mode), (Some("none"), None));
         assert!(read_request(vec![b'x'; 20_000].as_slice()).is_err());
     }
 

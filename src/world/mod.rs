@@ -13,6 +13,7 @@ pub mod journal;
 pub mod journald;
 pub mod noded;
 pub mod own_files;
+pub mod page;
 pub mod panics;
 pub mod process;
 pub mod queue;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ganeti_hookd::engine::change::{Change, EventState};
 use serde_json::json;
 
-use super::http::{Coming, ask, get};
+use super::http::{Coming, ask, ask_with, get};
 use super::jobs::has_thread;
 use super::served::{Served, post, run};
 use crate::harness::{Tree, wait_for};
@@ -142,7 +142,7 @@ fn what_is_wrong_is_a_problem() {
         )
     };
     for (method, target, status, words) in [
-        ("GET", "/", 404, "/v1/events"),
+        ("GET", "/index.html", 404, "/v1/events"),
         ("GET", "/v1/event", 404, "/v1/events"),
         ("GET", "/v1/jobs/zero", 404, "whole number"),
         ("GET", "/v1/jobs/7", 404, "no job 7"),
@@ -283,4 +283,40 @@ fn nothing_is_there_for_readers_when_there_are_none() {
     wait_for(|| is_there().then_some(()), || "a thread that tells of what is new".to_owned());
     drop(stream);
     wait_for(|| (!is_there()).then_some(()), || "its end".to_owned());
+}
+
+#[test]
+fn the_page_is_for_people_and_for_no_other_site() {
+    let served = Served::new();
+    let page = get(&served.socket(), "/");
+    assert_eq!((page.status, page.header("Content-Type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("Content-Security-Policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(policy.ends_with("frame-ancestors 'none'"), "{policy}");
+    assert!(page.body.contains("data-mode=\"live\"") && !page.body.contains("id=\"events\">"));
+    for headers in ["Host: evil.example", "Host: localhost\r\nOrigin: http://evil.example"] {
+        for target in ["/", "/v1/events", "/v1/status", "/v1/jobs/1", "/metrics"] {
+            let answer = ask_with(&served.socket(), "GET", target, headers).whole();
+            let text = format!("{target} {headers}: {answer:?}");
+            assert!(answer.status == 403 && answer.json()["title"] == "Forbidden", "{text}");
+            assert_eq!(answer.header("Content-Type"), Some("application/problem+json"), "{text}");
+        }
+    }
+    let rerun = "Host: localhost:8080\r\nOrigin: http://localhost:8080";
+    let answer = ask_with(&served.socket(), "POST", "/v1/rerun?event=1.0.post", rerun).whole();
+    assert!(answer.status == 403 && answer.body.contains("a browser may only read"), "{answer:?}");
+    assert_eq!(ask(&served.socket(), "POST", "/").whole().status, 405);
+}
+
+#[test]
+fn a_reader_says_how_much_output_it_wants() {
+    let mut served = Served::new();
+    served.commit(&[post(1, 41, 5, EventState::Done)]);
+    served.commit(&run(1, 100));
+    let run =
+        |query: &str| get(&served.socket(), &format!("/v1/events{query}")).lines()[0]["runs"][0].clone();
+    assert_eq!(run("")["output"].as_str().unwrap().len(), 100);
+    let short = run("?output=30");
+    assert_eq!((short["output"].as_str().unwrap().len(), &short["dropped"]), (30, &serde_json::json!(70)));
+    assert_eq!(run("?output=0")["output"], "");
 }

@@ -26,9 +26,14 @@ pub struct Answer {
 
 /// Asks, and reads the head of the answer.
 pub fn ask(socket: &Path, method: &str, target: &str) -> Coming {
+    ask_with(socket, method, target, "Host: localhost")
+}
+
+/// The same, with these headers.
+pub fn ask_with(socket: &Path, method: &str, target: &str, headers: &str) -> Coming {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60) + PATIENCE)).unwrap();
-    stream.write_all(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(format!("{method} {target} HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes()).unwrap();
     let mut rest = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

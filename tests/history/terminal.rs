@@ -6,7 +6,7 @@ use crate::fixture::Written;
 use crate::harness::PROGRAM;
 
 /// What the program prints on a terminal of this width.
-fn on_terminal(written: &Written, width: usize, variables: &[(&str, &str)], args: &[&str]) -> String {
+pub fn on_terminal(written: &Written, width: usize, variables: &[(&str, &str)], args: &[&str]) -> String {
     let program = written.program();
     let words = program.get_args().map(|word| word.to_str().unwrap()).chain(args.iter().copied());
     let words: Vec<String> = words.map(|word| format!("'{word}'")).collect();

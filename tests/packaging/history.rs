@@ -11,6 +11,7 @@ fn kind(arg: &Arg) -> Option<&'static str> {
         "op_code" => Some("opcode"),
         "object" => Some("object"),
         "script" => Some("script"),
+        "subject" => Some("subject"),
         _ => None,
     }
 }

@@ -32,9 +32,6 @@ pub const CURSOR: &str = "Ganeti-Hookd-Cursor";
 /// itself comes alone.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes of output of one event that the feed tells. As JSON they may be six times as many.
-const OUTPUT_MAX: usize = 512 * 1024;
-
 /// How long a stream is silent at most.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
@@ -70,7 +67,6 @@ type Page = (Vec<u8>, Cursor);
 /// What is wrong with it, or that its place is lost.
 pub fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Result<Reply, Problem> {
     let FeedQuestion { after, filter, is_stream, wait } = FeedQuestion::of(request)?;
-    let filter = Filter { output: Some(OUTPUT_MAX), ..filter };
     let _place = sources.place_for(stream, if is_stream { Duration::MAX } else { wait })?;
     let mut reader = Reader { broadcast: &sources.broadcast, stream, history: None, filter };
     if is_stream { reader.stream(after) } else { reader.page(after, wait) }

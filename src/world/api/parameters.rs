@@ -18,6 +18,8 @@ pub const FEED_LIMIT: u32 = 1000;
 
 /// What an object may be given as.
 const OBJECT: &str = "NAME, KIND/NAME or KIND/, where KIND is instance, node, cluster, group or network";
+/// Bytes of output of one event that the feed tells. As JSON they may be six times as many.
+pub const OUTPUT_MAX: usize = 512 * 1024;
 
 /// Bytes of a bad value that an error quotes.
 const QUOTE_MAX: usize = 100;
@@ -141,9 +143,9 @@ pub struct FeedQuestion {
 }
 
 impl FeedQuestion {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "after", "limit", "wait", "stream", "object", "op_code", "status", "job", "since", "until", "reason",
-        "failed",
+        "failed", "output",
     ];
 
     /// Reads the parameters of `/v1/events`.
@@ -173,6 +175,8 @@ fn filter(given: &Parameters) -> Result<Filter, Problem> {
     let limit = |text: &str| text.parse().ok().filter(|limit| (1..=FEED_LIMIT).contains(limit));
     let limit = given.get("limit", &format!("a whole number from 1 to {FEED_LIMIT}"), limit)?;
     let status = |text: &str| text.parse::<PostStatus>().ok();
+    let output = |text: &str| text.parse().ok().filter(|bytes| *bytes <= OUTPUT_MAX);
+    let output = given.get("output", &format!("a whole number of bytes from 0 to {OUTPUT_MAX}"), output)?;
     Ok(Filter {
         job: given.get("job", "a job number", |text| text.parse::<JobId>().ok())?,
         object: given.get("object", OBJECT, |text| text.parse().ok())?,
@@ -183,6 +187,7 @@ fn filter(given: &Parameters) -> Result<Filter, Problem> {
         reason: given.text("reason").map(str::to_owned),
         failed: given.flag("failed")?,
         limit: Some(limit.unwrap_or(FEED_LIMIT)),
+        output: Some(output.unwrap_or(OUTPUT_MAX)),
         ..Filter::default()
     })
 }
@@ -192,7 +197,7 @@ mod tests {
     use super::*;
 
     fn question(query: &str) -> Result<FeedQuestion, Problem> {
-        FeedQuestion::of(&Request { method: "GET".to_owned(), target: format!("/v1/events{query}") })
+        FeedQuestion::of(&Request { target: format!("/v1/events{query}"), ..Request::default() })
     }
 
     fn wrong(query: &str) -> String {
@@ -202,14 +207,14 @@ mod tests {
     #[test]
     fn what_is_asked_is_read() {
         let asked = question("").unwrap();
-        let all = Filter { limit: Some(FEED_LIMIT), ..Filter::default() };
+        let all = Filter { limit: Some(FEED_LIMIT), output: Some(OUTPUT_MAX), ..Filter::default() };
         assert_eq!(
             (asked.after, asked.filter, asked.is_stream, asked.wait),
             (None, all, false, Duration::ZERO)
         );
         let asked = question(
             "?after=00000000000000ff-17&limit=5&wait=30&object=instance/web1&op_code=OP_INSTANCE_*&status=failed\
-             &job=42&since=1795366412.5&until=2026-11-22T20:00:00%2B01:00&reason=kernel+update%3F&failed=1",
+             &job=42&output=7&since=1795366412.5&until=2026-11-22T20:00:00%2B01:00&reason=kernel+update%3F&failed=1",
         )
         .unwrap();
         assert_eq!(asked.after.unwrap().to_string(), "00000000000000ff-17");
@@ -224,6 +229,7 @@ mod tests {
             reason: Some("kernel update?".to_owned()),
             failed: true,
             limit: Some(5),
+            output: Some(7),
             ..Filter::default()
         };
         assert_eq!(asked.filter, expected);
@@ -246,6 +252,7 @@ mod tests {
             ("?job=0", "job", "a job number"),
             ("?object=disk/web1", "object", "KIND/NAME"),
             ("?object=", "object", "KIND/NAME"),
+            ("?output=1e9", "output", "from 0 to 524288"),
             ("?since=yesterday", "since", "RFC 3339"),
             ("?since=nan", "since", "RFC 3339"),
             ("?until=1e300", "until", "RFC 3339"),

@@ -62,19 +62,32 @@ pub struct HistoryEvent {
 }
 
 impl HistoryEvent {
-    /// The event as one line of JSON, without the line's end.
-    pub fn to_json(&self) -> String {
+    /// What is told of it, as everybody is told.
+    pub fn record(&self) -> impl Serialize + '_ {
         #[derive(Serialize)]
-        struct Line<'a> {
+        struct Record<'a> {
             #[serde(flatten)]
             event: EventRecord<'a>,
             runs: &'a [RunRecord],
         }
         let fate = Fate { state: &self.state, held: self.held, told_ganeti: self.told_ganeti };
         let event = EventRecord::new(self.seq, &self.event, fate);
-        let line = Line { event, runs: &self.runs };
+        Record { event, runs: &self.runs }
+    }
+
+    /// The event as one line of JSON, without the line's end.
+    pub fn to_json(&self) -> String {
         // Strings, numbers and lists of them: there is nothing in it that JSON cannot say.
-        serde_json::to_string(&line).unwrap_or_default()
+        serde_json::to_string(&self.record()).unwrap_or_default()
+    }
+
+    /// The same with at most so many bytes of its runs' output.
+    pub fn with_output(&self, most: usize) -> Self {
+        let (mut event, mut room) = (self.clone(), most);
+        for run in &mut event.runs {
+            room -= run.shorten(room);
+        }
+        event
     }
 
     /// Whether a run of it was under way when the daemon died: it has no end, and never gets one.

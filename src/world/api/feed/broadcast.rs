@@ -7,6 +7,7 @@
 //! a pause between: a hook that is due meanwhile finds a processor. The thread is there only while
 //! somebody follows, and sleeps until the bell rings.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::os::unix::net::UnixStream;
@@ -17,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
-use super::{ANSWER_MAX, OUTPUT_MAX, RETRY, heartbeat, open};
+use super::{ANSWER_MAX, RETRY, heartbeat, open};
 use crate::world::api::bell::{Bell, STEP, Topic};
 use crate::world::api::ear::{Ear, Heard};
+use crate::world::api::parameters::OUTPUT_MAX;
 use crate::world::api::problem::Problem;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
@@ -134,6 +136,8 @@ pub struct Left {
 /// A piece of the feed.
 struct Page {
     records: Vec<(Cursor, Told, Line)>,
+    /// Those of its lines that somebody wants with less output, by their place and bytes of output.
+    shorter: RefCell<BTreeMap<(usize, usize), Line>>,
     heartbeat: Line,
     next: Cursor,
     is_end: bool,
@@ -141,13 +145,26 @@ struct Page {
 
 impl Page {
     /// Those of its lines that somebody wants who is at this place.
-    fn lines<'p>(&'p self, at: Cursor, filter: &'p Filter) -> impl Iterator<Item = (Cursor, &'p Line)> {
+    fn lines(&self, at: Cursor, filter: &Filter) -> Vec<(Cursor, Line)> {
         let is_wanted = |told: &Told| match told {
             Told::Event(event) => filter.wants(event),
             Told::Notice(_) => true,
         };
-        let new = self.records.iter().filter(move |(after_it, ..)| *after_it > at);
-        new.filter(move |(_, told, _)| is_wanted(told)).map(|(after_it, _, line)| (*after_it, line))
+        let new = self.records.iter().enumerate().filter(|(_, (after_it, ..))| *after_it > at);
+        let wanted = new.filter(|(_, (_, told, _))| is_wanted(told));
+        wanted.map(|(place, (after_it, ..))| (*after_it, self.line(place, filter.output))).collect()
+    }
+
+    /// A line with at most so many bytes of output.
+    fn line(&self, place: usize, output: Option<usize>) -> Line {
+        match (&self.records[place], output) {
+            ((_, Told::Event(event), _), Some(most)) if most < OUTPUT_MAX => {
+                let mut shorter = self.shorter.borrow_mut();
+                let shorten = || line(event.with_output(most).to_json());
+                Arc::clone(shorter.entry((place, most)).or_insert_with(shorten))
+            }
+            ((.., line), _) => Arc::clone(line),
+        }
     }
 }
 
@@ -158,21 +175,21 @@ impl Follower {
 
     /// Takes what it wants of a page. Returns whether there is something.
     fn take(&mut self, page: &Page) -> bool {
-        let mut lines: Vec<(Cursor, &Line)> = page.lines(self.at, &self.filter).collect();
+        let mut lines = page.lines(self.at, &self.filter);
         self.at = page.next;
-        let Some((last, _)) = lines.last().copied() else { return false };
+        let Some(last) = lines.last().map(|(after_it, _)| *after_it) else { return false };
         match self.way {
             Way::Page(limit) => {
                 lines.truncate(limit as usize);
                 // What is left over comes with the next page that it asks for.
                 let is_cut = lines.last().filter(|(after_it, _)| *after_it < last);
                 self.at = is_cut.map_or(page.next, |(after_it, _)| *after_it);
-                let lines = lines.into_iter().map(|(_, line)| Arc::clone(line)).collect();
+                let lines = lines.into_iter().map(|(_, line)| line).collect();
                 self.hand_back(Rest { lines, begin: 0 });
             }
             Way::Stream(_) => {
-                let lines = lines.into_iter().map(|(_, line)| line).chain([&page.heartbeat]);
-                self.send(lines.cloned().collect());
+                let lines = lines.into_iter().map(|(_, line)| line);
+                self.send(lines.chain([Arc::clone(&page.heartbeat)]).collect());
             }
         }
         true
@@ -336,7 +353,8 @@ impl Broadcast {
         Ok(match answer {
             FeedAnswer::Lost(_) => None,
             FeedAnswer::Read { next, is_end } => {
-                Some(Page { records, heartbeat: line(heartbeat(next)), next, is_end })
+                let heartbeat = line(heartbeat(next));
+                Some(Page { records, shorter: RefCell::default(), heartbeat, next, is_end })
             }
         })
     }
