@@ -2,6 +2,7 @@
 
 mod hooks;
 mod nodes;
+mod outboxes;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -79,6 +80,7 @@ impl Args {
         findings.extend([kernel(), proc_hidden()]);
         findings.extend(hold(&settings));
         findings.extend(nodes::check(&settings));
+        findings.extend(outboxes::check(&settings));
         findings.extend(daemon(&settings));
         let mut out = io::stdout().lock();
         for finding in &findings {

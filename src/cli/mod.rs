@@ -6,6 +6,7 @@ mod env;
 mod events;
 mod fields;
 mod filter;
+mod outbox;
 mod record;
 mod release;
 mod replay;
@@ -54,6 +55,7 @@ enum Command {
     Env(env::Args),
     Rerun(rerun::Args),
     Wait(wait::Args),
+    Outbox(outbox::Args),
     Check(check::Args),
     Release(release::Args),
     /// Print words of the history (the shells' completions ask for them)
@@ -126,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Env(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Wait(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Outbox(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
         Command::Release(command) => command.run(&args.config),
         Command::Complete(command) => command.run(&args.config),

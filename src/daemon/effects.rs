@@ -49,7 +49,7 @@ impl Daemon {
 
     /// Has an effect done. Returns what it brings, if it brings something at once.
     fn bring(&mut self, effect: Effect) -> Option<Input<'static>> {
-        let Hands { queue, processes, journal, runs } = &mut self.hands;
+        let Hands { queue, processes, journal, runs, .. } = &mut self.hands;
         Some(match effect {
             Effect::ReadSerial => Input::Serial(queue.serial()),
             Effect::Recall { id, received } => {
@@ -95,6 +95,7 @@ impl Daemon {
             | Effect::Continue { .. }
             | Effect::Plan(_)
             | Effect::EndRuns
+            | Effect::Outboxes { .. }
             | Effect::AnswerRerun { .. }
             | Effect::Announce
             | Effect::JobEnded(_)
@@ -122,6 +123,7 @@ impl Daemon {
             Effect::Continue { token, job } => hands.processes.go_on(token, job),
             Effect::Plan(request) => hands.runs.plan(request),
             Effect::EndRuns => hands.runs.end_scripts(),
+            Effect::Outboxes { outboxes, sends } => hands.outboxes.assign(outboxes, sends),
             Effect::AnswerRerun { asked, result } => self.reruns.answer(asked, result),
             Effect::Announce => self.bell.history_has_changed(),
             Effect::JobEnded(id) => self.bell.job_has_ended(id),

@@ -23,6 +23,7 @@ use super::hands::runs::Runs;
 use super::message::Message;
 use super::reruns::Reruns;
 use super::settings_file::{StartError, io_error, node_name, read_settings};
+use super::threads::outboxes::Outboxes;
 use super::watchdog::Watchdog;
 use super::{Clocks, Daemon};
 use crate::engine::Engine;
@@ -68,7 +69,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;
     watch_name(sender.clone());
     let node = node_name(&settings);
-    let hands = hands(&settings, &node, held_file, journal, &sender)?;
+    let hands = hands(&settings, &node, held_file, journal, &bell, &sender)?;
     // The watcher, which is started from here, as well.
     priority::raise();
     work(daemon(config, settings, node, remembered, hands, inbox, bell))
@@ -189,6 +190,7 @@ fn hands(
     node: &str,
     held_file: HeldFile,
     journal: Books,
+    bell: &Arc<Bell>,
     inbox: &Sender<Message>,
 ) -> Result<Hands, StartError> {
     let paths = &settings.paths;
@@ -198,6 +200,7 @@ fn hands(
             .map_err(io_error("the ends of processes cannot be watched"))?,
         runs: Runs::new(paths, name, inbox).map_err(io_error("hooks cannot be planned and run"))?,
         queue: Queue::new(paths, inbox.clone()).map_err(io_error("the queue cannot be read"))?,
+        outboxes: Outboxes::new(paths, Arc::clone(bell), inbox.clone()),
         journal,
     })
 }

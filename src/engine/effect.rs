@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::change::Change;
 use super::directories::HooksPath;
 use super::environment::Environment;
+use super::outboxes::Assignment;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::opcodes::View;
@@ -157,6 +158,14 @@ pub enum Effect {
     Ask(NodeRun),
     /// End the scripts that still run: the daemon stops.
     EndRuns,
+
+    /// Have the history sent by these outboxes, and by no others; or by none for now.
+    Outboxes {
+        /// They, and how far they are.
+        outboxes: Vec<Assignment>,
+        /// This node is master: they send.
+        sends: bool,
+    },
 
     /// Tell who asked for a rerun whether there is one.
     AnswerRerun {

@@ -3,6 +3,10 @@
 //! Every key is optional. Everything that is wrong with a file is found in one go; each
 //! finding names the key and says what is allowed.
 
+mod outbox;
+
+pub use outbox::{OUTBOX_KEYS, Outbox};
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,6 +130,8 @@ pub struct Settings {
     pub master: Master,
     /// `[history]`.
     pub history: History,
+    /// All of `[[outbox]]`.
+    pub outboxes: Vec<Outbox>,
 }
 
 impl Default for Settings {
@@ -154,11 +160,17 @@ impl Default for Settings {
             },
             master: Master { name: String::new(), failover_window: Duration::from_secs(30) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
+            outboxes: Vec::new(),
         }
     }
 }
 
 impl Settings {
+    /// How long history is kept: also as long as something in it may still be sent.
+    pub fn keep(&self) -> Duration {
+        self.outboxes.iter().map(|outbox| outbox.give_up).fold(self.history.keep, Duration::max)
+    }
+
     /// The settings in the text of a configuration file.
     ///
     /// # Errors
@@ -179,6 +191,7 @@ impl Settings {
                         }
                     }
                 }
+                value if section == OUTBOX => settings.outboxes = Outbox::all(&value, &mut findings),
                 value => {
                     let what = misplaced(&section, &value);
                     findings.push(Finding { key: section, what });
@@ -217,6 +230,9 @@ impl Settings {
         Ok(())
     }
 }
+
+/// The list of outboxes.
+const OUTBOX: &str = "outbox";
 
 const SECTIONS: [&str; 4] = ["paths", "hooks", "master", "history"];
 
@@ -395,7 +411,9 @@ fn misplaced(name: &str, value: &Value) -> String {
         (_, _) if SECTIONS.contains(&name) => {
             format!("is a section; write [{name}] on a line of its own, and its keys below")
         }
-        (Value::Table(_), _) => format!("unknown section; sections are [{}]", SECTIONS.join("], [")),
+        (Value::Table(_), _) => {
+            format!("unknown section; sections are [{}] and [[{OUTBOX}]]", SECTIONS.join("], ["))
+        }
         (_, Some((section, _))) => format!("stands in no section; write it below [{section}]"),
         (_, None) => format!("unknown key; sections are [{}], each with its own keys", SECTIONS.join("], [")),
     }
@@ -467,7 +485,7 @@ mod tests {
         .unwrap_err()
         .to_string();
         insta::assert_snapshot!(findings, @r#"
-        hook: unknown section; sections are [paths], [hooks], [master], [history]
+        hook: unknown section; sections are [paths], [hooks], [master], [history] and [[outbox]]
         hooks.native-paths: must be a list of hooks paths such as ["instance-*", "node-add"], not ["Instance"]
         hooks.native-post: must be a list of none, one or both of "disappeared", "failed", not ["succeeded"]
         hooks.nodez: unknown key; keys of [hooks] are pre, hold-limit, timeout, workers, output-limit, status-words, nodes, skip-opcodes, opcode-directories, native-post, native-paths

@@ -11,6 +11,7 @@ pub mod hook;
 pub mod http;
 pub mod journal;
 pub mod noded;
+pub mod outbox;
 pub mod own_files;
 pub mod panics;
 pub mod process;

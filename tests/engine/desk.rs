@@ -251,7 +251,11 @@ impl Desk {
                 self.give(Input::GoneOn { run, seq });
             }
             Effect::Start(run) => self.start(run),
-            Effect::EndRuns | Effect::Announce | Effect::JobEnded(_) | Effect::Summary(_) => {}
+            Effect::Outboxes { .. }
+            | Effect::EndRuns
+            | Effect::Announce
+            | Effect::JobEnded(_)
+            | Effect::Summary(_) => {}
             Effect::AnswerRerun { asked, result } => {
                 self.answers.push((asked, result.map_err(|why| why.to_string())));
             }

@@ -7,6 +7,7 @@ use ganeti_hookd::engine::settings::{Hooks, Nodes, PreMode, Settings};
 use ganeti_hookd::ganeti::event::PostStatus;
 
 use crate::dice::Dice;
+use crate::outbox;
 use crate::sabotage::Sabotage;
 
 macro_rules! faults {
@@ -138,6 +139,9 @@ impl Recipe {
             settings.history.keep = Duration::from_secs(dice.between(1, 60));
         }
         directories(&mut settings.hooks, seed);
+        if !quick && !faults.contains(&Fault::RecallFails) {
+            settings.outboxes = outbox::settings(seed);
+        }
         Self {
             seed,
             jobs: dice.spread(1, 8),

@@ -12,6 +12,8 @@ use processes::Processes;
 use queue::Queue;
 use runs::Runs;
 
+use super::threads::outboxes::Outboxes;
+
 /// All of them.
 #[derive(Debug)]
 pub struct Hands {
@@ -23,4 +25,6 @@ pub struct Hands {
     pub journal: Books,
     /// Plans and runs hooks.
     pub runs: Runs,
+    /// Have events sent.
+    pub outboxes: Outboxes,
 }

@@ -5,6 +5,7 @@ mod commit;
 mod deliver;
 mod hold;
 mod look;
+mod outbox;
 mod prune;
 mod ready;
 mod reload;

@@ -217,6 +217,8 @@ impl Engine {
                 Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) => {
                     self.take_back(seq, run);
                 }
+                // Another node's outboxes send.
+                Effect::Outboxes { .. } if !self.place.is_master() => {}
                 // What was asked for is to be written all the same.
                 answer => self.ledger.after(answer),
             }

@@ -1,4 +1,4 @@
-//! Waking those who wait: for the history to change, for a job to end.
+//! Waking those who wait: for the history to change, for a job to end, for an outbox's orders.
 //!
 //! Promises: to whoever rings it costs the same however many wait, and nothing but a look when
 //! nobody does; a thread of its own wakes them. Who listens before looking misses nothing. Who
@@ -25,6 +25,9 @@ use crate::world::panics::caught;
 /// readers are busy with it, and of much that happens at once they hear once.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// As long as anybody waits that does not fit.
+const LONG: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
@@ -32,6 +35,8 @@ pub enum Topic {
     History,
     /// The end of a job.
     Job(JobId),
+    /// Something is wanted of an outbox.
+    Outbox,
 }
 
 /// Rung by the daemon, heard by the API's threads.
@@ -41,10 +46,13 @@ pub struct Bell {
     changes: AtomicU64,
     /// Those in `listening`.
     listeners: AtomicUsize,
-    listening: Mutex<BTreeMap<u64, (Topic, Arc<OwnedFd>)>>,
+    listening: Mutex<BTreeMap<u64, Ear>>,
     next: AtomicU64,
     rope: Sender<Topic>,
 }
+
+/// What somebody who waits is woken by, and for what.
+type Ear = (BTreeSet<Topic>, Arc<OwnedFd>);
 
 /// Somebody who waits.
 #[derive(Debug)]
@@ -98,6 +106,11 @@ impl Bell {
         self.ring(Topic::History);
     }
 
+    /// Something is wanted of an outbox.
+    pub fn outboxes_have_orders(&self) {
+        self.ring(Topic::Outbox);
+    }
+
     /// A job has ended.
     pub fn job_has_ended(&self, id: JobId) {
         self.ring(Topic::Job(id));
@@ -119,22 +132,30 @@ impl Bell {
     /// # Errors
     /// When there is no descriptor to be had.
     pub fn listen(&self, topic: Topic) -> io::Result<Listener<'_>> {
+        self.listen_to([topic].into())
+    }
+
+    /// The same of several.
+    ///
+    /// # Errors
+    /// When there is no descriptor to be had.
+    pub fn listen_to(&self, topics: BTreeSet<Topic>) -> io::Result<Listener<'_>> {
         let ear = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let number = self.next.fetch_add(1, SeqCst);
-        self.listening().insert(number, (topic, Arc::clone(&ear)));
+        self.listening().insert(number, (topics, Arc::clone(&ear)));
         self.listeners.fetch_add(1, SeqCst);
         Ok(Listener { bell: self, number, ear })
     }
 
     fn wake(&self, topics: &BTreeSet<Topic>) {
-        for (topic, ear) in self.listening().values() {
-            if topics.contains(topic) {
+        for (wanted, ear) in self.listening().values() {
+            if !topics.is_disjoint(wanted) {
                 let _ = rustix::io::write(ear, &1_u64.to_ne_bytes());
             }
         }
     }
 
-    fn listening(&self) -> MutexGuard<'_, BTreeMap<u64, (Topic, Arc<OwnedFd>)>> {
+    fn listening(&self) -> MutexGuard<'_, BTreeMap<u64, Ear>> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,10 +192,25 @@ impl Listener<'_> {
         }
     }
 
+    /// Waits for the next ring, until then at the latest if there is a then.
+    ///
+    /// # Errors
+    /// When the system cannot wait.
+    pub fn wait_alone(&self, until: Option<Instant>) -> io::Result<()> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.map(|left| Timespec::try_from(left).unwrap_or(LONG));
+            match poll(&mut [PollFd::new(&self.ear, PollFlags::IN)], timeout.as_ref()) {
+                Err(Errno::INTR) => {}
+                other => return Ok(other.map(drop)?),
+            }
+        }
+    }
+
     fn poll(&self, peer: BorrowedFd<'_>, left: Duration) -> rustix::io::Result<Heard> {
         let mut fds =
             [PollFd::new(&self.ear, PollFlags::IN), PollFd::from_borrowed_fd(peer, PollFlags::empty())];
-        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let timeout = Timespec::try_from(left).unwrap_or(LONG);
         poll(&mut fds, Some(&timeout))?;
         let [ear, peer] = fds.map(|fd| !fd.revents().is_empty());
         Ok(match (ear, peer) {

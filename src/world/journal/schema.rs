@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction};
 use crate::world::failpoints;
 
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     // Times are microseconds since the epoch.
     "CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
@@ -159,6 +159,11 @@ const MIGRATIONS: [&str; 6] = [
      INSERT OR REPLACE INTO meta SELECT 'forgotten', coalesce(min(seq) - 1, 0) FROM events;
      -- Tells this journal from all others: cursors of the feed name it.
      INSERT OR REPLACE INTO meta VALUES ('journal', random());",
+    // How far each outbox is, as JSON (`Progress`).
+    "CREATE TABLE outboxes (
+        name     TEXT PRIMARY KEY,
+        progress TEXT NOT NULL
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The version of the journal that this program writes.
@@ -205,6 +210,14 @@ mod tests {
                 VALUES (1, 7, 'node1', '10-a', 1, 5, 6, 0), (2, 8, 'node1', '10-a', 1, 5, NULL, NULL);",
         )
         .unwrap();
+        if version >= 6 {
+            db.execute_batch(
+                "UPDATE runs SET directory = (SELECT 'global-' || phase || '.d' FROM events WHERE events.seq = runs.seq);
+                 UPDATE events SET change = seq;
+                 INSERT INTO changes SELECT seq, seq, NULL FROM events;",
+            )
+            .unwrap();
+        }
     }
 
     #[test]

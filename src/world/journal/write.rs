@@ -83,6 +83,12 @@ pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Resu
                 .execute([time.as_micros()])?;
         }
         Change::Numbers(change) => numbers::write(db, change)?,
+        Change::Outbox(name, progress) => {
+            // Texts and numbers: there is nothing in it that JSON cannot say.
+            let progress = serde_json::to_string(progress).unwrap_or_default();
+            statement(db, "INSERT OR REPLACE INTO outboxes VALUES (?1, ?2)")?
+                .execute(params![name, progress])?;
+        }
         // It has something to tell besides.
         Change::Prune(..) => {}
     }
