@@ -10,7 +10,7 @@ mod journal;
 use ganeti_hookd::engine::change::{Change, EventState, Notice, Rerun, RunStart};
 use ganeti_hookd::engine::input::Recorded;
 use ganeti_hookd::engine::numbers::NumbersChange;
-use ganeti_hookd::engine::outbox::progress::Progress as OutboxProgress;
+use ganeti_hookd::engine::outbox_progress::Progress as OutboxProgress;
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;

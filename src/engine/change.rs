@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directories;
 use super::numbers::{Numbers, NumbersChange};
-use super::outbox::progress::Progress;
+use super::outbox_progress::Progress;
 use super::outcome::Outcome;
 use super::tracker::Tracked;
 use crate::ganeti::event::{Event, EventKey};

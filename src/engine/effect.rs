@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::change::Change;
 use super::directories::HooksPath;
 use super::environment::Environment;
-use super::outboxes::Assignment;
+use super::outbox_progress::Assignment;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
 use crate::ganeti::opcodes::View;

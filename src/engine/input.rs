@@ -10,7 +10,7 @@ use super::change::{EventState, Rerun, Undelivered};
 use super::directories::HooksPath;
 use super::effect::Token;
 use super::environment::ClusterFacts;
-use super::outboxes::Report;
+use super::outbox_progress::Report;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::settings::Settings;

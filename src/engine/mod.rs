@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod life;
 pub mod numbers;
 pub mod outbox;
+pub mod outbox_progress;
 pub mod outboxes;
 pub mod outcome;
 pub mod place;

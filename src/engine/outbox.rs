@@ -4,7 +4,6 @@
 pub mod answer;
 pub mod course;
 pub mod message;
-pub mod progress;
 pub mod schedule;
 pub mod signature;
 pub mod walk;

@@ -9,34 +9,12 @@ use std::time::Duration;
 
 use super::change::Change;
 use super::effect::Effect;
-use super::outbox::progress::Progress;
+use super::outbox_progress::{Assignment, Progress, Report};
 use super::settings::Outbox;
 use super::status::OutboxStatus;
 
 /// How long a place may not be written if nothing else is.
 const REST: Duration = Duration::from_secs(1);
-
-/// What an outbox says of itself.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// How far it is.
-    pub progress: Progress,
-    /// `ok`, `failing` or `ended`.
-    pub state: String,
-    /// What stands in the way.
-    pub trouble: Option<String>,
-    /// Somebody must see to that.
-    pub is_problem: bool,
-}
-
-/// An outbox, and what is known of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Assignment {
-    /// Its settings.
-    pub settings: Outbox,
-    /// How far it is; `None` for a new one.
-    pub progress: Option<Progress>,
-}
 
 /// All that have been heard of, also those that are in no configuration now.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::outbox::progress::Progress;
+use super::outbox_progress::Progress;
 use super::settings::Outbox;
 use crate::ganeti::job::JobId;
 

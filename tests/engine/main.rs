@@ -14,6 +14,7 @@ mod disk;
 mod held;
 mod jobs;
 mod live;
+mod outbox;
 mod proved;
 mod record;
 mod rerun;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ganeti_hookd::engine::change::{Change, EventState, Remembered, Rerun, RunStart, Undelivered};
 use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
-use ganeti_hookd::engine::outbox::progress::{Progress as OutboxProgress, Span};
+use ganeti_hookd::engine::outbox_progress::{Progress as OutboxProgress, Span};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::event::{Event, Phase};

@@ -8,9 +8,9 @@ use ganeti_hookd::engine::change::EventState;
 use ganeti_hookd::engine::input::{Input, Now};
 use ganeti_hookd::engine::outbox::answer::Verdict;
 use ganeti_hookd::engine::outbox::course::{Course, Header};
-use ganeti_hookd::engine::outbox::progress::Span;
 use ganeti_hookd::engine::outbox::walk::{Desk, Parcel, walk};
-use ganeti_hookd::engine::outboxes::{Assignment, Report};
+use ganeti_hookd::engine::outbox_progress::Span;
+use ganeti_hookd::engine::outbox_progress::{Assignment, Report};
 use ganeti_hookd::engine::settings::{Outbox, Settings};
 
 use crate::dice::Dice;

@@ -9,15 +9,15 @@ use crossbeam_channel::Sender;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::value::RawValue;
 
-use super::outboxes::{Asked, Order, Orders};
+use super::outboxes::{Order, Orders};
 use crate::daemon::message::Message;
 use crate::engine::input::{Input, Now};
 use crate::engine::outbox::answer::Verdict;
 use crate::engine::outbox::course::{Course, Header};
 use crate::engine::outbox::message;
-use crate::engine::outbox::progress::{Progress, Span};
 use crate::engine::outbox::walk::{Desk, End, Parcel, walk};
-use crate::engine::outboxes::Report;
+use crate::engine::outbox_progress::Report;
+use crate::engine::outbox_progress::{Progress, Span};
 use crate::engine::settings::Outbox;
 use crate::ganeti::event_name::EventName;
 use crate::world::api::bell::{Bell, Topic};
@@ -60,7 +60,7 @@ enum Pause {
 }
 
 impl Worker {
-    /// Works until the outbox is in the configuration no more.
+    /// Works as long as the daemon does.
     pub fn work(self, progress: Option<Progress>) {
         let (mut course, mut said) = (None, None);
         loop {
@@ -70,15 +70,8 @@ impl Worker {
                 std::thread::sleep(SHORT);
                 continue;
             };
-            let mut order = self.orders.lock();
-            if order.is_over {
-                return;
-            }
-            order.is_new = false;
-            let (settings, sends, asked) =
-                (order.settings.clone(), order.sends, std::mem::take(&mut order.asked));
-            drop(order);
-            let pause = self.turn(&mut course, &progress, settings, sends, asked, &mut said);
+            let order = self.orders.lock().take();
+            let pause = self.turn(&mut course, &progress, order, &mut said);
             let waited = match pause {
                 Pause::News => news.wait_alone(None),
                 Pause::Orders(until) => {
@@ -107,9 +100,7 @@ impl Worker {
         &self,
         kept: &mut Option<Course>,
         progress: &Option<Progress>,
-        settings: Outbox,
-        sends: bool,
-        asked: Vec<Asked>,
+        Order { settings, sends, asked, is_new, .. }: Order,
         said: &mut Option<Report>,
     ) -> Pause {
         let history = match History::open(&self.state_dir) {
@@ -125,7 +116,8 @@ impl Worker {
                 Err(error) => return self.cannot_read(kept, &error),
             },
         };
-        if *course.settings() != settings {
+        if is_new {
+            // Also where they are as they were: a file may have been put right.
             course.reload(settings);
         }
         for (wish, reply) in asked {

@@ -11,8 +11,8 @@ use crossbeam_channel::Sender;
 use super::outbox::Worker;
 use crate::daemon::message::Message;
 use crate::engine::input::Input;
-use crate::engine::outbox::progress::Progress;
-use crate::engine::outboxes::{Assignment, Report};
+use crate::engine::outbox_progress::Progress;
+use crate::engine::outbox_progress::{Assignment, Report};
 use crate::engine::settings::{Outbox, Paths};
 use crate::world::api::bell::Bell;
 use crate::world::api::outbox::{Done, NotDone, Wanted, Wish};
@@ -33,6 +33,14 @@ pub struct Order {
     pub asked: Vec<Asked>,
     /// It has not seen this yet.
     pub is_new: bool,
+}
+
+impl Order {
+    /// What its thread has seen by this.
+    pub fn take(&mut self) -> Self {
+        let (asked, is_new) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.is_new));
+        Self { settings: self.settings.clone(), sends: self.sends, is_over: self.is_over, asked, is_new }
+    }
 }
 
 /// What one thread is told and another has not seen yet.
@@ -66,16 +74,18 @@ impl Outboxes {
     /// These outboxes are to send, or not, and no others.
     pub fn assign(&mut self, assigned: Vec<Assignment>, sends: bool) {
         let is_over = |name: &String| !assigned.iter().any(|one| one.settings.name == *name);
-        self.orders.retain(|name, orders| {
+        for (_, orders) in self.orders.iter().filter(|(name, _)| is_over(name)) {
             let mut order = orders.lock();
-            (order.is_over, order.is_new) = (is_over(name), true);
-            !order.is_over
-        });
+            // It stays, asleep: a request may be under way, and two would not know of each other
+            // should it come back.
+            (order.sends, order.is_over, order.is_new) = (false, true, true);
+        }
         for Assignment { settings, progress } in assigned {
             match self.orders.get(&settings.name) {
                 Some(orders) => {
                     let mut order = orders.lock();
-                    (order.settings, order.sends, order.is_new) = (settings, sends, true);
+                    (order.settings, order.sends) = (settings, sends);
+                    (order.is_over, order.is_new) = (false, true);
                 }
                 // Also in standby: where a new one begins is settled now, not at a failover.
                 None => self.start(settings, sends, progress),
@@ -113,11 +123,11 @@ impl Outboxes {
 
     /// Somebody wants something of an outbox.
     pub fn ask(&self, wanted: Wanted, reply: Sender<Result<Done, NotDone>>) {
-        let Some(orders) = self.orders.get(&wanted.outbox) else {
+        let order = self.orders.get(&wanted.outbox).map(|orders| orders.lock());
+        let Some(mut order) = order.filter(|order| !order.is_over) else {
             let _ = reply.send(Err(NotDone::Unknown));
             return;
         };
-        let mut order = orders.lock();
         if !order.sends {
             let _ = reply.send(Err(NotDone::No("this node is in standby: the master sends".to_owned())));
             return;

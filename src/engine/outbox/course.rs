@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::answer::Verdict;
-use super::progress::{Progress, Span};
 use super::schedule;
 use crate::engine::change::EventState;
 use crate::engine::input::Now;
+use crate::engine::outbox_progress::{Progress, Span};
 use crate::engine::settings::Outbox;
 use crate::ganeti::event::PostStatus;
 use crate::ganeti::job::Timestamp;
@@ -91,7 +91,7 @@ impl Course {
         Self { settings, progress, failures: 0, next_try: None, why: None, blocked, wanted }
     }
 
-    /// Other settings apply: the receiver is tried at once, the place is kept.
+    /// These settings apply from now on: the receiver is tried at once, the place is kept.
     pub fn reload(&mut self, settings: Outbox) {
         self.settings = settings;
         self.try_now();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::progress::Gap;
+use crate::engine::outbox_progress::Gap;
 use crate::ganeti::event::{Event, Phase, PostStatus};
 use crate::ganeti::job::Timestamp;
 use crate::ganeti::text::plain;

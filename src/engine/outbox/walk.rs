@@ -2,8 +2,8 @@
 
 use super::answer::Verdict;
 use super::course::{Course, Header, Lot};
-use super::progress::{Gap, Span};
 use crate::engine::input::Now;
+use crate::engine::outbox_progress::{Gap, Span};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]

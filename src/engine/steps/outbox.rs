@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::input::Now;
-use crate::engine::outboxes::Report;
+use crate::engine::outbox_progress::Report;
 use crate::engine::report::Problem;
 
 impl Engine {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::numbers;
 use crate::engine::change::{Earlier, Remembered, Rerun, RunKey, Undelivered};
 use crate::engine::input::Recorded;
-use crate::engine::outbox::progress::Progress as OutboxProgress;
+use crate::engine::outbox_progress::Progress as OutboxProgress;
 use crate::engine::tracker::Tracked;
 use crate::engine::transitions::Progress;
 use crate::ganeti::about::About;

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row};
 use super::load::{object, word, word_or_null};
 use super::{History, JournalError, LAST_SEQ};
 use crate::engine::outbox::course::Header;
-use crate::engine::outbox::progress::{Progress, Span};
+use crate::engine::outbox_progress::{Progress, Span};
 use crate::engine::settings::Outbox;
 use crate::ganeti::job::Timestamp;
 

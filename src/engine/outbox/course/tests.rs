@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::outbox::progress::Gap;
 use crate::engine::outbox::walk::{Desk, End, Parcel, walk};
+use crate::engine::outbox_progress::Gap;
 use crate::ganeti::object::ObjectKind;
 
 const MINUTE: u64 = 60;

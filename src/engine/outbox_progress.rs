@@ -1,8 +1,10 @@
-//! How far an outbox is: what the journal keeps of it.
+//! How far an outbox is: what the journal keeps of it, what its thread says, and is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use super::settings::Outbox;
 
 /// How far an outbox is. Times are microseconds since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,28 @@ pub struct Span {
     pub first: i64,
     /// The number of the last event there ever was.
     pub last: i64,
+}
+
+/// What an outbox says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// How far it is.
+    pub progress: Progress,
+    /// `ok`, `failing` or `ended`.
+    pub state: String,
+    /// What stands in the way.
+    pub trouble: Option<String>,
+    /// Somebody must see to that.
+    pub is_problem: bool,
+}
+
+/// An outbox, and what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// Its settings.
+    pub settings: Outbox,
+    /// How far it is; `None` for a new one.
+    pub progress: Option<Progress>,
 }
 
 impl Progress {
