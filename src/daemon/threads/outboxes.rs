@@ -16,6 +16,7 @@ use crate::engine::outbox_progress::{Assignment, Report};
 use crate::engine::settings::{Outbox, Paths};
 use crate::world::api::bell::Bell;
 use crate::world::api::outbox::{Done, NotDone, Wanted, Wish};
+use crate::world::journal::History;
 
 /// Something that somebody wants of an outbox, and who is told what came of it.
 pub type Asked = (Wish, Sender<Result<Done, NotDone>>);
@@ -96,6 +97,7 @@ impl Outboxes {
 
     fn start(&mut self, settings: Outbox, sends: bool, progress: Option<Progress>) {
         let name = settings.name.clone();
+        let progress = progress.or_else(|| self.begin());
         let kept = progress.clone().unwrap_or_default();
         let order = Order { settings, sends, is_over: false, asked: Vec::new(), is_new: true };
         let orders = Arc::new(Orders(Mutex::new(order)));
@@ -119,6 +121,13 @@ impl Outboxes {
                 let _ = self.inbox.send(Message::Input(Input::Outbox { name, report: Box::new(report) }));
             }
         }
+    }
+
+    /// Where a new outbox begins: before anything that comes from now on, also before its thread
+    /// has come to look. `None` where that cannot be read now; then the thread sees to it.
+    fn begin(&self) -> Option<Progress> {
+        let history = History::open(&self.state_dir).ok().flatten()?;
+        history.outbox_span().ok().map(Progress::new)
     }
 
     /// Somebody wants something of an outbox.
