@@ -284,6 +284,11 @@ fn who_is_gone_is_left_alone_until_somebody_enables_it() {
     assert!(since < 10, "it went to sleep {since} times");
     let status = daemon.wait_status("they wait", |status| outbox(status, "cmdb")["pending"] == 100);
     assert_eq!((outbox(&status, "cmdb")["state"].as_str(), receiver.asked()), (Some("ended"), asked));
+    let resend = tree.cli(&["outbox", "resend", "cmdb"]);
+    assert!(
+        resend.code == Some(1) && resend.err.contains("first: ganeti-hookd outbox enable cmdb"),
+        "{resend:?}"
+    );
     let enabled = tree.cli(&["outbox", "enable", "cmdb"]);
     assert_eq!(enabled.out, "cmdb: sends again\n", "{enabled:?}");
     daemon.wait_status("all is sent", |status| outbox(status, "cmdb")["pending"] == 0);
@@ -573,7 +578,7 @@ fn the_example_for_webhook_takes_what_is_signed() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key");
     fs::write(&key, SECRET).unwrap();
-    let hooks = fs::read_to_string(example("webhook.json")).unwrap();
+    let hooks = fs::read_to_string(example("../webhook.json")).unwrap();
     let hooks = hooks
         .replace("/usr/local/lib/ganeti/receive-events", &example("receive-events").display().to_string());
     let hooks = hooks.replace("/etc/webhook-ganeti.key", &key.display().to_string());

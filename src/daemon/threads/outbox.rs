@@ -173,6 +173,10 @@ fn dice() -> u64 {
 /// Does what somebody wants.
 fn grant(course: &mut Course, history: &History, wish: Wish) -> Result<Done, NotDone> {
     let outbox = course.settings().name.clone();
+    if wish != Wish::Enable && course.progress().ended.is_some() {
+        let why = "its receiver has said that it wants nothing any more";
+        return Err(NotDone::No(format!("{why}; first: ganeti-hookd outbox enable {outbox}")));
+    }
     match wish {
         Wish::Enable => Ok(Done { outbox, events: 0, was_ended: course.enable() }),
         Wish::Resend(None) => Ok(Done { outbox, events: course.resend(None), was_ended: false }),
