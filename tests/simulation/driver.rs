@@ -163,6 +163,9 @@ impl Driver {
         if self.world.recipe.sabotage == Some(Sabotage::ForgetsThatItRunsAgain) {
             remembered.undelivered.iter_mut().for_each(|event| event.rerun = None);
         }
+        if self.world.recipe.sabotage == Some(Sabotage::ForgetsPlaces) {
+            remembered.outboxes.clear();
+        }
         let life = self.world.life;
         self.world.story.say(|| format!("** the daemon starts (life {life})"));
         self.judge.life_begins(&self.world, settings.clone());

@@ -267,6 +267,11 @@ impl Journal {
         Self { last_seq: seconds, id: seconds, ..Self::default() }
     }
 
+    /// Whether it has been written how far an outbox is.
+    pub fn knows_outboxes(&self) -> bool {
+        !self.outboxes.is_empty()
+    }
+
     /// What it spans, as an outbox finds it.
     pub fn span(&self) -> Span {
         let first = self.events.keys().next().copied().unwrap_or(self.last_seq + 1);

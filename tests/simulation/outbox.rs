@@ -80,7 +80,8 @@ impl Sender {
             Some(_) => {}
             None => {
                 let course = Course::new(settings.clone(), progress.clone(), journal.span(), now);
-                if progress.is_none() {
+                // Where one begins that was never heard of; once that is written it is known.
+                if !journal.knows_outboxes() {
                     self.begun = Some(Span { first: journal.span().last + 1, ..journal.span() });
                 }
                 self.course = Some(course);

@@ -80,6 +80,7 @@ pub enum Sabotage {
     LetsRerunsOvertake,
     HoldsForReruns,
     SaysThatRerunsAreInTime,
+    ForgetsPlaces,
 }
 
 use Sabotage::*;
@@ -137,6 +138,7 @@ impl Sabotage {
         (LetsRerunsOvertake, "in order"),
         (HoldsForReruns, "nobody is stopped but a job process at running"),
         (SaysThatRerunsAreInTime, "late is said where it is late"),
+        (ForgetsPlaces, "what is done is sent"),
     ];
 
     /// Those that two masters are needed for.
@@ -203,7 +205,7 @@ impl Sabotage {
             TakesNewJobsForOld => &[Fault::Recreate, Fault::CommitFails],
             IgnoresThatThereIsNoQueue => &[Fault::WatchRefused],
             NeverEndsRuns => &[Fault::Terminate, Fault::ScriptHangs],
-            ForgetsWhatItLeft => &[Fault::Crash],
+            ForgetsWhatItLeft | ForgetsPlaces => &[Fault::Crash],
             ForgetsThatItRunsAgain => &[Fault::Rerun, Fault::Crash, Fault::ScriptHangs],
             ForgetsRerunsInANewJournal => &[Fault::Rerun, Fault::Damage, Fault::ScriptHangs],
             WritesNoReruns | LetsRerunsOvertake | HoldsForReruns | SaysThatRerunsAreInTime => &[Fault::Rerun],
