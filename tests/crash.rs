@@ -18,6 +18,7 @@ mod crash {
     mod mount;
     mod panics;
     mod points;
+    mod receiver;
     mod room;
     mod standing;
     mod supervised;

@@ -10,6 +10,7 @@ mod journal;
 use ganeti_hookd::engine::change::{Change, EventState, Notice, Rerun, RunStart};
 use ganeti_hookd::engine::input::Recorded;
 use ganeti_hookd::engine::numbers::NumbersChange;
+use ganeti_hookd::engine::outbox_progress::Progress as OutboxProgress;
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
@@ -95,6 +96,10 @@ fn change() -> impl Strategy<Value = Change> {
         2 => numbers(),
         1 => (0..9i64).prop_map(|time| Change::Begun(Timestamp::from_micros(time))),
         1 => (0..9i64).prop_map(|time| Change::FirstLook(Timestamp::from_micros(time))),
+        1 => (0..9i64, any::<bool>()).prop_map(|(cursor, a)| {
+            let name = if a { "a" } else { "b" };
+            Change::Outbox(name.to_owned(), Box::new(OutboxProgress { cursor, ..OutboxProgress::default() }))
+        }),
         1 => (0..9i64, 1..4u32).prop_map(|(time, most)| Change::Prune(Timestamp::from_micros(time), most)),
     ]
 }

@@ -19,7 +19,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use ganeti_hookd::cli::Args;
 use ganeti_hookd::engine::change::{Change, EventState};
-use ganeti_hookd::engine::settings::{KEYS, Settings};
+use ganeti_hookd::engine::settings::{KEYS, OUTBOX_KEYS, Settings};
 use ganeti_hookd::engine::topic::MessageId;
 use ganeti_hookd::ganeti::about::About;
 use ganeti_hookd::ganeti::event::Event;
@@ -203,7 +203,10 @@ fn page() -> String {
         + &rendered(|out| man.render_options_section(out))
         + ".SH COMMANDS\n";
     for subcommand in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
-        page += &section(subcommand);
+        page += &section(subcommand.get_name(), subcommand);
+        for below in subcommand.get_subcommands().filter(|below| below.get_name() != "help") {
+            page += &section(&format!("{} {}", subcommand.get_name(), below.get_name()), below);
+        }
     }
     page + &read("man/ganeti-hookd.8.end")
 }
@@ -215,12 +218,12 @@ fn rendered(render: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>)
 }
 
 /// A command as a subsection: synopsis, description, options that are its own.
-fn section(command: &Command) -> String {
+fn section(title: &str, command: &Command) -> String {
     let own = command.clone().mut_args(|arg| {
         let inherited = arg.is_global_set() || arg.get_id() == "help";
         arg.hide(inherited)
     });
-    let title = own.get_name().replace('-', "\\-");
+    let title = title.replace('-', "\\-");
     let man = Man::new(own);
     let body = |text: String| -> String {
         text.lines().filter(|line| !line.starts_with(".SH")).map(|line| format!("{line}\n")).collect()
@@ -248,8 +251,32 @@ fn the_page_of_the_configuration_has_every_key_and_its_default() {
             defaults += &format!("{key} = {}\n", value.strip_suffix('"').unwrap());
         }
     }
+    let outbox = defaults.split_off(defaults.find("[[outbox]]").unwrap());
+    let (documented, of_outbox): (Vec<String>, Vec<String>) =
+        documented.into_iter().partition(|key| !key.starts_with("[outbox]."));
     assert_eq!(documented, KEYS);
     assert_eq!(Settings::parse(&defaults), Ok(Settings::default()));
+    // Those of an outbox that must be there have no default.
+    assert_eq!(of_outbox, OUTBOX_KEYS[3..].iter().map(|key| format!("[outbox].{key}")).collect::<Vec<_>>());
+    OUTBOX_KEYS[..3].iter().for_each(|key| assert!(page.contains(&format!(".TP\n.B {key}\n")), "{key}"));
+    assert_eq!(
+        Settings::parse(&format!("{outbox}{AN_OUTBOX}")),
+        Settings::parse(&format!("[[outbox]]\n{AN_OUTBOX}"))
+    );
+    assert!(Settings::parse(&format!("{outbox}{AN_OUTBOX}")).is_ok());
+}
+
+/// What an outbox must have.
+const AN_OUTBOX: &str = "name = \"a\"\nurl = \"https://a/\"\nsecret-file = \"/key\"\n";
+
+#[test]
+fn the_configuration_file_shows_an_outbox() {
+    let text = read("hookd.toml").split_once("# [[outbox]]\n").unwrap().1.replace("# ", "");
+    let shown: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+    assert_eq!(shown, OUTBOX_KEYS);
+    let set = Settings::parse(&format!("[[outbox]]\n{text}")).unwrap();
+    let only = text.lines().take(3).map(|line| format!("{line}\n")).collect::<String>();
+    assert_eq!(set, Settings::parse(&format!("[[outbox]]\n{only}")).unwrap(), "the rest are the defaults");
 }
 
 #[test]

@@ -34,6 +34,9 @@ _ganeti__hookd() {
             ganeti__hookd,metrics)
                 cmd="ganeti__hookd__subcmd__metrics"
                 ;;
+            ganeti__hookd,outbox)
+                cmd="ganeti__hookd__subcmd__outbox"
+                ;;
             ganeti__hookd,record)
                 cmd="ganeti__hookd__subcmd__record"
                 ;;
@@ -79,6 +82,9 @@ _ganeti__hookd() {
             ganeti__hookd__subcmd__help,metrics)
                 cmd="ganeti__hookd__subcmd__help__subcmd__metrics"
                 ;;
+            ganeti__hookd__subcmd__help,outbox)
+                cmd="ganeti__hookd__subcmd__help__subcmd__outbox"
+                ;;
             ganeti__hookd__subcmd__help,record)
                 cmd="ganeti__hookd__subcmd__help__subcmd__record"
                 ;;
@@ -106,6 +112,48 @@ _ganeti__hookd() {
             ganeti__hookd__subcmd__help,wait)
                 cmd="ganeti__hookd__subcmd__help__subcmd__wait"
                 ;;
+            ganeti__hookd__subcmd__help__subcmd__outbox,enable)
+                cmd="ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__enable"
+                ;;
+            ganeti__hookd__subcmd__help__subcmd__outbox,list)
+                cmd="ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__list"
+                ;;
+            ganeti__hookd__subcmd__help__subcmd__outbox,resend)
+                cmd="ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__resend"
+                ;;
+            ganeti__hookd__subcmd__help__subcmd__outbox,test)
+                cmd="ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__test"
+                ;;
+            ganeti__hookd__subcmd__outbox,enable)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__enable"
+                ;;
+            ganeti__hookd__subcmd__outbox,help)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__help"
+                ;;
+            ganeti__hookd__subcmd__outbox,list)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__list"
+                ;;
+            ganeti__hookd__subcmd__outbox,resend)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__resend"
+                ;;
+            ganeti__hookd__subcmd__outbox,test)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__test"
+                ;;
+            ganeti__hookd__subcmd__outbox__subcmd__help,enable)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__enable"
+                ;;
+            ganeti__hookd__subcmd__outbox__subcmd__help,help)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__help"
+                ;;
+            ganeti__hookd__subcmd__outbox__subcmd__help,list)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__list"
+                ;;
+            ganeti__hookd__subcmd__outbox__subcmd__help,resend)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__resend"
+                ;;
+            ganeti__hookd__subcmd__outbox__subcmd__help,test)
+                cmd="ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__test"
+                ;;
             *)
                 ;;
         esac
@@ -113,7 +161,7 @@ _ganeti__hookd() {
 
     case "${cmd}" in
         ganeti__hookd)
-            opts="-h -V --config --help --version run replay record status metrics events report timeline env rerun wait locks check release help"
+            opts="-h -V --config --help --version run replay record status metrics events report timeline env rerun wait locks outbox check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -233,7 +281,7 @@ _ganeti__hookd() {
             return 0
             ;;
         ganeti__hookd__subcmd__help)
-            opts="run replay record status metrics events report timeline env rerun wait locks check release help"
+            opts="run replay record status metrics events report timeline env rerun wait locks outbox check release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -319,6 +367,76 @@ _ganeti__hookd() {
         ganeti__hookd__subcmd__help__subcmd__metrics)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__outbox)
+            opts="list test resend enable"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__enable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__resend)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__help__subcmd__outbox__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -493,6 +611,184 @@ _ganeti__hookd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox)
+            opts="-h --config --help list test resend enable help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__enable)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__help)
+            opts="list test resend enable help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__enable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__resend)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__help__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__list)
+            opts="-h --json --utc --no-headers --separator --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --separator)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__resend)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ganeti__hookd__subcmd__outbox__subcmd__test)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -3,6 +3,7 @@
 mod doors;
 mod hooks;
 mod nodes;
+mod outboxes;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -81,6 +82,7 @@ impl Args {
         findings.extend(hold(&settings));
         findings.extend(nodes::check(&settings));
         findings.extend(doors::check(&settings));
+        findings.extend(outboxes::check(&settings));
         findings.extend(daemon(&settings));
         let mut out = io::stdout().lock();
         for finding in &findings {

@@ -8,6 +8,7 @@ mod fields;
 mod filter;
 mod locks;
 mod metrics;
+mod outbox;
 mod record;
 mod release;
 mod replay;
@@ -63,6 +64,7 @@ enum Command {
     Rerun(rerun::Args),
     Wait(wait::Args),
     Locks(locks::Args),
+    Outbox(outbox::Args),
     Check(check::Args),
     Release(release::Args),
     /// Print words of the history (the shells' completions ask for them)
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Rerun(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Wait(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Locks(command) => settings(&args.config).and_then(|s| command.run(&s)),
+        Command::Outbox(command) => settings(&args.config).and_then(|s| command.run(&s)),
         Command::Check(command) => command.run(&args.config),
         Command::Release(command) => command.run(&args.config),
         Command::Complete(command) => command.run(&args.config),

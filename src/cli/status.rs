@@ -9,7 +9,7 @@ use std::path::Path;
 use super::times::{Zone, duration};
 use super::{Failure, failed, settings};
 use crate::engine::settings::Settings;
-use crate::engine::status::{Counters, FailedHook, HeldJob, RunningHook, Status};
+use crate::engine::status::{Counters, FailedHook, HeldJob, OutboxStatus, RunningHook, Status};
 use crate::ganeti::job::Timestamp;
 use crate::ganeti::text::plain;
 use crate::world::api;
@@ -88,6 +88,7 @@ fn describe(status: &Status, zone: Zone) -> String {
     lines.who(status, zone);
     lines.counts(status);
     lines.holds(status);
+    lines.outboxes(status);
     lines.details(status);
     lines.0
 }
@@ -147,6 +148,17 @@ impl Lines {
                 "{holds} held, {holds_exact} exactly, {holds_late} late, {holds_missed} missed, {armed} armed now"
             ),
         );
+    }
+
+    fn outboxes(&mut self, status: &Status) {
+        for OutboxStatus { name, state, pending, refused, trouble, .. } in &status.outboxes {
+            let pending = pending.map_or_else(|| "?".to_owned(), |pending| pending.to_string());
+            let trouble = trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            self.line(
+                "outbox",
+                format_args!("{name} {state}, {pending} pending, {refused} refused{trouble}"),
+            );
+        }
     }
 
     fn details(&mut self, status: &Status) {

@@ -97,6 +97,7 @@ impl Daemon {
             | Effect::Plan(_)
             | Effect::EndRuns
             | Effect::TellGaneti(_)
+            | Effect::Outboxes { .. }
             | Effect::AnswerRerun { .. }
             | Effect::Announce
             | Effect::JobEnded(_)
@@ -126,6 +127,7 @@ impl Daemon {
             Effect::Plan(request) => hands.runs.plan(request),
             Effect::EndRuns => hands.runs.end_scripts(),
             Effect::TellGaneti(death) => hands.deaths.tell(death),
+            Effect::Outboxes { outboxes, sends } => hands.outboxes.assign(outboxes, sends),
             Effect::AnswerRerun { asked, result } => self.reruns.answer(asked, result),
             Effect::Announce => self.bell.history_has_changed(),
             Effect::JobEnded(id) => self.bell.job_has_ended(id),

@@ -198,6 +198,7 @@ impl Daemon {
                 let _ = reply.send(Box::new(metrics));
             }
             Question::Rerun(wanted, reply) => self.rerun(wanted, reply),
+            Question::Outbox(wanted, reply) => self.hands.outboxes.ask(wanted, reply),
         }
     }
 
@@ -235,7 +236,8 @@ impl Daemon {
         self.hands.runs.end();
         failpoints::point("stop.scripts-ended");
         while let Ok(message) = self.inbox.try_recv() {
-            if matches!(message, Message::Input(Input::RunEnded { .. } | Input::NodeEnded { .. })) {
+            use Input::{NodeEnded, Outbox, RunEnded};
+            if matches!(message, Message::Input(RunEnded { .. } | NodeEnded { .. } | Outbox { .. })) {
                 self.receive(message);
             }
         }

@@ -27,6 +27,7 @@ use super::message::Message;
 use super::reruns::Reruns;
 use super::settings_file::{StartError, distrusted, io_error, node_name, read_settings};
 use super::threads::deaths::Deaths;
+use super::threads::outboxes::Outboxes;
 use super::watchdog::Watchdog;
 use super::{Clocks, Daemon, Done};
 use crate::engine::Engine;
@@ -71,7 +72,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     watch_mounts(sender.clone()).map_err(io_error("mounts cannot be watched"))?;
     watch_name(sender.clone());
     let node = node_name(&settings);
-    let hands = hands(&settings, &node, held_file, journal, &inbox)?;
+    let hands = hands(&settings, &node, held_file, journal, &bell, &inbox)?;
     // The watcher, which is started from here, as well.
     priority::raise();
     inbox.put(daemon(config, settings, node, remembered, hands, messages.clone(), bell));
@@ -205,6 +206,7 @@ fn hands(
     node: &str,
     held_file: HeldFile,
     journal: Books,
+    bell: &Arc<Bell>,
     inbox: &Inbox,
 ) -> Result<Hands, StartError> {
     let paths = &settings.paths;
@@ -218,6 +220,7 @@ fn hands(
         runs: Runs::new(paths, name, &inbox.sender()).map_err(io_error("hooks cannot be planned and run"))?,
         queue: Queue::new(paths, inbox.clone()).map_err(io_error("the queue cannot be read"))?,
         deaths: Deaths::new(paths, inbox.sender()),
+        outboxes: Outboxes::new(paths, Arc::clone(bell), inbox.sender()),
         journal,
     })
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::directories;
 use super::numbers::{Numbers, NumbersChange};
+use super::outbox_progress::Progress;
 use super::outcome::Outcome;
 use super::tracker::Tracked;
 use crate::ganeti::event::{Event, EventKey};
@@ -154,6 +155,8 @@ pub enum Change {
     Begun(Timestamp),
     /// The same of a first look that is not over.
     FirstLook(Timestamp),
+    /// How far the outbox of this name is.
+    Outbox(String, Box<Progress>),
     /// Forget events before this time, at most so many.
     Prune(Timestamp, u32),
 }
@@ -197,6 +200,8 @@ pub struct Remembered {
     pub next_run: i64,
     /// No event is of a job with a higher number.
     pub highest_job: i64,
+    /// How far each outbox is.
+    pub outboxes: BTreeMap<String, Progress>,
     /// When the first event that is kept was noticed.
     pub history_since: Option<Timestamp>,
     /// When the journal was written last, if there was one.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::change::Change;
 use super::directories::HooksPath;
 use super::environment::Environment;
+use super::outbox_progress::Assignment;
 use super::topic::Topic;
 use crate::ganeti::event::{Event, Phase};
 use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
@@ -163,6 +164,13 @@ pub enum Effect {
     /// A job's process is dead: tell Ganeti, which notices by itself after minutes. Brings
     /// `Input::GanetiTold`.
     TellGaneti(Death),
+    /// Have the history sent by these outboxes, and by no others; or by none for now.
+    Outboxes {
+        /// They, and how far they are.
+        outboxes: Vec<Assignment>,
+        /// This node is master: they send.
+        sends: bool,
+    },
 
     /// Tell who asked for a rerun whether there is one.
     AnswerRerun {

@@ -10,6 +10,7 @@ use super::change::{EventState, Rerun, Undelivered};
 use super::directories::HooksPath;
 use super::effect::Token;
 use super::environment::ClusterFacts;
+use super::outbox_progress::Report;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::settings::Settings;
@@ -222,6 +223,13 @@ pub enum Input<'a> {
     Reloaded(Result<(Box<Settings>, String), String>),
     /// Whether all can ask the daemon who are to, or why not.
     Api(Result<(), String>),
+    /// An outbox says how far it is.
+    Outbox {
+        /// Its name.
+        name: String,
+        /// What it says.
+        report: Box<Report>,
+    },
     /// A thread has panicked: which, where, and what it said.
     Panicked(String),
     /// Nothing else has happened, as far as is known: time to do what follows.

@@ -14,6 +14,7 @@
 //! | [`deliveries::Deliveries`] | events undelivered, in standby, under way |
 //! | [`holds::Holds`] | who stands still |
 //! | [`ledger::Ledger`] | changes to write, effects that wait for them |
+//! | [`outboxes::Outboxes`] | how far each outbox is |
 //! | [`place::Place`] | node, master, role |
 //! | [`report::Report`] | counters, figures, problems, failures, the log's lines |
 
@@ -31,6 +32,9 @@ pub mod ledger;
 pub mod life;
 pub mod metrics;
 pub mod numbers;
+pub mod outbox;
+pub mod outbox_progress;
+pub mod outboxes;
 pub mod outcome;
 pub mod place;
 pub mod plan;
@@ -59,6 +63,7 @@ use input::{Input, Now};
 use jobs::{Jobs, Past};
 use ledger::Ledger;
 use life::Life;
+use outboxes::Outboxes;
 use place::Place;
 use pruning::Pruning;
 use report::Report;
@@ -93,6 +98,7 @@ pub struct Engine {
     deliveries: Deliveries,
     holds: Holds,
     ledger: Ledger,
+    outboxes: Outboxes,
     place: Place,
     report: Report,
     life: Life,
@@ -118,6 +124,7 @@ impl Engine {
             deliveries: Deliveries::default(),
             holds: Holds::default(),
             ledger: Ledger::new(remembered.next_seq, remembered.next_run),
+            outboxes: Outboxes::new(remembered.outboxes),
             place: Place::new(node),
             report: Report::new(now.time, queue_dir),
             life: Life::default(),
@@ -186,6 +193,7 @@ impl Engine {
             Input::PreHooks(scripts) => self.pre_hooks_are(scripts),
             Input::Reloaded(result) => self.reloaded(now, result),
             Input::Api(result) => self.api_is(result),
+            Input::Outbox { name, report } => self.outbox_reports(now, name, *report),
             Input::Panicked(what) => self.panicked(&what),
             Input::Quiet => self.quiet(now),
             Input::Stop => self.stop(now),
@@ -222,7 +230,7 @@ impl Engine {
             self.holds.next_guard().filter(|_| self.holds_jobs()),
         ];
         let looks = looks.into_iter().chain([self.holds.next_detach()]);
-        let runs = [self.deliveries.next_deadline()];
+        let runs = [self.deliveries.next_deadline(), self.outboxes.next_deadline()];
         let lines = [self.report.next_deadline()];
         let (stops, stalls) = (self.life.is_stopping(), self.ledger.is_stalled());
         let looks = looks.filter(|_| !stops);

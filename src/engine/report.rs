@@ -62,6 +62,8 @@ pub enum Problem {
     JournalLog,
     /// Who is master.
     Master,
+    /// An outbox.
+    Outbox,
     /// The job queue.
     Queue,
     /// inotify.
@@ -81,6 +83,7 @@ impl Problem {
             Self::Journal => "journal",
             Self::JournalLog => "journal's log",
             Self::Master => "master",
+            Self::Outbox => "outbox",
             Self::Queue => "queue",
             Self::Watch => "watch",
         }

@@ -3,6 +3,10 @@
 //! Every key is optional. Everything that is wrong with a file is found in one go; each
 //! finding names the key and says what is allowed.
 
+mod outbox;
+
+pub use outbox::{OUTBOX_KEYS, Outbox};
+
 use core::net::SocketAddr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -147,6 +151,8 @@ pub struct Settings {
     pub deaths: Deaths,
     /// `[api]`.
     pub api: Api,
+    /// All of `[[outbox]]`.
+    pub outboxes: Vec<Outbox>,
 }
 
 impl Default for Settings {
@@ -177,11 +183,17 @@ impl Default for Settings {
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
             deaths: Deaths::default(),
             api: Api::default(),
+            outboxes: Vec::new(),
         }
     }
 }
 
 impl Settings {
+    /// How long history is kept: also as long as something in it may still be sent.
+    pub fn keep(&self) -> Duration {
+        self.outboxes.iter().map(|outbox| outbox.give_up).fold(self.history.keep, Duration::max)
+    }
+
     /// The settings in the text of a configuration file.
     ///
     /// # Errors
@@ -202,6 +214,7 @@ impl Settings {
                         }
                     }
                 }
+                value if section == OUTBOX => settings.outboxes = Outbox::all(&value, &mut findings),
                 value => {
                     let what = misplaced(&section, &value);
                     findings.push(Finding { key: section, what });
@@ -243,6 +256,9 @@ impl Settings {
         Ok(())
     }
 }
+
+/// The list of outboxes.
+const OUTBOX: &str = "outbox";
 
 const SECTIONS: [&str; 6] = ["paths", "hooks", "master", "history", "deaths", "api"];
 
@@ -455,7 +471,9 @@ fn misplaced(name: &str, value: &Value) -> String {
         (_, _) if SECTIONS.contains(&name) => {
             format!("is a section; write [{name}] on a line of its own, and its keys below")
         }
-        (Value::Table(_), _) => format!("unknown section; sections are [{}]", SECTIONS.join("], [")),
+        (Value::Table(_), _) => {
+            format!("unknown section; sections are [{}] and [[{OUTBOX}]]", SECTIONS.join("], ["))
+        }
         (_, Some((section, _))) => format!("stands in no section; write it below [{section}]"),
         (_, None) => format!("unknown key; sections are [{}], each with its own keys", SECTIONS.join("], [")),
     }
@@ -534,7 +552,7 @@ mod tests {
         insta::assert_snapshot!(findings, @r#"
         api.group: must be the name of a group, or "", not "a:b"
         api.metrics-listen: must be an address and a port such as "127.0.0.1:9713" or "[::1]:9713", or "", not "localhost:9713"
-        hook: unknown section; sections are [paths], [hooks], [master], [history], [deaths], [api]
+        hook: unknown section; sections are [paths], [hooks], [master], [history], [deaths], [api] and [[outbox]]
         hooks.native-paths: must be a list of hooks paths such as ["instance-*", "node-add"], not ["Instance"]
         hooks.native-post: must be a list of none, one or both of "disappeared", "failed", not ["succeeded"]
         hooks.nodez: unknown key; keys of [hooks] are pre, hold-limit, timeout, workers, output-limit, status-words, nodes, skip-opcodes, opcode-directories, native-post, native-paths

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::outbox_progress::Progress;
+use super::settings::Outbox;
 use crate::ganeti::job::JobId;
 
 /// How things are.
@@ -54,8 +56,34 @@ pub struct Status {
     pub last_failures: Vec<FailedHook>,
     /// Job files that cannot be used, by name.
     pub bad_files: BTreeMap<String, String>,
+    /// Where events are pushed to.
+    #[serde(default)]
+    pub outboxes: Vec<OutboxStatus>,
     /// Counted since the start.
     pub counters: Counters,
+}
+
+/// How an outbox is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OutboxStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it sends to.
+    pub url: String,
+    /// `ok`, `failing`, `ended` (the receiver wants nothing any more), `standby` (another node
+    /// sends) or `starting`.
+    pub state: String,
+    /// Events that are still to be sent, or are not done yet; `None` where that cannot be read.
+    pub pending: Option<u64>,
+    /// When the receiver took something last, in seconds since the epoch.
+    pub last_success: Option<f64>,
+    /// Events that the receiver has refused.
+    pub refused: usize,
+    /// What stands in the way.
+    pub trouble: Option<String>,
+    /// What it sends, and how far it is: what is still to be sent is counted by that.
+    #[serde(skip)]
+    pub progress: Option<Box<(Outbox, Progress)>>,
 }
 
 /// A job whose process the kernel stops when it publishes its next version.

@@ -6,6 +6,7 @@
 //! | `GET /v1/status` | how things are, JSON |
 //! | `GET /metrics` | the same for Prometheus |
 //! | `POST /v1/rerun?event=EVENT&script=SCRIPT` | has an event's scripts run again; what is asked for is in the journal then |
+//! | `POST /v1/outbox/resend?name=NAME&event=EVENT`, `/v1/outbox/enable?name=NAME` | has an outbox send again |
 //! | `GET /v1/events` | the feed, JSON Lines; parameters are `parameters.rs`' |
 //! | `GET /v1/jobs/N?wait=SECONDS` | what became of a job, as soon as it has ended, JSON |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
@@ -30,6 +31,7 @@ pub use feed::CURSOR;
 pub use parameters::FeedQuestion;
 pub use problem::Problem;
 
+pub mod outbox;
 pub mod rerun;
 
 use std::io;
@@ -57,6 +59,7 @@ use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::http::{Answer, Request, Response, exchange, read_request};
+use crate::world::journal::History;
 use crate::world::page;
 use crate::world::panics::caught;
 use crate::world::queue::read::JobReader;
@@ -105,6 +108,8 @@ pub enum Question {
     Status(Sender<Status>),
     /// The same for Prometheus.
     Metrics(Sender<Box<Metrics>>),
+    /// Have an outbox do this.
+    Outbox(outbox::Wanted, Sender<Result<outbox::Done, outbox::NotDone>>),
     /// Have this run again.
     Rerun(rerun::Wanted, Sender<Result<rerun::Accepted, NoRerun>>),
 }
@@ -298,13 +303,17 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
         ("GET", "/v1/events", _) => feed::answer(sources, request, stream),
         ("GET", "/v1/changes", _) => changes(sources, request, stream),
         ("GET", _, Some(id)) => job::answer(sources, request, id, stream),
-        ("POST", rerun::TARGET, _) if Peer::of(stream) != Peer::Owner => {
+        ("POST", _, _) if Peer::of(stream) != Peer::Owner => {
             Err(Problem::new(403, "only root and the daemon's user may change something"))
         }
         ("POST", rerun::TARGET, _) => rerun::answer(sources, request),
-        (_, rerun::TARGET, _) => Err(Problem::only("POST")),
+        ("POST", outbox::RESEND | outbox::ENABLE, _) => outbox::answer(sources, request),
+        (_, rerun::TARGET | outbox::RESEND | outbox::ENABLE, _) => Err(Problem::only("POST")),
         _ if is_known => Err(Problem::only("GET")),
-        _ => Err(Problem::new(404, "there is /, /v1/status, /v1/events, /v1/jobs/N, /v1/rerun and /metrics")),
+        _ => Err(Problem::new(
+            404,
+            "there is /, /v1/status, /v1/events, /v1/jobs/N, /v1/rerun, /v1/outbox/resend, /v1/outbox/enable and /metrics",
+        )),
     }
 }
 
@@ -316,7 +325,24 @@ fn shown() -> Answer {
 
 fn status(sources: &Sources, request: &Request) -> Result<Status, Problem> {
     Parameters::of(request, &[])?;
-    Ok(ask(&*sources.owner, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?)
+    let mut status =
+        ask(&*sources.owner, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
+    count_pending(sources, &mut status);
+    Ok(status)
+}
+
+/// What outboxes have still to send is counted in the history, not by the daemon's own thread.
+fn count_pending(sources: &Sources, status: &mut Status) {
+    let Some(Ok(Some(history))) = (!status.outboxes.is_empty()).then(|| History::open(&sources.state_dir))
+    else {
+        return;
+    };
+    for outbox in &mut status.outboxes {
+        let counted = outbox.progress.as_deref();
+        let counted =
+            counted.and_then(|(settings, progress)| history.outbox_pending(settings, progress).ok());
+        outbox.pending = counted;
+    }
 }
 
 /// Asks the owner of the state.

@@ -16,6 +16,13 @@ pub fn now() -> Timestamp {
     Timestamp::from_micros(micros(ClockId::Realtime).saturating_add(failpoints::clock_step_micros()))
 }
 
+/// A time as RFC 3339 has it, in UTC.
+pub fn rfc3339(time: Timestamp) -> String {
+    let shown = jiff::Timestamp::from_microsecond(time.as_micros());
+    // Beyond the year 9999 there is none.
+    shown.unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
 /// When the machine booted, by the slowest that the clock has been since this program
 /// began to ask. A clock that was set forward makes everything that runs look younger
 /// than it is; by this one a process never looks younger than it did before.

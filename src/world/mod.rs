@@ -12,6 +12,7 @@ pub mod http;
 pub mod journal;
 pub mod journald;
 pub mod noded;
+pub mod outbox;
 pub mod own_files;
 pub mod page;
 pub mod panics;

@@ -14,11 +14,12 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::mount::Mount;
+use super::receiver::Receiver;
 use crate::harness::job_process::JobProcess;
 use crate::harness::{Daemon, Job, NODE, OTHER_NODE, PATIENCE, Tree, wait_for};
 
 /// The threads that have a test here, and two other places.
-const MET: [&str; 24] = [
+const MET: [&str; 25] = [
     "api",
     "api-bell",
     "api-feed",
@@ -38,6 +39,7 @@ const MET: [&str; 24] = [
     "metrics",
     "metrics-request",
     "mounts",
+    "outbox",
     "own-name",
     "planner",
     "recollect",
@@ -192,6 +194,20 @@ fn of_who_hears_of_mounts() {
     is_told(&daemon, "mounts");
     let _mount = Mount::over(&tree.path("queue"), "1m");
     daemon.wait_log("a watched directory was removed or replaced", 1);
+}
+
+#[test]
+fn of_an_outbox() {
+    let tree = Tree::with_log();
+    let receiver = Receiver::of(&tree);
+    let daemon = tree.start();
+    daemon.wait_status("it is there", |status| status["outboxes"][0]["state"] == "ok");
+    meets(&tree, &daemon, "outbox", || tree.put(&Job::ended(1)));
+    is_told(&daemon, "outbox");
+    daemon.wait_done(&["1.0.post"]);
+    // By itself, as after a receiver's failure.
+    let sent = || (receiver.has() == ["1.0.pre", "1.0.post"]).then_some(());
+    wait_for(sent, || format!("{:?}\n{}", receiver.has(), daemon.log()));
 }
 
 #[test]

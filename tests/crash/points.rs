@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::receiver::Receiver;
 use super::room::damage_while_running;
 use super::supervised::{LOGS, Supervised, check, wait_going};
 use crate::harness::{Job, NODE, OTHER_NODE, Tree};
@@ -42,6 +43,7 @@ pub const POINTS: &[(&str, u32)] = &[
     ("journal.after-commit", 3),
     ("journal.within-commit", 6),
     ("journal.after-commit", 6),
+    ("outbox.sent", 2),
     ("role.take-over", 1),
     ("run.before-submit", 2),
     ("run.ended", 1),
@@ -100,6 +102,7 @@ fn visit(point: &str, visit: u32) {
     if BEST_EFFORT.contains(&point) {
         tree.refuse_kernel_stop();
     }
+    let receiver = point.starts_with("outbox.").then(|| Receiver::of(&tree));
     let mut daemon = Supervised::start(&tree);
     if faults_at_start {
         daemon.wait("its death", |tree| has_died(tree, point).then_some(()));
@@ -121,6 +124,14 @@ fn visit(point: &str, visit: u32) {
         daemon.wait_done(&["2.0.post"]);
     }
     tell_a_story(&tree, &mut daemon, &point);
+    if let Some(receiver) = receiver {
+        // What it had taken when the daemon died may have come again; nothing is missing.
+        daemon.wait("what is sent", |_| (receiver.has().len() >= 4).then_some(()));
+        let about_1 = |key: &String| key.starts_with("1.");
+        let has: Vec<String> = receiver.has().into_iter().filter(about_1).collect();
+        assert_eq!(has, ["1.0.pre", "1.0.post", "1.1.pre", "1.1.post"]);
+        daemon.stop();
+    }
     assert!(has_died(&tree, point), "{point} was not visited\n{}", tree.log());
     let events = ["1.0.pre", "1.0.post succeeded", "1.1.pre", "1.1.post disappeared"];
     expected.insert(1, events.map(str::to_owned).to_vec());

@@ -261,6 +261,7 @@ impl Desk {
             Effect::Start(run) => self.start(run),
             Effect::EndRuns
             | Effect::Recollect
+            | Effect::Outboxes { .. }
             | Effect::Announce
             | Effect::JobEnded(_)
             | Effect::Summary(_) => {}

@@ -16,6 +16,7 @@ mod held;
 mod jobs;
 mod live;
 mod metrics;
+mod outbox;
 mod proved;
 mod record;
 mod rerun;

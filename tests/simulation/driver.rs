@@ -13,6 +13,7 @@ use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 use crate::journal::Journal;
 use crate::judge::{Broken, Judge};
 use crate::names::{described, effect_name, input_name};
+use crate::outbox::Sender;
 use crate::recipe::{Fault, HERE, Recipe};
 use crate::sabotage::Sabotage;
 use crate::world::files::job_id;
@@ -58,6 +59,7 @@ pub struct Driver {
     kept: Vec<JobId>,
     /// Turns that were taken without time passing.
     busy: u64,
+    pub outbox: Sender,
 }
 
 /// Plays a world from beginning to end.
@@ -72,6 +74,7 @@ impl Driver {
     pub fn new(world: World) -> Self {
         Self {
             judge: Judge::new(&world.recipe),
+            outbox: Sender::new(world.recipe.seed),
             world,
             journal: Journal::default(),
             engine: None,
@@ -90,6 +93,7 @@ impl Driver {
                 self.start();
             }
             if self.engine.is_some() {
+                self.outbox.goes(&self.journal, &mut self.world);
                 self.turns()?;
             }
             self.judge.look(&self.world)?;
@@ -97,7 +101,9 @@ impl Driver {
                 break;
             }
         }
-        self.judge.at_the_end(&self.world, &self.journal)
+        self.judge.at_the_end(&self.world, &self.journal)?;
+        let sent = self.outbox.judge(&self.journal, &mut self.world);
+        sent.map_err(|what| self.judge.broken("what is done is sent", None, &what))
     }
 
     /// Waits for what comes next. Returns whether there is anything.
@@ -156,6 +162,9 @@ impl Driver {
         }
         if self.world.recipe.sabotage == Some(Sabotage::ForgetsThatItRunsAgain) {
             remembered.undelivered.iter_mut().for_each(|event| event.rerun = None);
+        }
+        if self.world.recipe.sabotage == Some(Sabotage::ForgetsPlaces) {
+            remembered.outboxes.clear();
         }
         let life = self.world.life;
         self.world.story.say(|| format!("** the daemon starts (life {life})"));
@@ -229,6 +238,7 @@ impl Driver {
     /// The daemon is gone.
     pub fn end_life(&mut self, crashed: bool) {
         self.engine = None;
+        self.outbox.dies();
         self.world.end_life(crashed);
     }
 
@@ -387,6 +397,9 @@ impl Driver {
             Effect::Ask(run) => world.ask_node(&run),
             Effect::TellGaneti(death) => world.tell_ganeti(death),
             Effect::EndRuns => world.end_runs(),
+            Effect::Outboxes { outboxes, sends } => {
+                self.outbox.assign(&outboxes, sends, &self.journal, world.clocks());
+            }
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ganeti_hookd::engine::change::{Change, EventState, Remembered, Rerun, RunStart, Undelivered};
 use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
+use ganeti_hookd::engine::outbox_progress::{Progress as OutboxProgress, Span};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::event::Event;
@@ -59,6 +60,10 @@ pub struct Journal {
     pub damaged: bool,
     /// When something was written last, as its file tells.
     pub last_written: Option<Timestamp>,
+    /// How far each outbox is.
+    outboxes: BTreeMap<String, OutboxProgress>,
+    /// Which of several it is.
+    id: i64,
 }
 
 impl Journal {
@@ -126,6 +131,9 @@ impl Journal {
                     (row.state, row.change) = (EventState::Pending, change);
                     row.rerun = Some((from.unwrap_or(1), rerun.clone()));
                 });
+            }
+            Change::Outbox(name, progress) => {
+                drop(self.outboxes.insert(name.clone(), *progress.clone()));
             }
             Change::Begun(time) => self.begun = Some(*time),
             Change::FirstLook(time) => self.first_look = Some(*time),
@@ -227,6 +235,7 @@ impl Journal {
             highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
             history_since: self.events.values().next().map(|row| row.event.time),
             last_written: self.last_written,
+            outboxes: self.outboxes.clone(),
             undelivered,
             standby,
         }
@@ -256,11 +265,23 @@ impl Journal {
 
     /// An empty journal in the place of this one: no number is given out twice.
     pub fn anew(self) -> Self {
-        Self { last_seq: self.last_seq, ..Self::default() }
+        Self { last_seq: self.last_seq, id: self.id + 1, ..Self::default() }
     }
 
     /// A new journal after one was set aside: no number is given out twice.
     pub fn set_aside(time: Timestamp) -> Self {
-        Self { last_seq: time.as_micros() / 1_000_000, ..Self::default() }
+        let seconds = time.as_micros() / 1_000_000;
+        Self { last_seq: seconds, id: seconds, ..Self::default() }
+    }
+
+    /// Whether it has been written how far an outbox is.
+    pub fn knows_outboxes(&self) -> bool {
+        !self.outboxes.is_empty()
+    }
+
+    /// What it spans, as an outbox finds it.
+    pub fn span(&self) -> Span {
+        let first = self.events.keys().next().copied().unwrap_or(self.last_seq + 1);
+        Span { journal: self.id, first, last: self.last_seq }
     }
 }

@@ -12,6 +12,7 @@ mod driver;
 mod journal;
 mod judge;
 mod names;
+mod outbox;
 mod recipe;
 mod sabotage;
 mod story;

@@ -7,6 +7,7 @@ use ganeti_hookd::engine::settings::{Hooks, Nodes, PreMode, Settings};
 use ganeti_hookd::ganeti::event::PostStatus;
 
 use crate::dice::Dice;
+use crate::outbox;
 use crate::sabotage::Sabotage;
 
 macro_rules! faults {
@@ -139,6 +140,9 @@ impl Recipe {
         }
         directories(&mut settings.hooks, seed);
         settings.deaths.tell_ganeti = Dice::of(seed, "deaths").one_in(2);
+        if !quick && !faults.contains(&Fault::RecallFails) {
+            settings.outboxes = outbox::settings(seed);
+        }
         Self {
             seed,
             jobs: dice.spread(1, 8),

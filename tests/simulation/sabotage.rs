@@ -82,6 +82,7 @@ pub enum Sabotage {
     SaysThatRerunsAreInTime,
     TellsGanetiOfTheLiving,
     TellsGanetiTwice,
+    ForgetsPlaces,
 }
 
 use Sabotage::*;
@@ -141,6 +142,7 @@ impl Sabotage {
         (SaysThatRerunsAreInTime, "late is said where it is late"),
         (TellsGanetiOfTheLiving, "Ganeti is told of deaths alone"),
         (TellsGanetiTwice, "Ganeti is told of deaths alone"),
+        (ForgetsPlaces, "what is done is sent"),
     ];
 
     /// Those that two masters are needed for.
@@ -208,7 +210,7 @@ impl Sabotage {
             TakesNewJobsForOld => &[Fault::Recreate, Fault::CommitFails],
             IgnoresThatThereIsNoQueue => &[Fault::WatchRefused],
             NeverEndsRuns => &[Fault::Terminate, Fault::ScriptHangs],
-            ForgetsWhatItLeft => &[Fault::Crash],
+            ForgetsWhatItLeft | ForgetsPlaces => &[Fault::Crash],
             ForgetsThatItRunsAgain => &[Fault::Rerun, Fault::Crash, Fault::ScriptHangs],
             ForgetsRerunsInANewJournal => &[Fault::Rerun, Fault::Damage, Fault::ScriptHangs],
             WritesNoReruns | LetsRerunsOvertake | HoldsForReruns | SaysThatRerunsAreInTime => &[Fault::Rerun],

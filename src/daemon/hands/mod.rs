@@ -15,6 +15,7 @@ use queue::Queue;
 use runs::Runs;
 
 use crate::daemon::threads::deaths::Deaths;
+use crate::daemon::threads::outboxes::Outboxes;
 
 /// All of them.
 #[derive(Debug)]
@@ -31,4 +32,6 @@ pub struct Hands {
     pub deaths: Deaths,
     /// Opens ways to ask the daemon.
     pub doors: Doors,
+    /// Have events sent.
+    pub outboxes: Outboxes,
 }

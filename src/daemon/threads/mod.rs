@@ -2,6 +2,8 @@
 
 pub mod deaths;
 pub mod large;
+mod outbox;
+pub mod outboxes;
 pub mod planner;
 pub mod scanner;
 pub mod workers;

@@ -115,6 +115,7 @@ impl Engine {
         let first_look = self.jobs.begun().filter(|_| self.jobs.is_first_ever());
         all.extend(first_look.map(Change::FirstLook));
         all.extend(self.jobs.tracker().iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
+        all.extend(self.outboxes.all());
         let pending = self.deliveries.iter().map(|event| (EventState::Pending, event));
         let standby = self.deliveries.in_standby().map(|event| (EventState::Standby, event));
         for (state, (seq, delivery)) in pending.chain(standby) {

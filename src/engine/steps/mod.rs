@@ -6,6 +6,7 @@ mod deaths;
 mod deliver;
 mod hold;
 mod look;
+mod outbox;
 mod prune;
 mod ready;
 mod reload;

@@ -28,7 +28,7 @@ impl Engine {
     }
 
     fn begin_to_prune(&mut self, now: Now) {
-        let keep = i64::try_from(self.settings.history.keep.as_micros()).unwrap_or(i64::MAX);
+        let keep = i64::try_from(self.settings.keep().as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp::from_micros(now.time.as_micros().saturating_sub(keep));
         self.pruning.begin(before, now.steady);
         self.deliveries.forget_before(before);

@@ -28,6 +28,7 @@ impl Engine {
                     self.place_changed(now, before);
                 }
                 self.hold_anew();
+                self.assign_outboxes();
                 self.effects.extend([Effect::AskMaster, Effect::LookForPreHooks]);
             }
             Err(error) => {

@@ -52,8 +52,18 @@ impl Engine {
             let text = format!("{} is {} now (the master is {master})", self.place.node(), role.as_str());
             self.report.say_of(Topic::of(MessageId::RoleChanged), Level::Info, &text);
             match role {
-                Role::Master => self.take_over(now),
-                Role::Standby => self.stand_by(now),
+                Role::Master => {
+                    self.take_over(now);
+                    // They are to find what was adopted.
+                    if let Some(effect) = self.outboxes.assign(&self.settings.outboxes, true) {
+                        self.ledger.after(effect);
+                    }
+                }
+                Role::Standby => {
+                    // Before they find that what was ours is another node's.
+                    self.assign_outboxes();
+                    self.stand_by(now);
+                }
             }
         } else if self.place.is_anothers() {
             // Events were left to this node before anybody knew whose they are.

@@ -127,6 +127,9 @@ impl Engine {
     }
 
     fn go_through(&mut self, stage: Stage, now: Now) {
+        if stage == Stage::Write && self.outboxes.must_write(now.steady) {
+            self.record_outboxes();
+        }
         match stage {
             Stage::Look => self.look_at_hinted(),
             Stage::Begin => self.begin_deliveries(),
@@ -142,6 +145,7 @@ impl Engine {
             self.round.stays = true;
             return self.effects.push(Effect::AskMaster);
         }
+        self.record_outboxes();
         self.effects.push(self.ledger.commit());
     }
 
@@ -165,6 +169,7 @@ impl Engine {
         if self.life.start() {
             self.effects.extend([Effect::AskMaster, Effect::CountNodes, Effect::AskCluster]);
             self.effects.extend([Effect::LookForPreHooks, Effect::LoadKernelStop]);
+            self.assign_outboxes();
         }
         if self.place.wants_to_ask(now.steady) {
             self.effects.push(Effect::AskMaster);

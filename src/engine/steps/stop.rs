@@ -24,6 +24,9 @@ impl Engine {
         if self.life.must_end_runs(now.steady) {
             self.effects.push(Effect::EndRuns);
         }
+        if self.is_done() && !self.ledger.is_stalled() {
+            self.record_outboxes();
+        }
         let writes = self.ledger.has_changes() || self.ledger.is_stalled();
         if writes && (self.is_done() || !self.ledger.must_wait(now.steady)) {
             self.effects.push(self.ledger.commit());

@@ -42,6 +42,7 @@ impl Engine {
             running: self.deliveries.iter().flat_map(|(_, delivery)| running(delivery, &since)).collect(),
             last_failures: self.report.failures(),
             bad_files: self.report.bad_files(),
+            outboxes: self.outboxes.status(&self.settings.outboxes, self.place.is_master()),
             counters: self.report.counters(),
         }
     }

@@ -1,4 +1,4 @@
-//! Waking those who wait: for the history to change, for a job to end.
+//! Waking those who wait: for the history to change, for a job to end, for an outbox's orders.
 //!
 //! Promises: to whoever rings it costs the same however many wait, and nothing but a look when
 //! nobody does; a thread of its own wakes them. Who listens before looking misses nothing. Who
@@ -33,6 +33,8 @@ pub enum Topic {
     History,
     /// The end of a job.
     Job(JobId),
+    /// Something is wanted of an outbox.
+    Outbox,
 }
 
 /// Rung by the daemon, heard by the API's threads.
@@ -44,10 +46,13 @@ pub struct Bell {
     ends: AtomicU64,
     /// Those in `listening`.
     listeners: AtomicUsize,
-    listening: Mutex<BTreeMap<u64, (Topic, Arc<Ear>)>>,
+    listening: Mutex<BTreeMap<u64, Wanted>>,
     next: AtomicU64,
     rope: Sender<Topic>,
 }
+
+/// What somebody waits for, and where it hears.
+type Wanted = (BTreeSet<Topic>, Arc<Ear>);
 
 /// Somebody who waits.
 #[derive(Debug)]
@@ -91,6 +96,11 @@ impl Bell {
         self.ring(Topic::History);
     }
 
+    /// Something is wanted of an outbox.
+    pub fn outboxes_have_orders(&self) {
+        self.ring(Topic::Outbox);
+    }
+
     /// A job has ended.
     pub fn job_has_ended(&self, id: JobId) {
         self.ends.fetch_add(1, SeqCst);
@@ -118,9 +128,17 @@ impl Bell {
     /// # Errors
     /// When there is no descriptor to be had.
     pub fn listen(&self, topic: Topic) -> io::Result<Listener<'_>> {
+        self.listen_to([topic].into())
+    }
+
+    /// The same of several.
+    ///
+    /// # Errors
+    /// When there is no descriptor to be had.
+    pub fn listen_to(&self, topics: BTreeSet<Topic>) -> io::Result<Listener<'_>> {
         let ear = Arc::new(Ear::new()?);
         let number = self.next.fetch_add(1, SeqCst);
-        self.listening().insert(number, (topic, Arc::clone(&ear)));
+        self.listening().insert(number, (topics, Arc::clone(&ear)));
         self.listeners.fetch_add(1, SeqCst);
         Ok(Listener { bell: self, number, ear })
     }
@@ -129,7 +147,7 @@ impl Bell {
         let ears: Vec<Arc<Ear>> = self
             .listening()
             .values()
-            .filter(|(topic, _)| topics.contains(topic))
+            .filter(|(wanted, _)| !topics.is_disjoint(wanted))
             .map(|(_, ear)| Arc::clone(ear))
             .collect();
         for (at, ear) in ears.iter().enumerate() {
@@ -140,7 +158,7 @@ impl Bell {
         }
     }
 
-    fn listening(&self) -> MutexGuard<'_, BTreeMap<u64, (Topic, Arc<Ear>)>> {
+    fn listening(&self) -> MutexGuard<'_, BTreeMap<u64, Wanted>> {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

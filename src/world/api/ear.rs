@@ -22,6 +22,11 @@ pub enum Heard {
     Gone,
 }
 
+/// So long; as long as anybody waits where that does not fit.
+fn timeout(left: Duration) -> Timespec {
+    Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 })
+}
+
 impl Ear {
     /// One that has heard nothing.
     ///
@@ -41,13 +46,14 @@ impl Ear {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 
-    /// Waits for the next ring, however long that takes.
+    /// Waits for the next ring, until then at the latest if there is a then.
     ///
     /// # Errors
     /// When the system cannot wait.
-    pub fn wait(&self) -> io::Result<()> {
+    pub fn wait(&self, until: Option<Instant>) -> io::Result<()> {
         loop {
-            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) {
+            let left = until.map(|until| timeout(until.saturating_duration_since(Instant::now())));
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], left.as_ref()) {
                 Err(Errno::INTR) => {}
                 other => return Ok(other.map(drop)?),
             }
@@ -72,8 +78,7 @@ impl Ear {
     fn poll(&self, peer: BorrowedFd<'_>, left: Duration) -> rustix::io::Result<Heard> {
         let mut fds =
             [PollFd::new(&self.0, PollFlags::IN), PollFd::from_borrowed_fd(peer, PollFlags::empty())];
-        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        poll(&mut fds, Some(&timeout))?;
+        poll(&mut fds, Some(&timeout(left)))?;
         let [ear, peer] = fds.map(|fd| !fd.revents().is_empty());
         Ok(match (ear, peer) {
             (_, true) => Heard::Gone,

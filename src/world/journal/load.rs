@@ -1,5 +1,6 @@
 //! What the daemon reads from the journal when it starts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::types::{Type, ValueRef};
@@ -8,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::numbers;
 use crate::engine::change::{Earlier, Remembered, Rerun, RunKey, Undelivered};
 use crate::engine::input::{Past, Recorded};
+use crate::engine::outbox_progress::Progress as OutboxProgress;
 use crate::engine::tracker::Tracked;
 use crate::engine::transitions::Progress;
 use crate::ganeti::about::About;
@@ -44,10 +46,21 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
         standby,
         next_seq: 1,
         next_run: last_run + 1,
+        outboxes: outboxes(db)?,
         highest_job: number("SELECT max(job) FROM events")?.unwrap_or(0),
         history_since: first_event_time(db)?,
         last_written: None,
     })
+}
+
+/// How far each outbox is.
+fn outboxes(db: &Connection) -> rusqlite::Result<BTreeMap<String, OutboxProgress>> {
+    let mut all = db.prepare("SELECT name, progress FROM outboxes")?;
+    let rows = all.query_map([], |row| {
+        let progress = serde_json::from_str(row.get_ref(1)?.as_str()?).map_err(|error| invalid(1, error))?;
+        Ok((row.get(0)?, progress))
+    })?;
+    rows.collect()
 }
 
 /// An event with what a delivery needs to know of it.
@@ -139,13 +152,11 @@ pub fn event(row: &Row<'_>) -> rusqlite::Result<(i64, Event)> {
 }
 
 fn about(row: &Row<'_>) -> rusqlite::Result<About> {
-    let kind: Option<ObjectKind> = word_or_null(row, 12)?;
-    let name = row.get(13)?;
     let reason = row.get_ref(18)?.as_str_or_null()?;
     let reason = reason.map(|text| serde_json::from_str(text).map_err(|error| invalid(18, error)));
     Ok(About {
         cluster: row.get::<_, Option<String>>(11)?.map(Into::into),
-        object: kind.map(|kind| Object { kind, name }),
+        object: object(row, 12)?,
         previous_end: micros(row, 14)?,
         started: micros(row, 15)?,
         executed: micros(row, 16)?,
@@ -153,6 +164,13 @@ fn about(row: &Row<'_>) -> rusqlite::Result<About> {
         reason: reason.transpose()?.unwrap_or_default(),
         error: row.get(19)?,
     })
+}
+
+/// What stands in these columns of the object of an event: its type, and its name after it.
+pub fn object(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Object>> {
+    let kind: Option<ObjectKind> = word_or_null(row, column)?;
+    let name = row.get(column + 1)?;
+    Ok(kind.map(|kind| Object { kind, name }))
 }
 
 fn micros(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
@@ -243,7 +261,8 @@ fn job_id(row: &Row<'_>, column: usize) -> rusqlite::Result<JobId> {
     JobId::try_from(row.get::<_, i64>(column)?).map_err(|error| invalid(column, error))
 }
 
-fn word<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+/// The word in a column.
+pub fn word<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
     row: &Row<'_>,
     column: usize,
 ) -> rusqlite::Result<T> {
@@ -251,7 +270,7 @@ fn word<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
 }
 
 /// The same where there need not be one.
-fn word_or_null<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+pub fn word_or_null<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
     row: &Row<'_>,
     column: usize,
 ) -> rusqlite::Result<Option<T>> {

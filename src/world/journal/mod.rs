@@ -11,6 +11,7 @@ mod filter;
 mod history;
 mod load;
 mod numbers;
+mod outbox;
 mod prune;
 mod schema;
 mod words;

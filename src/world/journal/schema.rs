@@ -159,8 +159,13 @@ const MIGRATIONS: [&str; 7] = [
      INSERT OR REPLACE INTO meta SELECT 'forgotten', coalesce(min(seq) - 1, 0) FROM events;
      -- Tells this journal from all others: cursors of the feed name it.
      INSERT OR REPLACE INTO meta VALUES ('journal', random());",
-    // Whether Ganeti was told of the death that an event tells of; NULL where it was not to be.
-    "ALTER TABLE events ADD COLUMN told_ganeti INTEGER;",
+    // Whether Ganeti was told of the death that an event tells of; NULL where it was not to be. How
+    // far each outbox is, as JSON (`Progress`).
+    "ALTER TABLE events ADD COLUMN told_ganeti INTEGER;
+     CREATE TABLE outboxes (
+        name     TEXT PRIMARY KEY,
+        progress TEXT NOT NULL
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The version of the journal that this program writes.

@@ -46,6 +46,11 @@ pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Resu
         Change::Begun(time) => write_time(db, "begun", *time),
         Change::FirstLook(time) => write_time(db, "first_look", *time),
         Change::Numbers(change) => numbers::write(db, change),
+        // Likewise.
+        Change::Outbox(name, progress) => {
+            let progress = serde_json::to_string(progress).unwrap_or_default();
+            execute(db, "INSERT OR REPLACE INTO outboxes VALUES (?1, ?2)", params![name, progress])
+        }
         // It has something to tell besides.
         Change::Prune(..) => Ok(()),
     }

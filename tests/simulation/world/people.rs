@@ -263,7 +263,8 @@ impl World {
         self.story
             .say(|| format!("** reload: pre {:?}, hold-limit {} us", hooks.pre, micros(hooks.hold_limit)));
         let history = self.recipe.settings.history.clone();
-        let new = Settings { history, ..new };
+        let outboxes = self.recipe.settings.outboxes.clone();
+        let new = Settings { history, outboxes, ..new };
         self.people.settings = Some(new.clone());
         self.tell_later(0, Input::Reloaded(Ok((Box::new(new), HERE.to_owned()))));
     }

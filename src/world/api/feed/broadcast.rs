@@ -313,7 +313,7 @@ impl Broadcast {
             if self.state().followers.is_empty() {
                 return Ok(());
             }
-            listener.ear().wait()?;
+            listener.ear().wait(None)?;
         }
     }
 
