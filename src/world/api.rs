@@ -298,7 +298,7 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
         }
         ("GET", "/metrics", _) => {
             Parameters::of(request, &[])?;
-            Ok(metrics::metrics(&*sources.owner)?.into())
+            Ok(metrics::metrics(&*sources.owner, &sources.state_dir)?.into())
         }
         ("GET", "/v1/events", _) => feed::answer(sources, request, stream),
         ("GET", "/v1/changes", _) => changes(sources, request, stream),
@@ -327,14 +327,13 @@ fn status(sources: &Sources, request: &Request) -> Result<Status, Problem> {
     Parameters::of(request, &[])?;
     let mut status =
         ask(&*sources.owner, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
-    count_pending(sources, &mut status);
+    count_pending(&sources.state_dir, &mut status);
     Ok(status)
 }
 
 /// What outboxes have still to send is counted in the history, not by the daemon's own thread.
-fn count_pending(sources: &Sources, status: &mut Status) {
-    let Some(Ok(Some(history))) = (!status.outboxes.is_empty()).then(|| History::open(&sources.state_dir))
-    else {
+fn count_pending(state_dir: &Path, status: &mut Status) {
+    let Some(Ok(Some(history))) = (!status.outboxes.is_empty()).then(|| History::open(state_dir)) else {
         return;
     };
     for outbox in &mut status.outboxes {

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::thread;
 
 use serde_json::json;
 
@@ -16,7 +20,9 @@ pub fn scraped() -> String {
     let tree = master();
     let daemon = tree.start();
     let _waits = story(&tree, &daemon);
-    daemon.wait_status("everything is over", |status| status["undelivered"] == 0);
+    daemon.wait_status("everything is over", |status| {
+        status["undelivered"] == 0 && status["outboxes"][0]["last_success"].is_f64()
+    });
     tree.cli(&["status", "--metrics"]).out
 }
 
@@ -39,7 +45,48 @@ fn master() -> Tree {
     });
     tree.put_data("config.data", &config.to_string());
     tree.put_data("ssconf_online_nodes", &format!("{NODE}\n{OTHER_NODE}"));
+    with_outbox(&tree);
     tree
+}
+
+/// Its receiver takes everything.
+fn with_outbox(tree: &Tree) {
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = receiver.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in receiver.incoming() {
+            let stream = stream.unwrap();
+            thread::spawn(move || {
+                while let Ok(Some(_)) = request(&stream) {
+                    let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                }
+            });
+        }
+    });
+    let secret = tree.path("secret");
+    fs::write(&secret, "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let outbox =
+        format!("[[outbox]]\nname = \"cmdb\"\nurl = \"http://{address}/\"\nsecret-file = {secret:?}\n");
+    let config = fs::read_to_string(tree.config()).unwrap();
+    fs::write(tree.config(), config + &outbox).unwrap();
+}
+
+/// Reads a request to its end; none where there is no other.
+fn request(stream: &TcpStream) -> std::io::Result<Option<()>> {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut length) = (String::new(), 0);
+    while reader.read_line(&mut line)? > 0 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            reader.read_exact(&mut vec![0; length])?;
+            return Ok(Some(()));
+        }
+        line.clear();
+    }
+    Ok(None)
 }
 
 fn story(tree: &Tree, daemon: &Daemon<'_>) -> JobProcess {

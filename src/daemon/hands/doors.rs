@@ -19,6 +19,7 @@ use crate::world::panics::caught;
 #[derive(Debug)]
 pub struct Doors {
     run_dir: PathBuf,
+    state_dir: PathBuf,
     inbox: Sender<Message>,
     metrics: Option<Metrics>,
 }
@@ -26,7 +27,8 @@ pub struct Doors {
 impl Doors {
     /// Nothing is, but for root.
     pub fn new(paths: &Paths, inbox: Sender<Message>) -> Self {
-        Self { run_dir: paths.run_dir.clone(), inbox, metrics: None }
+        let (run_dir, state_dir) = (paths.run_dir.clone(), paths.state_dir.clone());
+        Self { run_dir, state_dir, inbox, metrics: None }
     }
 
     /// Opens what is to be open, and nothing else. What cannot be is told.
@@ -62,7 +64,7 @@ impl Doors {
         }
         self.metrics = None;
         let Some(address) = wanted else { return Ok(()) };
-        match Metrics::listen(address, Owner(self.inbox.clone())) {
+        match Metrics::listen(address, Owner(self.inbox.clone()), &self.state_dir) {
             Ok(metrics) => self.metrics = Some(metrics),
             Err(error) => {
                 return Err(format!(

@@ -136,6 +136,28 @@ pub const FAMILIES: &[Family] = &[
             time(s, m.oldest_held);
         },
     ),
+    family(
+        "outbox_pending",
+        Kind::Gauge,
+        &["name"],
+        "events that an outbox has still to send, or that are not done yet",
+        |m, s| {
+            for outbox in &m.status.outboxes {
+                s.maybe(&[("name", &outbox.name)], outbox.pending.map(|pending| pending as f64));
+            }
+        },
+    ),
+    family(
+        "outbox_last_success_timestamp_seconds",
+        Kind::Gauge,
+        &["name"],
+        "when an outbox's receiver took something last",
+        |m, s| {
+            for outbox in &m.status.outboxes {
+                s.maybe(&[("name", &outbox.name)], outbox.last_success);
+            }
+        },
+    ),
     gauge("last_event_timestamp_seconds", "when something happened last that the daemon noticed", |m, s| {
         time(s, m.figures.last_event);
     }),

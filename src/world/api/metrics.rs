@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{Shutdown, shutdown};
 
 use super::problem::Problem;
-use super::{Backend, PEER_TIMEOUT, Places, Question, ask, too_many};
+use super::{Backend, PEER_TIMEOUT, Places, Question, ask, count_pending, too_many};
 use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
@@ -26,6 +27,9 @@ const CONNECTIONS_MAX: usize = 8;
 
 /// What metrics are: Prometheus' text format.
 const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Whom metrics are asked of, and where the history is that outboxes have still to send.
+struct Source<B>(B, PathBuf);
 
 /// Where it is listened for scrapes; nowhere any more when dropped.
 #[derive(Debug)]
@@ -40,11 +44,12 @@ impl Metrics {
     ///
     /// # Errors
     /// When that cannot be.
-    pub fn listen(address: SocketAddr, owner: impl Backend) -> io::Result<Self> {
+    pub fn listen(address: SocketAddr, owner: impl Backend, state_dir: &Path) -> io::Result<Self> {
         let listener = Arc::new(TcpListener::bind(address)?);
         let (address, is_over) = (listener.local_addr()?, Arc::new(AtomicBool::new(false)));
-        let (listens, ends, owner) = (Arc::clone(&listener), Arc::clone(&is_over), Arc::new(owner));
-        thread::Builder::new().name("metrics".to_owned()).spawn(move || accept(&listens, &ends, &owner))?;
+        let (listens, ends) = (Arc::clone(&listener), Arc::clone(&is_over));
+        let source = Arc::new(Source(owner, state_dir.to_owned()));
+        thread::Builder::new().name("metrics".to_owned()).spawn(move || accept(&listens, &ends, &source))?;
         Ok(Self { address, listener, is_over })
     }
 
@@ -62,10 +67,10 @@ impl Drop for Metrics {
     }
 }
 
-fn accept(listener: &TcpListener, is_over: &AtomicBool, owner: &Arc<impl Backend>) {
+fn accept<B: Backend>(listener: &TcpListener, is_over: &AtomicBool, source: &Arc<Source<B>>) {
     let connections = Places::default();
     while !is_over.load(Ordering::SeqCst) {
-        let accepted = caught(|| accept_one(listener, owner, &connections));
+        let accepted = caught(|| accept_one(listener, source, &connections));
         if let Err(error) = accepted.and_then(|accepted| accepted.map_err(|error| explain(&error)))
             && !is_over.load(Ordering::SeqCst)
         {
@@ -76,7 +81,11 @@ fn accept(listener: &TcpListener, is_over: &AtomicBool, owner: &Arc<impl Backend
     }
 }
 
-fn accept_one(listener: &TcpListener, owner: &Arc<impl Backend>, connections: &Places) -> io::Result<()> {
+fn accept_one<B: Backend>(
+    listener: &TcpListener,
+    source: &Arc<Source<B>>,
+    connections: &Places,
+) -> io::Result<()> {
     let (stream, _) = listener.accept()?;
     failpoints::defect("metrics");
     let deadline = Instant::now() + PEER_TIMEOUT;
@@ -85,10 +94,10 @@ fn accept_one(listener: &TcpListener, owner: &Arc<impl Backend>, connections: &P
         let _ = too_many("connections").answer().write(&stream);
         return Ok(());
     };
-    let owner = Arc::clone(owner);
+    let source = Arc::clone(source);
     thread::Builder::new().name("metrics-request".to_owned()).spawn(move || {
         let _place = place;
-        let served = caught(|| serve(&stream, deadline, &*owner))
+        let served = caught(|| serve(&stream, deadline, &source))
             .unwrap_or_else(|what| Problem::new(500, what).answer().write(&stream));
         if let Err(error) = served {
             log::debug!("metrics: {error}");
@@ -97,12 +106,12 @@ fn accept_one(listener: &TcpListener, owner: &Arc<impl Backend>, connections: &P
     Ok(())
 }
 
-fn serve(stream: &TcpStream, deadline: Instant, owner: &impl Backend) -> io::Result<()> {
+fn serve(stream: &TcpStream, deadline: Instant, source: &Source<impl Backend>) -> io::Result<()> {
     let mut stream = Timed::new(stream, deadline, None)?;
     let answer = match read_request(&mut stream) {
         Ok(request) => {
             failpoints::defect("metrics-request");
-            answer(&request, owner)
+            answer(&request, source)
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Problem::new(400, error)),
         Err(error) => return Err(error),
@@ -110,16 +119,17 @@ fn serve(stream: &TcpStream, deadline: Instant, owner: &impl Backend) -> io::Res
     answer.unwrap_or_else(|problem| problem.answer()).write(&mut stream)
 }
 
-fn answer(request: &Request, owner: &impl Backend) -> Result<Answer, Problem> {
+fn answer(request: &Request, source: &Source<impl Backend>) -> Result<Answer, Problem> {
     match (request.method.as_str(), request.path()) {
-        ("GET", "/metrics") => metrics(owner),
+        ("GET", "/metrics") => metrics(&source.0, &source.1),
         (_, "/metrics") => Err(Problem::only("GET")),
         _ => Err(Problem::new(404, "there is /metrics, and nothing else over TCP")),
     }
 }
 
 /// The metrics. They are worded here and not by the owner, who has other things to do.
-pub(super) fn metrics(owner: &(impl Backend + ?Sized)) -> Result<Answer, Problem> {
-    let metrics = ask(owner, Question::Metrics)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
+pub(super) fn metrics(owner: &(impl Backend + ?Sized), state_dir: &Path) -> Result<Answer, Problem> {
+    let mut metrics = ask(owner, Question::Metrics)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
+    count_pending(state_dir, &mut metrics.status);
     Ok(Answer::new(200, TYPE, metrics.text()))
 }
