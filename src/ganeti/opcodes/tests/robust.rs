@@ -159,7 +159,7 @@ fn configuration() -> impl Strategy<Value = Option<ClusterConfig>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn any_opcode_in_any_cluster(
