@@ -119,6 +119,15 @@ pub enum Notice {
     },
 }
 
+/// A first start that is looking at what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstLook {
+    /// What had ended by then is history.
+    pub since: Timestamp,
+    /// There was no queue then: whatever is in it came later.
+    pub is_before_the_queue: bool,
+}
+
 /// One change to what the journal holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -153,7 +162,11 @@ pub enum Change {
     /// What had ended by this time is history.
     Begun(Timestamp),
     /// The same of a first look that is not over.
-    FirstLook(Timestamp),
+    FirstLook(FirstLook),
+    /// Job numbers began again: up to then jobs were told whose numbers are not accounted for.
+    BeganAgain(Timestamp),
+    /// What was told up to then is in no history.
+    HistoryLost(Timestamp),
     /// Forget events before this time, at most so many.
     Prune(Timestamp, u32),
 }
@@ -181,8 +194,10 @@ pub struct Undelivered {
 pub struct Remembered {
     /// What had ended by then is history; `None` before the first start is over.
     pub begun: Option<Timestamp>,
-    /// When the first look was begun that was not over.
-    pub first_look: Option<Timestamp>,
+    /// The first look that was not over.
+    pub first_look: Option<FirstLook>,
+    /// When job numbers began again last.
+    pub began_again: Option<Timestamp>,
     /// The jobs in the queue.
     pub jobs: Vec<(JobId, Tracked)>,
     /// The job numbers accounted for.
@@ -197,7 +212,8 @@ pub struct Remembered {
     pub next_run: i64,
     /// No event is of a job with a higher number.
     pub highest_job: i64,
-    /// When the first event that is kept was noticed.
+    /// When the first event that is kept was noticed; or the last that was told before the history
+    /// was lost, where that is later.
     pub history_since: Option<Timestamp>,
     /// When the journal was written last, if there was one.
     pub last_written: Option<Timestamp>,

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::agenda::{Cause, Rank};
+use super::change::FirstLook;
 use super::input::Stamp;
 use super::numbers::{Numbers, NumbersChange, WIDEST_GAP};
 use super::processes::Processes;
@@ -97,7 +98,7 @@ struct Pass {
     is_resumed: bool,
     /// When the watch stood, or when there was no queue yet.
     since: Timestamp,
-    /// There was no queue when this daemon started.
+    /// There was no queue when it began.
     is_before_the_queue: bool,
 }
 
@@ -106,9 +107,11 @@ struct Pass {
 pub struct Past {
     /// When the first start ever was over.
     pub begun: Option<Timestamp>,
-    /// When a first start began that was not over.
-    pub first_look: Option<Timestamp>,
-    /// The oldest event in the history.
+    /// A first start that was not over.
+    pub first_look: Option<FirstLook>,
+    /// When job numbers began again last.
+    pub began_again: Option<Timestamp>,
+    /// From when on the history has what was told.
     pub history_since: Option<Timestamp>,
     /// When something was written last.
     pub last_written: Option<Timestamp>,
@@ -132,8 +135,9 @@ pub struct Jobs {
     told_at: Timestamp,
     /// Numbers have begun again: the next serial is that of another cluster.
     begins_again: bool,
-    /// They have while this daemon ran: what is not accounted for may have been told.
-    began_again: bool,
+    /// When that was noticed last: what was received before may have been told though its number is
+    /// not accounted for.
+    began_again: Option<Timestamp>,
     /// No event of a job with a higher number was ever told.
     highest_told: i64,
     /// What the history says of jobs that are to be looked at.
@@ -157,14 +161,15 @@ pub struct Jobs {
 impl Jobs {
     /// What an earlier daemon left.
     pub fn new(jobs: Vec<(JobId, Tracked)>, numbers: Numbers, past: Past, started: Timestamp) -> Self {
-        let Past { begun, first_look, history_since, last_written, highest_told } = past;
+        let Past { begun, first_look, began_again, history_since, last_written, highest_told } = past;
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
         let pass = Pass {
             number: 1,
             is_first_ever: begun.is_none(),
             is_resumed: begun.is_none() && first_look.is_some(),
-            since: first_look.unwrap_or_default(),
+            since: first_look.map(|look| look.since).unwrap_or_default(),
+            is_before_the_queue: first_look.is_some_and(|look| look.is_before_the_queue),
             ..Pass::default()
         };
         Self {
@@ -175,7 +180,7 @@ impl Jobs {
             last_written,
             told_at: started,
             begins_again: false,
-            began_again: false,
+            began_again,
             highest_told,
             recalled: BTreeMap::new(),
             unasked: BTreeSet::new(),
@@ -208,6 +213,17 @@ impl Jobs {
     /// has been looked at. Before that the next start is a first one again.
     pub fn begun_for_good(&self) -> Option<Timestamp> {
         self.begun.filter(|_| !self.is_first_ever())
+    }
+
+    /// The first look that is not over, once everything has been found that was there.
+    pub fn first_look(&self) -> Option<FirstLook> {
+        let since = self.begun.filter(|_| self.is_first_ever())?;
+        Some(FirstLook { since, is_before_the_queue: self.pass.is_before_the_queue })
+    }
+
+    /// When job numbers began again last.
+    pub fn began_again(&self) -> Option<Timestamp> {
+        self.began_again
     }
 
     /// Jobs that may still bring events.
@@ -281,7 +297,7 @@ impl Jobs {
 
     /// The last job number that was given out, read when the queue was already watched. Returns
     /// what changes, and whether numbers have begun again.
-    pub fn serial(&mut self, serial: i64) -> (Vec<NumbersChange>, bool) {
+    pub fn serial(&mut self, serial: i64, now: Timestamp) -> (Vec<NumbersChange>, bool) {
         if !self.pass.is_over {
             self.pass.bound.get_or_insert(serial);
         }
@@ -290,7 +306,8 @@ impl Jobs {
         }
         let begins_again = std::mem::take(&mut self.begins_again);
         if begins_again || serial < self.numbers.highest() {
-            self.began_again = true;
+            // The clock may have been set back since something was told.
+            self.began_again = self.began_again.max(Some(now.max(self.told_at)));
             return (vec![self.numbers.begin_again(serial)], true);
         }
         (self.numbers.reach(serial).into_iter().collect(), false)
@@ -312,6 +329,11 @@ impl Jobs {
     /// The history of what was told up to now is lost.
     pub fn history_is_lost(&mut self) {
         self.history_since = Some(self.told_at);
+    }
+
+    /// When the last event was told, or this daemon started.
+    pub fn told_at(&self) -> Timestamp {
+        self.told_at
     }
 
     /// The queue has been listed for the first time ever. All but the last numbers are
@@ -443,7 +465,10 @@ impl Jobs {
         let lost = match was_seen {
             // An earlier daemon has told it, since it is not known any more.
             true => self.history_since.or(self.last_written),
-            false => self.history_since.filter(|_| is_accounted_for || self.began_again),
+            false => {
+                let may_be_told = is_accounted_for || Some(job.received) <= self.began_again;
+                self.history_since.filter(|_| may_be_told)
+            }
         };
         let over = lost.map_or(begun, |lost| lost.max(begun));
         if may_be_old && !self.is_newer(job) && job.received <= over {
@@ -496,8 +521,8 @@ impl Jobs {
         let is_there = stamp.is_some() || sight.listed > 0;
         // It was there before us; should it prove to be over, it is history.
         let since = self.begun.unwrap_or(self.pass.since);
-        let may_be_history =
-            is_there && self.is_first_ever() && received.is_none_or(|received| received <= since);
+        let was_there = is_there && self.is_first_ever() && !self.pass.is_before_the_queue;
+        let may_be_history = was_there && received.is_none_or(|received| received <= since);
         if may_be_history { self.numbers.see(id) } else { None }
     }
 

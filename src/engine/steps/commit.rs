@@ -98,8 +98,9 @@ impl Engine {
     fn everything(&mut self, now: Now) -> Vec<Change> {
         let mut all = vec![Change::Numbers(self.jobs.numbers().all())];
         all.extend(self.jobs.begun_for_good().map(Change::Begun));
-        let first_look = self.jobs.begun().filter(|_| self.jobs.is_first_ever());
-        all.extend(first_look.map(Change::FirstLook));
+        all.extend(self.jobs.first_look().map(Change::FirstLook));
+        all.extend(self.jobs.began_again().map(Change::BeganAgain));
+        all.push(Change::HistoryLost(self.jobs.told_at()));
         all.extend(self.jobs.tracker().iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
         let pending = self.deliveries.iter().map(|event| (EventState::Pending, event));
         let standby = self.deliveries.in_standby().map(|event| (EventState::Standby, event));

@@ -83,6 +83,10 @@ impl Judge {
                 self.no_queue_is_written = self.no_queue_at;
                 Ok(())
             }
+            Change::BeganAgain(time) => {
+                self.began_again = Some(*time);
+                Ok(())
+            }
             Change::Begun(_) => {
                 self.required_since.get_or_insert(world.now);
                 Ok(())
