@@ -212,9 +212,10 @@ pub struct Remembered {
     pub next_run: i64,
     /// No event is of a job with a higher number.
     pub highest_job: i64,
-    /// When the first event that is kept was noticed; or the last that was told before the history
-    /// was lost, where that is later.
+    /// When the first event that is kept was noticed.
     pub history_since: Option<Timestamp>,
+    /// What was told up to then is in no history.
+    pub history_lost: Option<Timestamp>,
     /// When the journal was written last, if there was one.
     pub last_written: Option<Timestamp>,
 }

@@ -111,8 +111,10 @@ pub struct Past {
     pub first_look: Option<FirstLook>,
     /// When job numbers began again last.
     pub began_again: Option<Timestamp>,
-    /// From when on the history has what was told.
+    /// The oldest event in the history.
     pub history_since: Option<Timestamp>,
+    /// What was told up to then is in no history.
+    pub history_lost: Option<Timestamp>,
     /// When something was written last.
     pub last_written: Option<Timestamp>,
     /// No event of a job with a higher number was ever told.
@@ -129,6 +131,8 @@ pub struct Jobs {
     /// The oldest event in the history when this daemon started, or the last one before all of it
     /// was lost.
     history_since: Option<Timestamp>,
+    /// What was told up to then is in no history.
+    history_lost: Option<Timestamp>,
     /// When an earlier daemon wrote something last.
     last_written: Option<Timestamp>,
     /// When the last event was told, or this daemon started.
@@ -161,7 +165,8 @@ pub struct Jobs {
 impl Jobs {
     /// What an earlier daemon left.
     pub fn new(jobs: Vec<(JobId, Tracked)>, numbers: Numbers, past: Past, started: Timestamp) -> Self {
-        let Past { begun, first_look, began_again, history_since, last_written, highest_told } = past;
+        let Past { begun, first_look, began_again, history_since, history_lost, .. } = past;
+        let Past { last_written, highest_told, .. } = past;
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
         let pass = Pass {
@@ -176,7 +181,8 @@ impl Jobs {
             tracker,
             numbers,
             begun,
-            history_since,
+            history_since: history_since.max(history_lost),
+            history_lost,
             last_written,
             told_at: started,
             begins_again: false,
@@ -328,7 +334,8 @@ impl Jobs {
 
     /// The history of what was told up to now is lost.
     pub fn history_is_lost(&mut self) {
-        self.history_since = Some(self.told_at);
+        self.history_lost = Some(self.told_at);
+        self.history_since = self.history_lost;
     }
 
     /// When the last event was told, or this daemon started.
@@ -404,6 +411,13 @@ impl Jobs {
         is_another
     }
 
+    /// Whether an open job of this number is known that was received later: this one is of a cluster
+    /// that is gone.
+    pub fn is_of_old(&self, job: &Job<'_>) -> bool {
+        let is_later = |known: &&Tracked| known.is_open() && known.received > job.received;
+        self.tracker.get(job.id).filter(is_later).is_some()
+    }
+
     /// Whether the job was received after the one that is known by its number.
     fn is_newer(&self, job: &Job<'_>) -> bool {
         self.tracker.get(job.id).is_some_and(|known| known.received < job.received)
@@ -447,10 +461,17 @@ impl Jobs {
         match self.recalled.get(&job.id) {
             // It is back after it vanished, or was found in the archive of an older cluster
             // whose numbers are given out again.
-            Some((received, Some(told))) if *received == job.received => Start::At(*told),
+            Some((received, Some(told))) if *received == job.received => Start::At(self.lost(job).max(*told)),
             Some((received, None)) if *received == job.received => Start::At(self.untold(job, kind, begun)),
             _ => Start::AskHistory,
         }
+    }
+
+    /// How far a job was told, at least, by a history that is lost. Of what is still there, because it
+    /// was to run again, others may have come later.
+    fn lost(&self, job: &Job<'_>) -> Progress {
+        let lost = self.history_lost.filter(|lost| job.received <= *lost);
+        lost.map(|lost| transitions::as_of(job, lost)).unwrap_or_default()
     }
 
     /// Where a job begins of which the history has no event.
@@ -465,10 +486,8 @@ impl Jobs {
         let lost = match was_seen {
             // An earlier daemon has told it, since it is not known any more.
             true => self.history_since.or(self.last_written),
-            false => {
-                let may_be_told = is_accounted_for || Some(job.received) <= self.began_again;
-                self.history_since.filter(|_| may_be_told)
-            }
+            false if is_accounted_for => self.history_since,
+            false => self.history_lost.filter(|_| Some(job.received) <= self.began_again),
         };
         let over = lost.map_or(begun, |lost| lost.max(begun));
         if may_be_old && !self.is_newer(job) && job.received <= over {

@@ -108,8 +108,9 @@ impl Engine {
         let Remembered { begun, first_look, began_again, jobs, numbers, undelivered, standby, .. } =
             remembered;
         let (history_since, highest_told) = (remembered.history_since, remembered.highest_job);
-        let last_written = remembered.last_written;
-        let past = Past { begun, first_look, began_again, history_since, last_written, highest_told };
+        let (history_lost, last_written) = (remembered.history_lost, remembered.last_written);
+        let past =
+            Past { begun, first_look, began_again, history_since, history_lost, last_written, highest_told };
         let queue_dir = settings.paths.queue_dir.display().to_string();
         let mut engine = Self {
             agenda: Agenda::new(),

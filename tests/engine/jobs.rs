@@ -666,3 +666,41 @@ fn what_was_told_before_an_earlier_daemon_lost_the_history_is_not_told_again() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told.iter().all(|event| event.starts_with("2.0")), "{told:?}");
 }
+
+#[test]
+fn a_job_whose_file_is_gone_is_not_forgotten_for_one_of_an_older_cluster_in_the_archive() {
+    let mut desk = a_cluster_that_is_gone();
+    desk.archive.insert(id(1), ended(1, 0));
+    desk.alive.insert(50);
+    desk.put(delay(1, 50).by(50));
+    desk.queue.clear();
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    // Its process goes on, and writes its file again, while no daemon runs.
+    desk.archive.insert(id(1), ended(1, 50));
+    let mut desk = desk.restarted();
+    desk.settle();
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+}
+
+#[test]
+fn of_what_is_to_run_again_a_lost_history_had_told_more() {
+    let mut desk = Desk::again(Remembered {
+        history_lost: Some(Timestamp::from((EPOCH - 100, 0))),
+        highest_job: 10,
+        numbers: Numbers::new(10, []),
+        next_seq: 100,
+        next_run: 1,
+        ..Default::default()
+    });
+    desk.scripts.clear();
+    desk.serial = Some(10);
+    let pre = Progress { next: 0, pre: true };
+    // Of the second the post came after the loss.
+    for job in [ended(7, -500), delay(8, -500).runs(0, -500).ends(0, Status::Success, -50)] {
+        desk.history.insert(job.id, (job.received, pre));
+        desk.queue.insert(job.id, job);
+    }
+    desk.settle();
+    assert_eq!(desk.events(), ["8.0.post (late) OP_TEST_DELAY succeeded pending"]);
+}

@@ -51,7 +51,8 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
         next_seq: 1,
         next_run: last_run + 1,
         highest_job: number("SELECT max(job) FROM events")?.unwrap_or(0),
-        history_since: first_event_time(db)?.max(time("history_lost")?),
+        history_since: first_event_time(db)?,
+        history_lost: time("history_lost")?,
         last_written: None,
     })
 }
