@@ -704,3 +704,19 @@ fn of_what_is_to_run_again_a_lost_history_had_told_more() {
     desk.settle();
     assert_eq!(desk.events(), ["8.0.post (late) OP_TEST_DELAY succeeded pending"]);
 }
+
+#[test]
+fn a_large_job_of_a_cluster_made_again_that_went_while_it_was_read_is_told() {
+    let mut desk = a_cluster_that_is_gone();
+    desk.large.insert(id(1));
+    for _ in 0..2 {
+        desk.give(Input::Hint(id(1)));
+        desk.settle();
+    }
+    desk.large.clear();
+    let job = ended(1, 50);
+    desk.archive.insert(id(1), job.clone());
+    desk.give(Input::LargeRead { reading: 1, id: id(1), version: Version::Archived(&job) });
+    desk.settle();
+    assert_eq!(desk.events().len(), 6, "{:?}", desk.events());
+}
