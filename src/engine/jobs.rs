@@ -332,6 +332,11 @@ impl Jobs {
         self.begun
     }
 
+    /// The history of what was told up to now is about to be lost.
+    pub fn is_losing_history(&mut self) {
+        self.numbers.account_for_seen_before();
+    }
+
     /// The history of what was told up to now is lost.
     pub fn history_is_lost(&mut self) {
         self.history_lost = Some(self.told_at);

@@ -720,3 +720,22 @@ fn a_large_job_of_a_cluster_made_again_that_went_while_it_was_read_is_told() {
     desk.settle();
     assert_eq!(desk.events().len(), 6, "{:?}", desk.events());
 }
+
+#[test]
+fn what_was_told_above_the_serial_is_not_told_again_though_the_history_is_lost_before_it_is_looked_at() {
+    let (numbers, highest_job) = (Numbers::new(1, [2]), 2);
+    let mut desk =
+        Desk::again(Remembered { numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() });
+    desk.serial = Some(2);
+    let told = ended(2, -50);
+    desk.history.insert(id(2), (told.received, Progress { next: 1, pre: false }));
+    desk.archive.insert(id(2), told);
+    desk.unreadable.insert(id(2));
+    desk.settle();
+    desk.damaged_commits = 1;
+    desk.put(delay(3, 0));
+    let mut desk = desk.restarted();
+    desk.unreadable.clear();
+    desk.settle();
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
+}

@@ -23,6 +23,7 @@ impl Engine {
             Err(CommitError { text, damaged: true }) if self.ledger.begin_anew() => {
                 let text = format!("{text}; the journal is written anew, the old one is set aside");
                 self.report.say(Level::Error, &text);
+                self.jobs.is_losing_history();
                 let everything = self.everything(now);
                 self.effects.push(Effect::WriteAnew(Arc::new(everything)));
             }

@@ -28,11 +28,13 @@ use crate::world::World;
 /// Plans that may be outstanding.
 const PLANS: usize = 100;
 
-/// Effects of one input.
-const EFFECTS: usize = 6000;
+/// Effects of one input: of each of 1,024 jobs that a commit tells of its end, and a line of the log
+/// for a pre and a post of four opcodes; and what begins.
+const EFFECTS: usize = 1024 * (1 + 2 * 4) + 1000;
 
-/// Changes of one commit, besides whose each event is to deliver.
-const CHANGES: usize = 6000;
+/// Changes of one commit, besides whose each event is to deliver: of each of 1,024 jobs how far it
+/// was told, its number, and a pre and a post of four opcodes; and what runs change.
+const CHANGES: usize = 1024 * (2 + 2 * 4) + 1000;
 
 /// A promise that was not kept.
 #[derive(Clone, Debug)]
