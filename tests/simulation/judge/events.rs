@@ -236,6 +236,10 @@ impl Judge {
             .filter(|(key, _)| of_it(key))
             // Another node that has no address any more is asked no more, and that ends it.
             .filter(|((_, node, script), _)| !has_ended(node, script))
+            // Where one script runs again the others need not.
+            .filter(|((_, node, script), _)| {
+                only.is_none_or(|only| node == HERE && script.rsplit('/').next() == Some(only))
+            })
             .find(|(_, attempts)| attempts.iter().all(|attempt| attempt.is_postponed()));
         if let Some(((.., script), _)) = postponed {
             return Err(lost(format!("{} is done, but {script} could not begin", row.event)));
