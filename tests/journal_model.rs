@@ -7,7 +7,7 @@
 #[expect(dead_code, reason = "the simulation uses the rest")]
 mod journal;
 
-use ganeti_hookd::engine::change::{Change, EventState, Notice, Rerun, RunStart};
+use ganeti_hookd::engine::change::{Change, EventState, FirstLook, Notice, Rerun, RunStart};
 use ganeti_hookd::engine::input::Recorded;
 use ganeti_hookd::engine::numbers::NumbersChange;
 use ganeti_hookd::engine::outbox_progress::Progress as OutboxProgress;
@@ -95,7 +95,11 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (1..4i64).prop_map(|job| Change::Forget(id(job))),
         2 => numbers(),
         1 => (0..9i64).prop_map(|time| Change::Begun(Timestamp::from_micros(time))),
-        1 => (0..9i64).prop_map(|time| Change::FirstLook(Timestamp::from_micros(time))),
+        1 => (0..9i64, any::<bool>()).prop_map(|(time, is_before_the_queue)| {
+            Change::FirstLook(FirstLook { since: Timestamp::from_micros(time), is_before_the_queue })
+        }),
+        1 => (0..9i64).prop_map(|time| Change::BeganAgain(Timestamp::from_micros(time))),
+        1 => (0..9i64).prop_map(|time| Change::HistoryLost(Timestamp::from_micros(time))),
         1 => (0..9i64, any::<bool>()).prop_map(|(cursor, a)| {
             let name = if a { "a" } else { "b" };
             Change::Outbox(name.to_owned(), Box::new(OutboxProgress { cursor, ..OutboxProgress::default() }))

@@ -243,6 +243,7 @@ impl Agenda {
         let read = self.large.read(reading, self.is_hinted.contains(&id));
         if read == Some(Read::Overtaken) {
             self.hint(id);
+            self.delayed.insert(id);
         }
         let overtaken = read.and_then(|read| match read {
             Read::Unwanted => None,

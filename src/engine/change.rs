@@ -120,6 +120,15 @@ pub enum Notice {
     },
 }
 
+/// A first start that is looking at what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstLook {
+    /// What had ended by then is history.
+    pub since: Timestamp,
+    /// There was no queue then: whatever is in it came later.
+    pub is_before_the_queue: bool,
+}
+
 /// One change to what the journal holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -154,7 +163,11 @@ pub enum Change {
     /// What had ended by this time is history.
     Begun(Timestamp),
     /// The same of a first look that is not over.
-    FirstLook(Timestamp),
+    FirstLook(FirstLook),
+    /// Job numbers began again: up to then jobs were told whose numbers are not accounted for.
+    BeganAgain(Timestamp),
+    /// What was told up to then is in no history.
+    HistoryLost(Timestamp),
     /// How far the outbox of this name is.
     Outbox(String, Box<Progress>),
     /// Forget events before this time, at most so many.
@@ -184,8 +197,10 @@ pub struct Undelivered {
 pub struct Remembered {
     /// What had ended by then is history; `None` before the first start is over.
     pub begun: Option<Timestamp>,
-    /// When the first look was begun that was not over.
-    pub first_look: Option<Timestamp>,
+    /// The first look that was not over.
+    pub first_look: Option<FirstLook>,
+    /// When job numbers began again last.
+    pub began_again: Option<Timestamp>,
     /// The jobs in the queue.
     pub jobs: Vec<(JobId, Tracked)>,
     /// The job numbers accounted for.
@@ -204,6 +219,8 @@ pub struct Remembered {
     pub outboxes: BTreeMap<String, Progress>,
     /// When the first event that is kept was noticed.
     pub history_since: Option<Timestamp>,
+    /// What was told up to then is in no history.
+    pub history_lost: Option<Timestamp>,
     /// When the journal was written last, if there was one.
     pub last_written: Option<Timestamp>,
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::agenda::{Cause, Rank};
+use super::change::FirstLook;
 use super::input::Stamp;
 use super::metrics::JobStates;
 use super::numbers::{Numbers, NumbersChange, WIDEST_GAP};
@@ -98,7 +99,7 @@ struct Pass {
     is_resumed: bool,
     /// When the watch stood, or when there was no queue yet.
     since: Timestamp,
-    /// There was no queue when this daemon started.
+    /// There was no queue when it began.
     is_before_the_queue: bool,
 }
 
@@ -107,10 +108,14 @@ struct Pass {
 pub struct Past {
     /// When the first start ever was over.
     pub begun: Option<Timestamp>,
-    /// When a first start began that was not over.
-    pub first_look: Option<Timestamp>,
+    /// A first start that was not over.
+    pub first_look: Option<FirstLook>,
+    /// When job numbers began again last.
+    pub began_again: Option<Timestamp>,
     /// The oldest event in the history.
     pub history_since: Option<Timestamp>,
+    /// What was told up to then is in no history.
+    pub history_lost: Option<Timestamp>,
     /// When something was written last.
     pub last_written: Option<Timestamp>,
     /// No event of a job with a higher number was ever told.
@@ -127,14 +132,17 @@ pub struct Jobs {
     /// The oldest event in the history when this daemon started, or the last one before all of it
     /// was lost.
     history_since: Option<Timestamp>,
+    /// What was told up to then is in no history.
+    history_lost: Option<Timestamp>,
     /// When an earlier daemon wrote something last.
     last_written: Option<Timestamp>,
     /// When the last event was told, or this daemon started.
     told_at: Timestamp,
     /// Numbers have begun again: the next serial is that of another cluster.
     begins_again: bool,
-    /// They have while this daemon ran: what is not accounted for may have been told.
-    began_again: bool,
+    /// When that was noticed last: what was received before may have been told though its number is
+    /// not accounted for.
+    began_again: Option<Timestamp>,
     /// No event of a job with a higher number was ever told.
     highest_told: i64,
     /// What the history says of jobs that are to be looked at.
@@ -158,25 +166,28 @@ pub struct Jobs {
 impl Jobs {
     /// What an earlier daemon left.
     pub fn new(jobs: Vec<(JobId, Tracked)>, numbers: Numbers, past: Past, started: Timestamp) -> Self {
-        let Past { begun, first_look, history_since, last_written, highest_told } = past;
+        let Past { begun, first_look, began_again, history_since, history_lost, .. } = past;
+        let Past { last_written, highest_told, .. } = past;
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
         let pass = Pass {
             number: 1,
             is_first_ever: begun.is_none(),
             is_resumed: begun.is_none() && first_look.is_some(),
-            since: first_look.unwrap_or_default(),
+            since: first_look.map(|look| look.since).unwrap_or_default(),
+            is_before_the_queue: first_look.is_some_and(|look| look.is_before_the_queue),
             ..Pass::default()
         };
         Self {
             tracker,
             numbers,
             begun,
-            history_since,
+            history_since: history_since.max(history_lost),
+            history_lost,
             last_written,
             told_at: started,
             begins_again: false,
-            began_again: false,
+            began_again,
             highest_told,
             recalled: BTreeMap::new(),
             unasked: BTreeSet::new(),
@@ -209,6 +220,17 @@ impl Jobs {
     /// has been looked at. Before that the next start is a first one again.
     pub fn begun_for_good(&self) -> Option<Timestamp> {
         self.begun.filter(|_| !self.is_first_ever())
+    }
+
+    /// The first look that is not over, once everything has been found that was there.
+    pub fn first_look(&self) -> Option<FirstLook> {
+        let since = self.begun.filter(|_| self.is_first_ever())?;
+        Some(FirstLook { since, is_before_the_queue: self.pass.is_before_the_queue })
+    }
+
+    /// When job numbers began again last.
+    pub fn began_again(&self) -> Option<Timestamp> {
+        self.began_again
     }
 
     /// Jobs that may still bring events.
@@ -301,7 +323,7 @@ impl Jobs {
 
     /// The last job number that was given out, read when the queue was already watched. Returns
     /// what changes, and whether numbers have begun again.
-    pub fn serial(&mut self, serial: i64) -> (Vec<NumbersChange>, bool) {
+    pub fn serial(&mut self, serial: i64, now: Timestamp) -> (Vec<NumbersChange>, bool) {
         if !self.pass.is_over {
             self.pass.bound.get_or_insert(serial);
         }
@@ -310,7 +332,8 @@ impl Jobs {
         }
         let begins_again = std::mem::take(&mut self.begins_again);
         if begins_again || serial < self.numbers.highest() {
-            self.began_again = true;
+            // The clock may have been set back since something was told.
+            self.began_again = self.began_again.max(Some(now.max(self.told_at)));
             return (vec![self.numbers.begin_again(serial)], true);
         }
         (self.numbers.reach(serial).into_iter().collect(), false)
@@ -329,9 +352,20 @@ impl Jobs {
         self.begun
     }
 
+    /// The history of what was told up to now is about to be lost.
+    pub fn is_losing_history(&mut self) {
+        self.numbers.account_for_seen_before();
+    }
+
     /// The history of what was told up to now is lost.
     pub fn history_is_lost(&mut self) {
-        self.history_since = Some(self.told_at);
+        self.history_lost = Some(self.told_at);
+        self.history_since = self.history_lost;
+    }
+
+    /// When the last event was told, or this daemon started.
+    pub fn told_at(&self) -> Timestamp {
+        self.told_at
     }
 
     /// The queue has been listed for the first time ever. All but the last numbers are
@@ -402,6 +436,13 @@ impl Jobs {
         is_another
     }
 
+    /// Whether an open job of this number is known that was received later: this one is of a cluster
+    /// that is gone.
+    pub fn is_of_old(&self, job: &Job<'_>) -> bool {
+        let is_later = |known: &&Tracked| known.is_open() && known.received > job.received;
+        self.tracker.get(job.id).filter(is_later).is_some()
+    }
+
     /// Whether the job was received after the one that is known by its number.
     fn is_newer(&self, job: &Job<'_>) -> bool {
         self.tracker.get(job.id).is_some_and(|known| known.received < job.received)
@@ -445,10 +486,17 @@ impl Jobs {
         match self.recalled.get(&job.id) {
             // It is back after it vanished, or was found in the archive of an older cluster
             // whose numbers are given out again.
-            Some((received, Some(told))) if *received == job.received => Start::At(*told),
+            Some((received, Some(told))) if *received == job.received => Start::At(self.lost(job).max(*told)),
             Some((received, None)) if *received == job.received => Start::At(self.untold(job, kind, begun)),
             _ => Start::AskHistory,
         }
+    }
+
+    /// How far a job was told, at least, by a history that is lost. Of what is still there, because it
+    /// was to run again, others may have come later.
+    fn lost(&self, job: &Job<'_>) -> Progress {
+        let lost = self.history_lost.filter(|lost| job.received <= *lost);
+        lost.map(|lost| transitions::as_of(job, lost)).unwrap_or_default()
     }
 
     /// Where a job begins of which the history has no event.
@@ -463,7 +511,8 @@ impl Jobs {
         let lost = match was_seen {
             // An earlier daemon has told it, since it is not known any more.
             true => self.history_since.or(self.last_written),
-            false => self.history_since.filter(|_| is_accounted_for || self.began_again),
+            false if is_accounted_for => self.history_since,
+            false => self.history_lost.filter(|_| Some(job.received) <= self.began_again),
         };
         let over = lost.map_or(begun, |lost| lost.max(begun));
         if may_be_old && !self.is_newer(job) && job.received <= over {
@@ -516,8 +565,8 @@ impl Jobs {
         let is_there = stamp.is_some() || sight.listed > 0;
         // It was there before us; should it prove to be over, it is history.
         let since = self.begun.unwrap_or(self.pass.since);
-        let may_be_history =
-            is_there && self.is_first_ever() && received.is_none_or(|received| received <= since);
+        let was_there = is_there && self.is_first_ever() && !self.pass.is_before_the_queue;
+        let may_be_history = was_there && received.is_none_or(|received| received <= since);
         if may_be_history { self.numbers.see(id) } else { None }
     }
 

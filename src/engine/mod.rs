@@ -113,10 +113,12 @@ pub struct Engine {
 impl Engine {
     /// An engine that goes on from what an earlier one left.
     pub fn new(settings: Settings, node: String, remembered: Remembered, now: Now) -> Self {
-        let Remembered { begun, first_look, jobs, numbers, undelivered, standby, .. } = remembered;
+        let Remembered { begun, first_look, began_again, jobs, numbers, undelivered, standby, .. } =
+            remembered;
         let (history_since, highest_told) = (remembered.history_since, remembered.highest_job);
-        let last_written = remembered.last_written;
-        let past = Past { begun, first_look, history_since, last_written, highest_told };
+        let (history_lost, last_written) = (remembered.history_lost, remembered.last_written);
+        let past =
+            Past { begun, first_look, began_again, history_since, history_lost, last_written, highest_told };
         let queue_dir = settings.paths.queue_dir.display().to_string();
         let mut engine = Self {
             agenda: Agenda::new(),
@@ -134,7 +136,7 @@ impl Engine {
             effects: Vec::new(),
             settings,
         };
-        match begun.or(first_look) {
+        match begun.or(first_look.map(|look| look.since)) {
             None => engine.report.say(Level::Info, "first start: jobs that have ended are history"),
             Some(_) => engine.tell_of_gap(now, remembered.last_written),
         }

@@ -144,6 +144,12 @@ impl Numbers {
         self.all()
     }
 
+    /// No history tells any more that what an earlier daemon has seen above the serial was told: it
+    /// is not looked for any more, though a job of another cluster may have its number now.
+    pub fn account_for_seen_before(&mut self) {
+        self.holes.retain(|id| !self.seen_before.contains(id));
+    }
+
     /// A first start: only the last `gap` of the numbers up to `serial` are looked for.
     pub fn begin_at(&mut self, serial: i64, gap: i64) -> NumbersChange {
         let beyond = std::mem::take(&mut self.beyond);

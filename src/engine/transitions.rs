@@ -10,7 +10,7 @@ use crate::ganeti::event::{EventKey, Phase, PostStatus};
 use crate::ganeti::job::{Job, Liveness, Opcode, Status, Timestamp};
 
 /// How far a job has been told in events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Progress {
     /// The first opcode that is not closed: every opcode before it has had its post,
     /// or never gets one.

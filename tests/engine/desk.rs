@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganeti_hookd::engine::change::{Change, Remembered};
+use ganeti_hookd::engine::change::{Change, FirstLook, Remembered};
 use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use ganeti_hookd::engine::input::{
@@ -20,6 +20,8 @@ use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{Job, JobId, Opcode, ProcessRef, Status, Timestamp};
 use ganeti_hookd::ganeti::opcodes::View;
 
+use crate::journal::Journal;
+
 /// This node.
 pub const HERE: &str = "node1.example.com";
 
@@ -28,6 +30,11 @@ pub const THERE: &str = "node2.example.com";
 
 /// When everything begins, in seconds since the epoch.
 pub const EPOCH: i64 = 1_795_000_000;
+
+/// A first look that was begun so many seconds after, in a queue that was there.
+pub fn first_look(after: i64) -> FirstLook {
+    FirstLook { since: Timestamp::from((EPOCH + after, 0)), is_before_the_queue: false }
+}
 
 /// A job of this number.
 pub fn id(id: i64) -> JobId {
@@ -109,6 +116,21 @@ impl Desk {
     pub fn again(remembered: Remembered) -> Self {
         let begun = Some(Timestamp::from((EPOCH - 1000, 0)));
         Self::before_start(Settings::default(), Remembered { begun, ..remembered })
+    }
+
+    /// The next daemon, which knows what this one has written, and finds the same.
+    pub fn restarted(self) -> Self {
+        let written = &self.written[self.lost..];
+        let (journal, _) = Journal::default().with(written).unwrap();
+        let told = journal.events.values().map(|row| (row.event.received, row.event.key));
+        let history = told.map(|(received, key)| (key.job, (received, Progress::after(key)))).collect();
+        let (last_written, now) = (Some(self.now.time), self.now);
+        let remembered =
+            Remembered { last_written, next_seq: 1000, next_run: 1000, ..journal.load(now.time) };
+        let engine = Engine::new(Settings::default(), HERE.to_owned(), remembered, now);
+        let Self { queue, archive, serial, scripts, large, unreadable, .. } = self;
+        let next = Self::before_start(Settings::default(), Remembered::default());
+        Self { engine, now, queue, archive, serial, scripts, large, unreadable, history, ..next }
     }
 
     pub fn before_start(settings: Settings, remembered: Remembered) -> Self {
@@ -249,6 +271,7 @@ impl Desk {
             Effect::WriteAnew(changes) => {
                 self.journal_is_damaged = false;
                 self.lost = self.written.len();
+                self.history.clear();
                 self.commit(&changes);
             }
             Effect::Plan(request) => self.plans.push(request),

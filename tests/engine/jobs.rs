@@ -8,7 +8,7 @@ use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
-use crate::desk::{Desk, EPOCH, Life, delay, ended, id, job};
+use crate::desk::{Desk, EPOCH, Life, delay, ended, first_look, id, job};
 
 #[test]
 fn the_end_of_an_old_process_is_not_the_death_of_the_new_one() {
@@ -477,7 +477,7 @@ fn an_interrupted_first_start_still_looks_for_what_it_looked_for() {
     let mut desk = Desk::before_start(
         Default::default(),
         Remembered {
-            first_look: Some(Timestamp::from((EPOCH - 10, 0))),
+            first_look: Some(first_look(-10)),
             numbers: Numbers::new(5000, [100]),
             next_seq: 1,
             next_run: 1,
@@ -598,7 +598,7 @@ fn what_was_told_above_a_serial_that_cannot_be_read_is_not_told_again_though_the
 
 #[test]
 fn a_first_start_that_cannot_read_the_serial_looks_for_what_is_missing_once_it_can() {
-    let first_look = Some(Timestamp::from((EPOCH - 100, 0)));
+    let first_look = Some(first_look(-100));
     let numbers = Numbers::new(1, []);
     let remembered = Remembered { first_look, numbers, next_seq: 1, next_run: 1, ..Default::default() };
     let mut desk = Desk::before_start(Default::default(), remembered);
@@ -614,4 +614,128 @@ fn a_first_start_that_cannot_read_the_serial_looks_for_what_is_missing_once_it_c
     desk.serial = Some(3);
     desk.put(delay(3, 0));
     assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+}
+
+/// Gives it time to do what it can, without an answer to what it has a thread do.
+fn goes_on(desk: &mut Desk) {
+    (0..50).for_each(|_| desk.give(Input::Quiet));
+}
+
+/// A daemon that has told a job of a cluster that was made again, before it noticed that numbers
+/// had begun again, so that the number is to be looked for. An older event is under way.
+fn told_before_numbers_began_again() -> Desk {
+    let mut desk = Desk::new();
+    desk.serial = Some(3);
+    desk.put(ended(3, 0));
+    desk.scripts.clear();
+    desk.put(delay(1, 0));
+    desk.queue.clear();
+    desk.pass(100.0);
+    desk.archive.insert(id(1), ended(1, 50));
+    desk.give(Input::Hint(id(1)));
+    goes_on(&mut desk);
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    assert_eq!(desk.events().len(), 4, "{:?}", desk.events());
+    // And one that came after that.
+    desk.pass(100.0);
+    desk.archive.insert(id(2), ended(2, 150));
+    desk
+}
+
+#[test]
+fn what_was_told_before_numbers_began_again_is_not_told_again_though_a_later_daemon_loses_the_history() {
+    let mut desk = told_before_numbers_began_again().restarted();
+    desk.damaged_commits = 1;
+    desk.settle();
+    let told: Vec<_> = desk.events().into_iter().filter(|event| !event.starts_with('3')).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|event| event.starts_with("2.0")), "{told:?}");
+}
+
+#[test]
+fn what_was_told_before_an_earlier_daemon_lost_the_history_is_not_told_again() {
+    let mut desk = told_before_numbers_began_again();
+    desk.damaged_commits = 1;
+    desk.queue.insert(id(3), delay(3, 190));
+    desk.give(Input::Hint(id(3)));
+    goes_on(&mut desk);
+    let mut desk = desk.restarted();
+    assert!(!desk.history.contains_key(&id(1)) && desk.history.contains_key(&id(3)));
+    desk.settle();
+    let told = desk.events();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|event| event.starts_with("2.0")), "{told:?}");
+}
+
+#[test]
+fn a_job_whose_file_is_gone_is_not_forgotten_for_one_of_an_older_cluster_in_the_archive() {
+    let mut desk = a_cluster_that_is_gone();
+    desk.archive.insert(id(1), ended(1, 0));
+    desk.alive.insert(50);
+    desk.put(delay(1, 50).by(50));
+    desk.queue.clear();
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    // Its process goes on, and writes its file again, while no daemon runs.
+    desk.archive.insert(id(1), ended(1, 50));
+    let mut desk = desk.restarted();
+    desk.settle();
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+}
+
+#[test]
+fn of_what_is_to_run_again_a_lost_history_had_told_more() {
+    let mut desk = Desk::again(Remembered {
+        history_lost: Some(Timestamp::from((EPOCH - 100, 0))),
+        highest_job: 10,
+        numbers: Numbers::new(10, []),
+        next_seq: 100,
+        next_run: 1,
+        ..Default::default()
+    });
+    desk.scripts.clear();
+    desk.serial = Some(10);
+    let pre = Progress { next: 0, pre: true };
+    // Of the second the post came after the loss.
+    for job in [ended(7, -500), delay(8, -500).runs(0, -500).ends(0, Status::Success, -50)] {
+        desk.history.insert(job.id, (job.received, pre));
+        desk.queue.insert(job.id, job);
+    }
+    desk.settle();
+    assert_eq!(desk.events(), ["8.0.post (late) OP_TEST_DELAY succeeded pending"]);
+}
+
+#[test]
+fn a_large_job_of_a_cluster_made_again_that_went_while_it_was_read_is_told() {
+    let mut desk = a_cluster_that_is_gone();
+    desk.large.insert(id(1));
+    for _ in 0..2 {
+        desk.give(Input::Hint(id(1)));
+        desk.settle();
+    }
+    desk.large.clear();
+    let job = ended(1, 50);
+    desk.archive.insert(id(1), job.clone());
+    desk.give(Input::LargeRead { reading: 1, id: id(1), version: Version::Archived(&job) });
+    desk.settle();
+    assert_eq!(desk.events().len(), 6, "{:?}", desk.events());
+}
+
+#[test]
+fn what_was_told_above_the_serial_is_not_told_again_though_the_history_is_lost_before_it_is_looked_at() {
+    let (numbers, highest_job) = (Numbers::new(1, [2]), 2);
+    let mut desk =
+        Desk::again(Remembered { numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() });
+    desk.serial = Some(2);
+    let told = ended(2, -50);
+    desk.history.insert(id(2), (told.received, Progress { next: 1, pre: false }));
+    desk.archive.insert(id(2), told);
+    desk.unreadable.insert(id(2));
+    desk.settle();
+    desk.damaged_commits = 1;
+    desk.put(delay(3, 0));
+    let mut desk = desk.restarted();
+    desk.unreadable.clear();
+    desk.settle();
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
 }

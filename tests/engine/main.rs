@@ -14,6 +14,9 @@ mod directories;
 mod disk;
 mod held;
 mod jobs;
+#[path = "../simulation/journal.rs"]
+#[expect(dead_code, reason = "the simulation uses the rest")]
+mod journal;
 mod live;
 mod metrics;
 mod outbox;

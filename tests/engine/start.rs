@@ -8,7 +8,7 @@ use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
-use crate::desk::{Desk, EPOCH, Life, delay, ended, id, job};
+use crate::desk::{Desk, EPOCH, Life, delay, ended, first_look, id, job};
 
 /// A desk whose daemon was started before, with so many ended jobs in its queue, none known.
 fn long_queue(jobs: i64) -> Desk {
@@ -229,7 +229,7 @@ fn what_was_told_in_a_first_look_and_has_left_is_not_told_again() {
 
 #[test]
 fn what_came_after_a_first_look_is_no_history_though_the_history_cannot_be_asked() {
-    let first_look = Some(Timestamp::from((EPOCH - 100, 0)));
+    let first_look = Some(first_look(-100));
     let numbers = Numbers::new(4, [3]);
     let highest_job = 4;
     let remembered =
@@ -277,4 +277,49 @@ fn a_number_whose_job_cannot_be_read_on_a_first_start_is_looked_for_again_unless
         let is_filled = |change: &&Change| matches!(change, Change::Numbers(NumbersChange::Filled(1)));
         assert_eq!(desk.written.iter().filter(is_filled).count(), filled);
     }
+}
+
+#[test]
+fn what_cannot_be_read_in_a_queue_that_was_not_there_at_the_first_start_is_no_history() {
+    let mut desk = Desk::before_start(Default::default(), Remembered::default());
+    desk.scripts.clear();
+    desk.give(Input::NoQueue);
+    desk.pass(5.0);
+    desk.serial = Some(2);
+    desk.queue.insert(id(1), ended(1, 3));
+    desk.unreadable.insert(id(1));
+    // While a large file is read, not all has been looked at.
+    desk.queue.insert(id(2), delay(2, 4));
+    desk.large.insert(id(2));
+    desk.settle();
+    let is_filled = |change: &Change| matches!(change, Change::Numbers(NumbersChange::Filled(1)));
+    for _ in 0..2 {
+        assert!(!desk.written.iter().any(is_filled), "the next start looks for it");
+        desk = desk.restarted();
+        desk.settle();
+    }
+    let job = desk.queue.remove(&id(1)).unwrap();
+    desk.archive.insert(id(1), job);
+    desk.unreadable.clear();
+    let mut desk = desk.restarted();
+    desk.settle();
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+}
+
+#[test]
+fn what_could_not_be_read_in_a_queue_that_was_not_there_is_told_though_the_history_is_lost() {
+    let mut desk = Desk::before_start(Default::default(), Remembered::default());
+    desk.scripts.clear();
+    desk.give(Input::NoQueue);
+    desk.pass(5.0);
+    desk.serial = Some(1);
+    desk.queue.insert(id(1), ended(1, 3));
+    desk.unreadable.insert(id(1));
+    desk.settle();
+    desk.put(ended(2, 5));
+    desk.damaged_commits = 1;
+    desk.put(delay(3, 5));
+    desk.unreadable.clear();
+    desk.wait(1.1);
+    assert_eq!(desk.events().len(), 4, "{:?}", desk.events());
 }

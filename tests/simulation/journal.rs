@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ganeti_hookd::engine::change::{Change, EventState, Remembered, Rerun, RunStart, Undelivered};
+use ganeti_hookd::engine::change::{Change, EventState, FirstLook, Remembered, Rerun, RunStart, Undelivered};
 use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::outbox_progress::{Progress as OutboxProgress, Span};
@@ -42,7 +42,9 @@ pub struct Run {
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     pub begun: Option<Timestamp>,
-    first_look: Option<Timestamp>,
+    first_look: Option<FirstLook>,
+    began_again: Option<Timestamp>,
+    history_lost: Option<Timestamp>,
     jobs: BTreeMap<JobId, Tracked>,
     /// The highest job number that was given out, as far as is known.
     pub highest: i64,
@@ -136,7 +138,9 @@ impl Journal {
                 drop(self.outboxes.insert(name.clone(), *progress.clone()));
             }
             Change::Begun(time) => self.begun = Some(*time),
-            Change::FirstLook(time) => self.first_look = Some(*time),
+            Change::FirstLook(look) => self.first_look = Some(*look),
+            Change::BeganAgain(time) => self.began_again = Some(*time),
+            Change::HistoryLost(time) => self.history_lost = Some(*time),
             Change::Prune(before, most) => return Ok(self.prune(*before, *most)),
         }
         Ok(Written::default())
@@ -228,12 +232,14 @@ impl Journal {
         Remembered {
             begun: self.begun,
             first_look: self.first_look,
+            began_again: self.began_again,
             jobs: self.jobs.iter().map(|(id, tracked)| (*id, tracked.clone())).collect(),
             numbers: Numbers::new(self.highest, self.holes.iter().copied()),
             next_seq: self.last_seq + 1,
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
             highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
             history_since: self.events.values().next().map(|row| row.event.time),
+            history_lost: self.history_lost,
             last_written: self.last_written,
             outboxes: self.outboxes.clone(),
             undelivered,

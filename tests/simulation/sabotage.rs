@@ -83,6 +83,7 @@ pub enum Sabotage {
     TellsGanetiOfTheLiving,
     TellsGanetiTwice,
     ForgetsPlaces,
+    ForgetsThatTheHistoryIsLost,
 }
 
 use Sabotage::*;
@@ -143,6 +144,7 @@ impl Sabotage {
         (TellsGanetiOfTheLiving, "Ganeti is told of deaths alone"),
         (TellsGanetiTwice, "Ganeti is told of deaths alone"),
         (ForgetsPlaces, "what is done is sent"),
+        (ForgetsThatTheHistoryIsLost, "each (job, opcode, phase) once"),
     ];
 
     /// Those that two masters are needed for.
@@ -213,6 +215,7 @@ impl Sabotage {
             ForgetsWhatItLeft | ForgetsPlaces => &[Fault::Crash],
             ForgetsThatItRunsAgain => &[Fault::Rerun, Fault::Crash, Fault::ScriptHangs],
             ForgetsRerunsInANewJournal => &[Fault::Rerun, Fault::Damage, Fault::ScriptHangs],
+            ForgetsThatTheHistoryIsLost => &[Fault::Recreate, Fault::Damage, Fault::Crash],
             WritesNoReruns | LetsRerunsOvertake | HoldsForReruns | SaysThatRerunsAreInTime => &[Fault::Rerun],
             _ => &[],
         }
@@ -390,6 +393,10 @@ impl Sabotage {
             (NeverReadsTheArchive, Effect::Read { id, limit, .. }) => {
                 vec![Effect::Read { id, limit, archive: false }]
             }
+            (ForgetsThatTheHistoryIsLost, Effect::WriteAnew(changes)) => {
+                let changes = changes.iter().flat_map(|change| self.writes(change)).collect();
+                vec![Effect::WriteAnew(Arc::new(changes))]
+            }
             (_, Effect::Commit(changes)) => {
                 let changes = changes.iter().flat_map(|change| self.writes(change)).collect();
                 vec![Effect::Commit(Arc::new(changes))]
@@ -411,7 +418,9 @@ impl Sabotage {
             }
             (ForgetsPosts, Change::Event(_, event, _)) if event.key.phase == Phase::Post => Vec::new(),
             (ForgetsPosts, Change::RunStart(_)) | (WritesNoNumbers, Change::Numbers(_)) => Vec::new(),
-            (WritesNoReruns, Change::Rerun(..)) => Vec::new(),
+            (WritesNoReruns, Change::Rerun(..)) | (ForgetsThatTheHistoryIsLost, Change::HistoryLost(_)) => {
+                Vec::new()
+            }
             (ForgetsRecentHistory, Change::Prune(_, most)) => {
                 vec![Change::Prune(Timestamp::from_micros(i64::MAX), *most)]
             }

@@ -24,6 +24,7 @@ impl Engine {
             Err(CommitError { text, damaged: true }) if self.ledger.begin_anew() => {
                 let text = format!("{text}; the journal is written anew, the old one is set aside");
                 self.report.say(Level::Error, &text);
+                self.jobs.is_losing_history();
                 let everything = self.everything(now);
                 self.effects.push(Effect::WriteAnew(Arc::new(everything)));
             }
@@ -112,8 +113,9 @@ impl Engine {
     fn everything(&mut self, now: Now) -> Vec<Change> {
         let mut all = vec![Change::Numbers(self.jobs.numbers().all())];
         all.extend(self.jobs.begun_for_good().map(Change::Begun));
-        let first_look = self.jobs.begun().filter(|_| self.jobs.is_first_ever());
-        all.extend(first_look.map(Change::FirstLook));
+        all.extend(self.jobs.first_look().map(Change::FirstLook));
+        all.extend(self.jobs.began_again().map(Change::BeganAgain));
+        all.push(Change::HistoryLost(self.jobs.told_at()));
         all.extend(self.jobs.tracker().iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
         all.extend(self.outboxes.all());
         let pending = self.deliveries.iter().map(|event| (EventState::Pending, event));

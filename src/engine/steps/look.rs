@@ -47,7 +47,7 @@ impl Engine {
                 return self.read_large(next);
             }
             Version::Queued(job, stamp) => self.look(now, job, Kind::Queued, cause, stamp),
-            Version::Archived(job) => self.look(now, job, Kind::Archived, cause, None),
+            Version::Archived(job) => self.archived(now, job, cause),
             Version::Gone => self.gone(now, id),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
             Version::Failed(what) => self.look_again(now, id, None, &what),
@@ -71,7 +71,7 @@ impl Engine {
             Version::Queued(job, stamp) => self.look(now, job, Kind::Queued, cause, stamp),
             // It is looked at again, which tells more than an old answer.
             _ if overtaken => {}
-            Version::Archived(job) => self.look(now, job, Kind::Archived, cause, None),
+            Version::Archived(job) => self.archived(now, job, cause),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
             Version::Failed(what) => self.look_again(now, id, None, &what),
             Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
@@ -79,6 +79,15 @@ impl Engine {
         }
         // What it has published in the meantime cannot be read in a moment.
         self.effects.extend(self.holds.disarm(id));
+    }
+
+    /// A job has been found in the archive. That may have one of an older cluster by the number of
+    /// one that is known, which is in neither place then.
+    fn archived(&mut self, now: Now, job: &Job<'_>, cause: Cause) {
+        match self.jobs.is_of_old(job) {
+            true => self.gone(now, job.id),
+            false => self.look(now, job, Kind::Archived, cause, None),
+        }
     }
 
     fn bad_file(&mut self, id: JobId, what: &str, stamp: Option<Stamp>) {

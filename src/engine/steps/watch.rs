@@ -71,7 +71,7 @@ impl Engine {
                 self.agenda.serial_lacks();
             }
             self.ledger.record(Change::Numbers(self.jobs.numbers().all()));
-            self.ledger.record(Change::FirstLook(self.jobs.begun().unwrap_or(now.time)));
+            self.jobs.first_look().into_iter().for_each(|look| self.ledger.record(Change::FirstLook(look)));
         } else if serial < Some(self.jobs.numbers().highest()) {
             // It may be older than what has been read since: only what is read now can tell
             // that numbers have begun again, or which are missing.
@@ -97,7 +97,7 @@ impl Engine {
             return self.agenda.serial_is_missing(now.steady, was_known);
         };
         let lacked = self.agenda.serial_is_known();
-        let (changes, again) = self.jobs.serial(serial);
+        let (changes, again) = self.jobs.serial(serial, now.time);
         self.record_numbers(changes);
         self.record_seen_above();
         if lacked {
@@ -108,6 +108,7 @@ impl Engine {
         if again {
             let text = format!("job numbers begin again at {serial}: the cluster was re-created");
             self.report.say(Level::Info, &text);
+            self.jobs.began_again().into_iter().for_each(|time| self.ledger.record(Change::BeganAgain(time)));
             if let Some(begun) = self.jobs.trust_the_history() {
                 self.ledger.record(Change::Begun(begun));
             }

@@ -7,7 +7,7 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::numbers;
-use crate::engine::change::{Earlier, Remembered, Rerun, RunKey, Undelivered};
+use crate::engine::change::{Earlier, FirstLook, Remembered, Rerun, RunKey, Undelivered};
 use crate::engine::input::{Past, Recorded};
 use crate::engine::outbox_progress::Progress as OutboxProgress;
 use crate::engine::tracker::Tracked;
@@ -36,10 +36,16 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
     for event in &standby {
         last_run = last_run.max(self::last_run(db, event.seq)?);
     }
+    let meta = |key: &str| {
+        let sql = "SELECT max(value) FROM meta WHERE key = ?1";
+        db.query_row(sql, [key], |row| row.get::<_, Option<i64>>(0))
+    };
+    let time = |key: &str| Ok::<_, rusqlite::Error>(meta(key)?.map(Timestamp::from_micros));
+    let is_before_the_queue = meta("before_the_queue")? == Some(1);
     Ok(Remembered {
-        begun: number("SELECT max(value) FROM meta WHERE key = 'begun'")?.map(Timestamp::from_micros),
-        first_look: number("SELECT max(value) FROM meta WHERE key = 'first_look'")?
-            .map(Timestamp::from_micros),
+        begun: time("begun")?,
+        first_look: time("first_look")?.map(|since| FirstLook { since, is_before_the_queue }),
+        began_again: time("began_again")?,
         jobs: jobs(db)?,
         numbers: numbers::load(db)?,
         undelivered: pending(db)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?,
@@ -49,6 +55,7 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
         outboxes: outboxes(db)?,
         highest_job: number("SELECT max(job) FROM events")?.unwrap_or(0),
         history_since: first_event_time(db)?,
+        history_lost: time("history_lost")?,
         last_written: None,
     })
 }

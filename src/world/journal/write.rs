@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use super::numbers;
-use crate::engine::change::{Change, EventState, Rerun, RunStart};
+use crate::engine::change::{Change, EventState, FirstLook, Rerun, RunStart};
 use crate::engine::outcome::Outcome;
 use crate::engine::tracker::Tracked;
 use crate::ganeti::event::{Event, EventKey};
@@ -44,7 +44,9 @@ pub fn write(db: &Connection, change: &Change, last: &mut i64) -> rusqlite::Resu
         Change::Job(id, tracked) => write_job(db, *id, tracked),
         Change::Forget(id) => execute(db, "DELETE FROM jobs WHERE id = ?1", [id.get()]),
         Change::Begun(time) => write_time(db, "begun", *time),
-        Change::FirstLook(time) => write_time(db, "first_look", *time),
+        Change::FirstLook(look) => write_first_look(db, *look),
+        Change::BeganAgain(time) => write_time(db, "began_again", *time),
+        Change::HistoryLost(time) => write_time(db, "history_lost", *time),
         Change::Numbers(change) => numbers::write(db, change),
         // Likewise.
         Change::Outbox(name, progress) => {
@@ -62,6 +64,12 @@ fn execute(db: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<
 
 fn write_time(db: &Connection, key: &str, time: Timestamp) -> rusqlite::Result<()> {
     execute(db, "INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![key, time.as_micros()])
+}
+
+fn write_first_look(db: &Connection, look: FirstLook) -> rusqlite::Result<()> {
+    let FirstLook { since, is_before_the_queue } = look;
+    write_time(db, "first_look", since)?;
+    execute(db, "INSERT OR REPLACE INTO meta VALUES ('before_the_queue', ?1)", [is_before_the_queue])
 }
 
 fn write_state(db: &Connection, seq: i64, state: EventState, change: i64) -> rusqlite::Result<()> {

@@ -37,7 +37,9 @@ impl Judge {
         if (of.id, of.received) != (*job, *received) {
             return Err(bad("the process was another job's"));
         }
-        if seq.is_some_and(|seq| !journal.events.contains_key(&seq)) {
+        // What was over when the journal proved damaged is in no journal.
+        let is_written = |seq| journal.events.contains_key(&seq) || self.over_unwritten.contains(&seq);
+        if seq.is_some_and(|seq| !is_written(seq)) {
             return Err(bad("what tells of it is not written"));
         }
         if !self.told_dead.insert(process.livelock.clone()) {

@@ -111,13 +111,17 @@ impl Judge {
         let again = job.cluster > 0 && job.id <= before;
         // By the clock, which people have set back, it was received before the daemon was ever
         // started; and nothing else tells it from what was there then.
-        let is_old = journal.begun.is_some_and(|begun| job.job.received <= begun);
+        // Nor, when the history was lost, from what had been told before the cluster was made again.
+        let began_again = self.began_again.filter(|_| self.history_lost_at.is_some());
+        let is_old = Some(job.job.received) <= journal.begun.max(began_again);
         let by_the_clock = world.people.clock_was_set && is_old;
         // It came and went while nobody listened, and the numbers have come as far as they were.
         let was_unheard = truth.since.is_some_and(|since| since <= world.files.listens_since());
         let as_far = world.files.serial.is_some_and(|serial| serial >= before);
-        // Nobody had looked at it when the history was lost: it may have been told.
-        let was_lost = truth.since <= self.history_lost_at;
+        // Nobody had looked at it when the history was lost, nor knew that its cluster is another one
+        // when it was received: it may have been told.
+        let was_unsure = self.began_again.is_none_or(|time| job.job.received <= time);
+        let was_lost = truth.since <= self.history_lost_at && was_unsure;
         by_the_clock && (again || !world.files.queue.contains_key(&job.id))
             || again && as_far && was_unheard
             || job.cluster > 0 && was_lost

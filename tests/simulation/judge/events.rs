@@ -83,6 +83,10 @@ impl Judge {
                 self.no_queue_is_written = self.no_queue_at;
                 Ok(())
             }
+            Change::BeganAgain(time) => {
+                self.began_again = Some(*time);
+                Ok(())
+            }
             Change::Begun(_) => {
                 self.required_since.get_or_insert(world.now);
                 Ok(())
@@ -230,8 +234,20 @@ impl Judge {
             .attempts
             .iter()
             .filter(|(key, _)| of_it(key))
-            // Another node that has no address any more is asked no more, and that ends it.
-            .filter(|((_, node, script), _)| !has_ended(node, script))
+            // Another node that has no address any more is asked no more, and that ends it, by a run
+            // of its own.
+            .filter(|((_, node, script), attempts)| {
+                let another = |run: &RunStart| attempts.iter().all(|attempt| attempt.run != run.id);
+                let is_it = |run: &RunStart| {
+                    run.node == *node && in_directory(&run.directory, &run.script) == *script
+                };
+                let mut ended = all.clone().filter(|run| run.ended).map(|run| &run.start);
+                !(has_ended(node, script) && ended.any(|run| is_it(run) && another(run)))
+            })
+            // Where one script runs again the others need not.
+            .filter(|((_, node, script), _)| {
+                only.is_none_or(|only| node == HERE && script.rsplit('/').next() == Some(only))
+            })
             .find(|(_, attempts)| attempts.iter().all(|attempt| attempt.is_postponed()));
         if let Some(((.., script), _)) = postponed {
             return Err(lost(format!("{} is done, but {script} could not begin", row.event)));

@@ -58,7 +58,10 @@ impl Judge {
             return Err(bad("the settings do not allow it"));
         }
         if !self.is_master || self.stopping.is_some() {
-            return Err(bad("in standby, or while it stops"));
+            // What was found dead just now told the engine so; nobody has this token any more, and
+            // no signal is sent.
+            let is_nobody = world.kernel.watched(token).is_none();
+            return if is_nobody { Ok(()) } else { Err(bad("in standby, or while it stops")) };
         }
         let Some(at) = self.tokens.get(&token) else { return Err(bad("nobody has this token")) };
         let process = &world.kernel.processes[*at];

@@ -18,7 +18,7 @@ use ganeti_hookd::engine::effect::{Effect, Token};
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::ganeti::event::{Event, EventKey, Phase};
-use ganeti_hookd::ganeti::job::{Job, JobId};
+use ganeti_hookd::ganeti::job::{Job, JobId, Timestamp};
 use ganeti_hookd::ganeti::opcodes::View;
 
 use crate::journal::Journal;
@@ -28,11 +28,13 @@ use crate::world::World;
 /// Plans that may be outstanding.
 const PLANS: usize = 100;
 
-/// Effects of one input.
-const EFFECTS: usize = 6000;
+/// Effects of one input: of each of 1,024 jobs that a commit tells of its end, and a line of the log
+/// for a pre and a post of four opcodes; and what begins.
+const EFFECTS: usize = 1024 * (1 + 2 * 4) + 1000;
 
-/// Changes of one commit, besides whose each event is to deliver.
-const CHANGES: usize = 6000;
+/// Changes of one commit, besides whose each event is to deliver: of each of 1,024 jobs how far it
+/// was told, its number, and a pre and a post of four opcodes; and what runs change.
+const CHANGES: usize = 1024 * (2 + 2 * 4) + 1000;
 
 /// A promise that was not kept.
 #[derive(Clone, Debug)]
@@ -71,6 +73,8 @@ pub struct Judge {
     no_queue_is_written: Option<u64>,
     /// When a journal was written anew last, without the history.
     history_lost_at: Option<u64>,
+    /// Up to when jobs may have been told whose numbers are not accounted for, by the clock.
+    began_again: Option<Timestamp>,
     /// What the engine was told last of who is master, and when it asked.
     is_master: bool,
     asked_at: Option<u64>,
@@ -154,6 +158,7 @@ impl Judge {
             no_queue_at: None,
             no_queue_is_written: None,
             history_lost_at: None,
+            began_again: None,
             is_master: false,
             asked_at: None,
             told_of: 0,
@@ -241,6 +246,7 @@ impl Judge {
     /// The journal was set aside: what happened up to now is history again.
     pub fn journal_is_lost(&mut self, world: &mut World) {
         (self.required_since, self.no_queue_at, self.no_queue_is_written) = (None, None, None);
+        self.began_again = None;
         // What was told is forgotten: it is told as on a first start.
         self.told.clear();
         self.attempts.clear();
