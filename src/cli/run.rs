@@ -31,8 +31,11 @@ fn init_log() {
         logger.format(move |out, record| {
             let text = record.args().to_string();
             text.lines().try_for_each(|line| match &journald {
-                Some(journald) if journald.send(record, line).is_ok() => Ok(()),
-                _ => writeln!(out, "<{}>{line}", priority(record.level())),
+                Some(journald) => {
+                    journald.say(record, line);
+                    Ok(())
+                }
+                None => writeln!(out, "<{}>{line}", priority(record.level())),
             })
         });
     } else {

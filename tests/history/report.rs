@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::ganeti::about::{About, Reason, Trail};
 use ganeti_hookd::ganeti::event::{Event, PostStatus};
+use ganeti_hookd::ganeti::job::Timestamp;
 use ganeti_hookd::ganeti::object::ObjectKind;
 use serde_json::{Value, json};
 
@@ -242,4 +243,20 @@ fn a_timeline_is_of_a_job_an_object_or_of_the_last() {
     assert!(said.code == Some(2) && said.err.contains("cannot be used with"), "{said:?}");
     let dead = written.cli(&["timeline", "43"]);
     assert!(dead.out.contains("X  disappeared") || dead.out.contains("X disappeared"), "{}", dead.out);
+}
+
+#[test]
+fn a_job_that_is_years_old_is_drawn() {
+    let mut written = Written::empty();
+    for (seq, seconds) in [(1, 86_400), (2, 1_799_999_999), (3, 347_098_175)] {
+        let event = event(&format!("{}.0.post", 70 + seq), "OP_TEST_DELAY", None, seq);
+        let received = Timestamp::from_micros(event.time.as_micros() - seconds * 1_000_000);
+        written.commit(&[Change::Event(seq, Event { received, ..event }, EventState::Done)]);
+    }
+    let drawn = written.cli(&["timeline"]);
+    assert_eq!((drawn.code, drawn.err.as_str()), (Some(0), ""), "{}", drawn.out);
+    for id in 71..=73 {
+        assert!(drawn.out.contains(&format!("job {id}  ")), "{}", drawn.out);
+    }
+    assert!(drawn.out.contains("|10years11months29days23h59m59s\n"), "its end is told: {}", drawn.out);
 }

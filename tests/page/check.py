@@ -128,6 +128,23 @@ def a_page_is_empty_and_then_live(world):
     tab.close()
 
 
+def who_was_told_of_a_death(world):
+    node = world.node()
+    node.start()
+    node.stop()
+    journal, now = history.Journal(node.path("state/journal.db")), history.micros(time.time() - 60)
+    for job, told in ((51, None), (52, 0), (53, 1)):
+        journal.event(job=job, received=now - job, op=0, op_count=1, op_code="OP_TEST_DELAY", executed=1, late=0, state="done", previous_end=None, started=now, executed_at=now, reason="[]", phase="post", status="disappeared", time=now, told_ganeti=told)
+    journal.close()
+    node.start()
+    tab = world.tab(node.url)
+    for job, words in ((51, "notices after about five minutes"), (52, "notices after about five minutes"), (53, "Ganeti was told so")):
+        click_row(tab, str(job))
+        tab.until(f"document.querySelector('#detail h2')?.innerText === 'Job {job}'")
+        assert words in tab.texts("#detail .dead")[0], (job, tab.texts("#detail .dead"))
+    is_content(tab)
+
+
 def by_keyboard(world):
     tab = world.tab(world.live.url)
     tab.until(is_there("44"))
@@ -462,6 +479,7 @@ def an_idle_page_wakes_nobody(world):
 
 CHECKS = [
     a_page_is_empty_and_then_live,
+    who_was_told_of_a_death,
     by_keyboard,
     filters_choose,
     hostile_names_and_outputs_are_text,

@@ -241,7 +241,9 @@ impl Drawing {
             let label = if quarter == 0 { "0".to_owned() } else { duration(seconds) };
             let label = format!("{}{label}", self.signs.tick);
             if label.chars().count() + 1 < axis.width / 4 || quarter % 2 == 0 {
-                scale.splice(at..at + label.chars().count(), label.chars());
+                let end = at + label.chars().count();
+                scale.resize(scale.len().max(end), ' ');
+                scale.splice(at..end, label.chars());
             }
         }
         format!("  {:NAME_WIDTH$} {}", "", scale.into_iter().collect::<String>())

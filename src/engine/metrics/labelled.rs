@@ -1,10 +1,16 @@
 //! Values by a label, of which there are never too many.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::ganeti::text::{is_plain, plain};
+
 /// So many values of a label are told apart.
 pub const LABELS_MAX: usize = 150;
+
+/// The most bytes of a label that are told.
+const LABEL_MAX: usize = 256;
 
 /// What all others are under.
 pub const OTHER: &str = "other";
@@ -20,9 +26,12 @@ impl<V> Default for Labelled<V> {
 }
 
 impl<V: Default> Labelled<V> {
-    /// Does something to the value of a label; to look it up needs no memory once it is known.
+    /// Does something to the value of a label; to look it up needs no memory once it is known. Labels
+    /// that are told alike are one: a series that comes twice has a scrape refused.
     pub fn with(&mut self, label: &str, change: impl FnOnce(&mut V)) {
-        let label = if self.0.len() < LABELS_MAX || self.0.contains_key(label) { label } else { OTHER };
+        let label = told(label);
+        let is_told = self.0.len() < LABELS_MAX || self.0.contains_key(&*label);
+        let label = if is_told { &*label } else { OTHER };
         match self.0.get_mut(label) {
             Some(value) => change(value),
             None => change(self.0.entry(label.into()).or_default()),
@@ -32,6 +41,14 @@ impl<V: Default> Labelled<V> {
     /// All that there are, by label.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.0.iter().map(|(label, value)| (&**label, value))
+    }
+}
+
+/// A label as it is told: nothing for a terminal in it, and not too long.
+fn told(label: &str) -> Cow<'_, str> {
+    match label.len() <= LABEL_MAX && label.chars().all(is_plain) {
+        true => label.into(),
+        false => plain(label, LABEL_MAX).into(),
     }
 }
 

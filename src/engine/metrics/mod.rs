@@ -57,3 +57,30 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::engine::outcome::Outcome;
+    use crate::ganeti::event::Phase;
+
+    #[test]
+    fn no_series_is_told_twice() {
+        let mut metrics = Metrics::default();
+        let long = "10-".to_owned() + &"x".repeat(300);
+        for script in ["a\nb", "a\\nb", &long, &(long.clone() + "y"), "ends-\u{e4}"] {
+            metrics.figures.run(Phase::Pre, script, &Outcome::default());
+            metrics.figures.request(script, &Outcome::default());
+        }
+        let text = metrics.text();
+        let mut series = BTreeSet::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, _) = line.rsplit_once(' ').unwrap();
+            assert!(series.insert(name), "{name} comes twice in\n{text}");
+        }
+        let runs = "ganeti_hookd_hook_runs_total{phase=\"pre\",script=\"10-xx";
+        assert!(text.lines().any(|line| line.starts_with(runs) && line.ends_with(" 2")), "{text}");
+    }
+}

@@ -5,9 +5,6 @@ use std::fmt::Write as _;
 use super::histogram::Histogram;
 use crate::ganeti::text::plain;
 
-/// The most characters of a label's value.
-const VALUE_MAX: usize = 256;
-
 /// Labels and their values.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
@@ -59,7 +56,7 @@ impl<'a> Samples<'a> {
 
 /// A label's value as it may stand in quotes; control characters would speak to a terminal.
 fn escaped(value: &str) -> String {
-    plain(value, VALUE_MAX).replace('\\', "\\\\").replace('"', "\\\"")
+    plain(value, usize::MAX).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]

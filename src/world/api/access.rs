@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::{io, ptr};
@@ -47,36 +47,58 @@ impl Peer {
     }
 }
 
-/// Lets the members of this group connect to the socket in the run directory; nobody but its owner
-/// where the name is empty. To look a group up may take long (nsswitch.conf(5)).
+/// Which group this is. To look it up may take long (nsswitch.conf(5)).
 ///
 /// # Errors
-/// Which group there is not, or what cannot be changed; nobody but its owner may connect then.
-pub fn let_in(run_dir: &Path, group: &str) -> Result<(), String> {
-    let socket = run_dir.join(SOCKET);
-    let set = |path: &Path, mode, gid| {
-        let set = chown(path, None, gid)
-            .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)));
-        set.map_err(|error| format!("api.group: {}: {error}", path.display()))
+/// Why it is not known, and what to do.
+pub fn look_up(group: &str) -> Result<u32, String> {
+    let why = match gid_of(group) {
+        Ok(Some(gid)) => return Ok(gid),
+        Ok(None) => "there is no such group".to_owned(),
+        Err(error) => error.to_string(),
     };
-    if group.is_empty() {
-        return set(&socket, 0o600, None);
+    Err(format!(
+        "api.group: {group}: {why}; only root may ask. Make the group or mend hookd.toml, and \
+         `systemctl reload ganeti-hookd`"
+    ))
+}
+
+/// Lets the members of this group connect to the socket in the run directory, and pass through that
+/// to it, not see what is in it. A directory that others may pass through is left alone.
+///
+/// # Errors
+/// What cannot be changed.
+pub fn let_in(run_dir: &Path, gid: u32) -> Result<(), String> {
+    let mode = mode_of(run_dir)?;
+    if mode & 0o001 == 0 {
+        set(run_dir, mode | 0o010, Some(gid))?;
     }
-    let gid = match gid_of(group) {
-        Ok(Some(gid)) => gid,
-        other => {
-            set(&socket, 0o600, None)?;
-            let why =
-                other.err().map_or_else(|| "there is no such group".to_owned(), |error| error.to_string());
-            return Err(format!(
-                "api.group: {group}: {why}; only root may ask. Make the group or mend hookd.toml, and \
-                 `systemctl reload ganeti-hookd`"
-            ));
-        }
-    };
-    // To pass through the directory, not to see what is in it.
-    set(run_dir, 0o710, Some(gid))?;
-    set(&socket, 0o660, Some(gid))
+    set(&run_dir.join(SOCKET), 0o660, Some(gid))
+}
+
+/// Lets nobody but the owner connect any more. The directory is closed, too, if it is as
+/// [`let_in`] leaves one of ours.
+///
+/// # Errors
+/// What cannot be changed.
+pub fn shut(run_dir: &Path) -> Result<(), String> {
+    set(&run_dir.join(SOCKET), 0o600, None)?;
+    if mode_of(run_dir)? == 0o710 { set(run_dir, 0o700, None) } else { Ok(()) }
+}
+
+fn mode_of(path: &Path) -> Result<u32, String> {
+    let metadata = path.metadata().map_err(|error| cannot(path, &error))?;
+    Ok(metadata.mode() & 0o7777)
+}
+
+fn set(path: &Path, mode: u32, gid: Option<u32>) -> Result<(), String> {
+    chown(path, None, gid)
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
+        .map_err(|error| cannot(path, &error))
+}
+
+fn cannot(path: &Path, error: &io::Error) -> String {
+    format!("api.group: {}: {error}", path.display())
 }
 
 /// The number of a group; `None` where there is none of this name.
@@ -117,6 +139,24 @@ mod tests {
         assert_eq!(gid_of("root").unwrap(), Some(0));
         for none in ["there-is-no-such-group", "", "a\0b"] {
             assert_eq!(gid_of(none).unwrap(), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_opened_no_further_than_need_be_and_closed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        std::fs::create_dir(&run_dir).unwrap();
+        std::fs::write(run_dir.join(SOCKET), "").unwrap();
+        let gid = run_dir.metadata().unwrap().gid();
+        // Before, while a group is let in, after.
+        for modes in [[0o700, 0o710, 0o700], [0o750, 0o750, 0o750], [0o755, 0o755, 0o755], [0o1777; 3]] {
+            std::fs::set_permissions(&run_dir, Permissions::from_mode(modes[0])).unwrap();
+            let_in(&run_dir, gid).unwrap();
+            let is_open = [mode_of(&run_dir.join(SOCKET)), mode_of(&run_dir)];
+            shut(&run_dir).unwrap();
+            let is_shut = [mode_of(&run_dir.join(SOCKET)), mode_of(&run_dir)];
+            assert_eq!((is_open, is_shut), ([Ok(0o660), Ok(modes[1])], [Ok(0o600), Ok(modes[2])]));
         }
     }
 

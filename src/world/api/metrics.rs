@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socket_with, sockopt};
 
 use super::problem::Problem;
 use super::{Backend, PEER_TIMEOUT, Places, Question, ask, count_pending, too_many};
@@ -24,6 +24,9 @@ use crate::world::shortage::explain;
 
 /// Connections served at the same time.
 const CONNECTIONS_MAX: usize = 8;
+
+/// Connections that may wait until they are served.
+const BACKLOG: i32 = 128;
 
 /// What metrics are: Prometheus' text format.
 const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -45,7 +48,7 @@ impl Metrics {
     /// # Errors
     /// When that cannot be.
     pub fn listen(address: SocketAddr, owner: impl Backend, state_dir: &Path) -> io::Result<Self> {
-        let listener = Arc::new(TcpListener::bind(address)?);
+        let listener = Arc::new(bind(address)?);
         let (address, is_over) = (listener.local_addr()?, Arc::new(AtomicBool::new(false)));
         let (listens, ends) = (Arc::clone(&listener), Arc::clone(&is_over));
         let source = Arc::new(Source(owner, state_dir.to_owned()));
@@ -65,6 +68,22 @@ impl Drop for Metrics {
         // Whoever waits for a connection hears of it.
         let _ = shutdown(&*self.listener, Shutdown::Both);
     }
+}
+
+/// Listens at this address, also where it comes to this node later: a cluster's own address is the master's, whose
+/// Ganeti takes it after we have started (ip(7), `IP_FREEBIND`).
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // What is left of connections of the daemon before keeps nobody from it.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    match address.is_ipv4() {
+        true => sockopt::set_ip_freebind(&socket, true)?,
+        false => sockopt::set_ipv6_freebind(&socket, true)?,
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn accept<B: Backend>(listener: &TcpListener, is_over: &AtomicBool, source: &Arc<Source<B>>) {
@@ -132,4 +151,30 @@ pub(super) fn metrics(owner: &(impl Backend + ?Sized), state_dir: &Path) -> Resu
     let mut metrics = ask(owner, Question::Metrics)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
     count_pending(state_dir, &mut metrics.status);
     Ok(Answer::new(200, TYPE, metrics.text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody who asks.
+    struct Nobody;
+
+    impl Backend for Nobody {
+        fn ask(&self, _question: Question) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn an_address_may_come_to_this_node_later() {
+        // Documentation's own (RFC 5737, RFC 3849): they are nobody's.
+        for address in ["192.0.2.7:0", "[2001:db8::7]:0"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(
+                Metrics::listen(address, Nobody, Path::new("/")).unwrap().address().ip(),
+                address.ip()
+            );
+        }
+    }
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 use serde::Serialize;
 
 use super::load::{self, EVENT_COLUMNS};
+use super::schema::VERSION;
 use super::{FILE, Filter, JournalError, PLACE};
 use crate::engine::input::Past;
 use crate::ganeti::event::{Event, EventKey, EventRecord, Fate};
@@ -179,7 +180,7 @@ impl History {
     /// Opens the history in this directory; `None` when there is none yet.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When it cannot be opened, or another version of this program has written it.
     pub fn open(state_dir: &Path) -> Result<Option<Self>, JournalError> {
         let _stays = PLACE.read().unwrap_or_else(PoisonError::into_inner);
         let path = state_dir.join(FILE);
@@ -198,13 +199,16 @@ impl History {
             db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             db.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -512;")?;
             // From here on the log is open, too.
-            db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-            Ok(db)
+            let found = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok((db, found))
         };
         let inode = inode(&path);
-        open()
-            .map(|db| Some(Self { db, path: path.clone(), inode }))
-            .map_err(|error| JournalError::Sqlite { path, error })
+        match open() {
+            Ok((_, found)) if found > VERSION => Err(JournalError::Newer { path, found }),
+            Ok((_, found)) if found < VERSION => Err(JournalError::Older { path, found }),
+            Ok((db, _)) => Ok(Some(Self { db, path, inode })),
+            Err(error) => Err(JournalError::Sqlite { path, error }),
+        }
     }
 
     /// Whether there is another file in its place by now, or none.

@@ -87,6 +87,17 @@ pub enum JournalError {
         /// Its version.
         found: i64,
     },
+    /// Written by an older version of this program, and only to be read.
+    #[error(
+        "journal {path} was written by an older ganeti-hookd (journal version {found}, this program reads {}); start the daemon once, which brings it up to date",
+        schema::VERSION
+    )]
+    Older {
+        /// The journal's file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
 }
 
 impl JournalError {

@@ -292,4 +292,17 @@ mod tests {
         assert_eq!(found("SELECT count(*) FROM runs"), 0, "they go with their event");
         assert_eq!(found("SELECT count(*) FROM sqlite_sequence"), 0);
     }
+
+    #[test]
+    fn what_another_version_has_written_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = || History::open(dir.path()).unwrap_err().to_string();
+        of_version(MIGRATIONS.len() - 1, dir.path());
+        assert!(said().contains("start the daemon once"), "{}", said());
+        Journal::open(dir.path()).unwrap();
+        assert!(History::open(dir.path()).unwrap().is_some());
+        let db = Connection::open(dir.path().join(FILE)).unwrap();
+        db.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        assert!(said().contains("install that version again"), "{}", said());
+    }
 }

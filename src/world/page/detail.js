@@ -48,7 +48,7 @@ class Detail {
       el("div", { textContent: plain(op.code) }),
       op.object && el("bdi", { textContent: plain(op.object) }),
       el("div", { class: `outcome ${op.outcome}` }, icon(op.outcome), outcomeWords(op)),
-      op.outcome === "disappeared" && el("p", { class: "what dead", textContent: "The job process died while the opcode was under way. Ganeti notices after about five minutes, and the job\u2019s locks stay taken until then. How far it came nobody knows." }),
+      op.outcome === "disappeared" && el("p", { class: "what dead", textContent: `The job process died while the opcode was under way. ${locksWords(op)} How far it came nobody knows.` }),
       op.error && el("p", { class: "what", dir: "auto", textContent: plain(op.error) }),
       el("h3", { textContent: "Course" }),
       this.course(op),
@@ -152,6 +152,12 @@ function outcomeWords(op) {
   if (op.pending) more.push("hooks have not all ended");
   if (op.hooksFailed) more.push("a hook failed");
   return [outcomeWord(op), ...more].join(" \u2013 ");
+}
+
+// What becomes of the locks of a job that died.
+function locksWords(op) {
+  if (op.events.post?.told_ganeti) return "Ganeti was told so, and frees the job\u2019s locks.";
+  return "Ganeti notices after about five minutes, and the job\u2019s locks stay taken until then.";
 }
 
 function runResult(run) {
