@@ -1,5 +1,6 @@
 //! `ganeti-hookd locks`
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ struct Wait {
 }
 
 /// A job that has a lock.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Holder {
     job: JobId,
     op_code: Option<String>,
@@ -127,16 +128,26 @@ fn readable(lock: &str, config: Option<&ClusterConfig>) -> String {
     }
 }
 
-/// Jobs as their files have them.
+/// Jobs as their files have them. Many may wait for one that many locks are of: each is read once.
 struct Jobs<'a> {
     paths: &'a Paths,
     reader: JobReader,
     now: Timestamp,
+    seen: BTreeMap<JobId, Seen>,
+}
+
+/// A job that was read.
+struct Seen {
+    /// What is to be said of it where it has a lock.
+    holder: Holder,
+    /// For how long it has waited where it waits for one.
+    waits: Option<f64>,
 }
 
 impl<'a> Jobs<'a> {
     fn new(paths: &'a Paths) -> Self {
-        Self { paths, reader: JobReader::new(&paths.queue_dir), now: clock::now() }
+        let reader = JobReader::new(&paths.queue_dir);
+        Self { paths, reader, now: clock::now(), seen: BTreeMap::new() }
     }
 
     fn read(&mut self, id: JobId) -> Option<Job<'static>> {
@@ -146,18 +157,30 @@ impl<'a> Jobs<'a> {
 
     /// The opcode that a job waits with, and for how long.
     fn waits(&mut self, id: JobId) -> (Option<String>, Option<f64>) {
-        let Some(job) = self.read(id) else { return (None, None) };
-        let op = current(&job);
-        (op.map(|op| op.code.to_string()), op.and_then(|op| self.since(op.started)))
+        let seen = self.see(id);
+        (seen.holder.op_code.clone(), seen.waits)
     }
 
     fn holder(&mut self, id: JobId) -> Holder {
+        self.see(id).holder.clone()
+    }
+
+    fn see(&mut self, id: JobId) -> &Seen {
+        let seen = match self.seen.remove(&id) {
+            Some(seen) => seen,
+            None => self.look_at(id),
+        };
+        self.seen.entry(id).or_insert(seen)
+    }
+
+    fn look_at(&mut self, id: JobId) -> Seen {
         let Some(job) = self.read(id) else {
             let process = "its file is not in the queue".to_owned();
-            return Holder { job: id, op_code: None, status: None, seconds: None, process };
+            let holder = Holder { job: id, op_code: None, status: None, seconds: None, process };
+            return Seen { holder, waits: None };
         };
         let op = current(&job);
-        Holder {
+        let holder = Holder {
             job: id,
             op_code: op.map(|op| op.code.to_string()),
             status: op.map(|op| op.status.as_str()),
@@ -165,7 +188,8 @@ impl<'a> Jobs<'a> {
                 self.since(if op.status == Status::Running { op.executed } else { op.started })
             }),
             process: self.presence(&job),
-        }
+        };
+        Seen { holder, waits: op.and_then(|op| self.since(op.started)) }
     }
 
     fn presence(&self, job: &Job<'_>) -> String {
@@ -237,6 +261,23 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn each_job_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paths = Settings::default().paths;
+        (paths.queue_dir, paths.ganeti_run_dir) = (dir.path().to_owned(), dir.path().to_owned());
+        let mut jobs = Jobs::new(&paths);
+        let id = JobId::try_from(2).unwrap();
+        let text = r#"{"id":2,"received_timestamp":[5,0],"ops":[{"status":"waiting","input":{"OP_ID":"OP_TEST_DELAY"},
+            "start_timestamp":[6,0],"exec_timestamp":null,"end_timestamp":null,"log":[],"result":null}]}"#;
+        fs::write(dir.path().join("job-2"), text).unwrap();
+        assert_eq!(jobs.holder(id).process, "has not started");
+        // However many wait for it, and whatever becomes of it meanwhile.
+        fs::remove_file(dir.path().join("job-2")).unwrap();
+        assert_eq!(jobs.holder(id).process, "has not started");
+        assert_eq!(jobs.waits(id).0.as_deref(), Some("OP_TEST_DELAY"));
+    }
 
     #[test]
     fn who_waits_is_told_with_who_has_it_the_longest_first() {
