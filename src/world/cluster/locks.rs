@@ -13,6 +13,9 @@ use crate::ganeti::job::JobId;
 /// What luxid is asked for of each lock (Ganeti: `query.py`, `_BuildLockFields`).
 const FIELDS: [&str; 4] = ["name", "mode", "owner", "pending"];
 
+/// The largest answer, in bytes: some 150 are said of a lock, and more of one that many wait for.
+const ANSWER_LIMIT: u64 = 32 * 1024 * 1024;
+
 /// Says that a field has a value (Ganeti: `constants.RS_NORMAL`).
 const NORMAL: i64 = 0;
 
@@ -41,13 +44,14 @@ struct Answer {
 pub fn read(ganeti_run_dir: &Path) -> Result<Vec<Lock>, String> {
     let socket = ganeti_run_dir.join(luxi::LUXID);
     let wrap = |what: String| format!("luxid at {}: {what}", socket.display());
-    let answer = luxi::call(&socket, "Query", &json!(["lock", FIELDS, null])).map_err(|error| {
-        wrap(match error.kind() {
-            io::ErrorKind::PermissionDenied => "only root and Ganeti's users may ask".to_owned(),
-            io::ErrorKind::ConnectionRefused => format!("{error}; is it running?"),
-            _ => error.to_string(),
-        })
-    })?;
+    let answer =
+        luxi::call(&socket, "Query", &json!(["lock", FIELDS, null]), ANSWER_LIMIT).map_err(|error| {
+            wrap(match error.kind() {
+                io::ErrorKind::PermissionDenied => "only root and Ganeti's users may ask".to_owned(),
+                io::ErrorKind::ConnectionRefused => format!("{error}; is it running?"),
+                _ => error.to_string(),
+            })
+        })?;
     let answer = answer.ok_or_else(|| wrap("does not exist; it runs on the master alone".to_owned()))?;
     let result = luxi::result(&answer).map_err(wrap)?;
     let Answer { data } = serde_json::from_str(result.get())
