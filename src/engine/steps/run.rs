@@ -214,10 +214,9 @@ impl Engine {
                 Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) => {
                     self.take_back(seq, run);
                 }
-                // The other node's Ganeti knows nothing of a process of this one.
-                Effect::TellGaneti(_) if !self.place.is_master() => {}
                 // What was asked for is to be written all the same.
-                answer => self.ledger.after(answer),
+                answer if self.is_still_wanted(&answer) => self.ledger.after(answer),
+                _ => {}
             }
         }
     }
