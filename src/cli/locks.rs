@@ -14,7 +14,7 @@ use crate::engine::settings::{Paths, Settings};
 use crate::ganeti::config::ClusterConfig;
 use crate::ganeti::job::{self, Job, JobId, Opcode, Status, Timestamp};
 use crate::world::clock;
-use crate::world::cluster::locks::{self, Lock};
+use crate::world::cluster::locks::{self, Client, Lock};
 use crate::world::cluster::{Configuration, Found};
 use crate::world::process::{self, Presence, livelock};
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
@@ -51,16 +51,17 @@ struct Wait {
     holder: Option<Holder>,
 }
 
-/// A job that has a lock.
+/// Who has a lock.
 #[derive(Clone, Debug, Serialize)]
 struct Holder {
-    job: JobId,
+    /// `None` for a program that is no job.
+    job: Option<JobId>,
     op_code: Option<String>,
     /// Its opcode's status.
     status: Option<&'static str>,
     /// For how long its opcode has executed, or waited for what it still waits for.
     seconds: Option<f64>,
-    /// `alive`, `dead`, or why that cannot be told.
+    /// `alive`, `dead`, or why that cannot be told; `not a job: ` and its name of one that is none.
     process: String,
 }
 
@@ -95,11 +96,12 @@ fn waits(locks: &[Lock], config: Option<&ClusterConfig>, jobs: &mut Jobs<'_>) ->
     let mut waits = Vec::new();
     for lock in locks {
         let name = readable(&lock.name, config);
-        for (mode, job) in
-            lock.pending.iter().flat_map(|(mode, jobs)| jobs.iter().map(move |job| (mode, *job)))
+        for (mode, client) in
+            lock.pending.iter().flat_map(|(mode, clients)| clients.iter().map(move |client| (mode, client)))
         {
-            let others = lock.owners.iter().filter(|owner| **owner != job);
-            let mut holders: Vec<Option<Holder>> = others.map(|owner| Some(jobs.holder(*owner))).collect();
+            let Client::Job(job) = *client else { continue };
+            let others = lock.owners.iter().filter(|owner| *owner != client);
+            let mut holders: Vec<Option<Holder>> = others.map(|owner| Some(jobs.holder(owner))).collect();
             if holders.is_empty() {
                 // It stands behind others that wait.
                 holders.push(None);
@@ -161,8 +163,14 @@ impl<'a> Jobs<'a> {
         (seen.holder.op_code.clone(), seen.waits)
     }
 
-    fn holder(&mut self, id: JobId) -> Holder {
-        self.see(id).holder.clone()
+    fn holder(&mut self, client: &Client) -> Holder {
+        match client {
+            Client::Job(id) => self.see(*id).holder.clone(),
+            Client::Other(name) => {
+                let process = format!("not a job: {name}");
+                Holder { job: None, op_code: None, status: None, seconds: None, process }
+            }
+        }
     }
 
     fn see(&mut self, id: JobId) -> &Seen {
@@ -176,12 +184,12 @@ impl<'a> Jobs<'a> {
     fn look_at(&mut self, id: JobId) -> Seen {
         let Some(job) = self.read(id) else {
             let process = "its file is not in the queue".to_owned();
-            let holder = Holder { job: id, op_code: None, status: None, seconds: None, process };
+            let holder = Holder { job: Some(id), op_code: None, status: None, seconds: None, process };
             return Seen { holder, waits: None };
         };
         let op = current(&job);
         let holder = Holder {
-            job: id,
+            job: Some(id),
             op_code: op.map(|op| op.code.to_string()),
             status: op.map(|op| op.status.as_str()),
             seconds: op.and_then(|op| {
@@ -243,7 +251,7 @@ fn cells(wait: &Wait) -> Vec<Cell> {
     let holder = wait.holder.as_ref();
     cells.extend(
         [
-            holder.map_or_else(|| "-".to_owned(), |holder| holder.job.to_string()),
+            holder.and_then(|holder| holder.job).map_or_else(|| "-".to_owned(), |job| job.to_string()),
             text(holder.and_then(|holder| holder.op_code.as_deref())),
             text(holder.and_then(|holder| holder.status)),
             time(holder.and_then(|holder| holder.seconds)),
@@ -272,10 +280,10 @@ mod tests {
         let text = r#"{"id":2,"received_timestamp":[5,0],"ops":[{"status":"waiting","input":{"OP_ID":"OP_TEST_DELAY"},
             "start_timestamp":[6,0],"exec_timestamp":null,"end_timestamp":null,"log":[],"result":null}]}"#;
         fs::write(dir.path().join("job-2"), text).unwrap();
-        assert_eq!(jobs.holder(id).process, "has not started");
+        assert_eq!(jobs.holder(&Client::Job(id)).process, "has not started");
         // However many wait for it, and whatever becomes of it meanwhile.
         fs::remove_file(dir.path().join("job-2")).unwrap();
-        assert_eq!(jobs.holder(id).process, "has not started");
+        assert_eq!(jobs.holder(&Client::Job(id)).process, "has not started");
         assert_eq!(jobs.waits(id).0.as_deref(), Some("OP_TEST_DELAY"));
     }
 
@@ -298,7 +306,7 @@ mod tests {
         put(2, "running", "[50,0]", 4_000_000);
         put(3, "waiting", "null", 4_000_001);
         put(4, "waiting", "null", 4_000_001);
-        let job = |id: i64| JobId::try_from(id).unwrap();
+        let job = |id: i64| Client::Job(JobId::try_from(id).unwrap());
         let exclusive = |jobs: &[i64]| ("exclusive".to_owned(), jobs.iter().map(|id| job(*id)).collect());
         let config =
             ClusterConfig::parse(br#"{"cluster":{},"nodes":{"u1":{"name":"node1.example","uuid":"u1"}}}"#);
@@ -313,7 +321,13 @@ mod tests {
                 name: "instance/web1".to_owned(),
                 mode: None,
                 owners: vec![],
-                pending: vec![exclusive(&[3])],
+                pending: vec![exclusive(&[3]), ("shared".to_owned(), vec![Client::Other("tool".to_owned())])],
+            },
+            Lock {
+                name: "instance/web2".to_owned(),
+                mode: Some("shared".to_owned()),
+                owners: vec![Client::Other("tool\u{1b}".to_owned())],
+                pending: vec![exclusive(&[4])],
             },
         ];
         let mut jobs = Jobs { now: Timestamp::from_secs_f64(100.0), ..Jobs::new(&paths) };
@@ -329,6 +343,7 @@ mod tests {
                 "3 OP_TEST_DELAY 1m37s node/node1.example exclusive 2 OP_TEST_DELAY running 50s dead ",
                 "3 OP_TEST_DELAY 1m37s instance/web1 exclusive - - - - - ",
                 "4 OP_TEST_DELAY 1m36s node/node1.example exclusive 2 OP_TEST_DELAY running 50s dead ",
+                r"4 OP_TEST_DELAY 1m36s instance/web2 exclusive - - - - not a job: tool\u{1b} ",
             ]
         );
     }
