@@ -1,5 +1,6 @@
 //! `ganeti-hookd locks`
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::engine::settings::{Paths, Settings};
 use crate::ganeti::config::ClusterConfig;
 use crate::ganeti::job::{self, Job, JobId, Opcode, Status, Timestamp};
 use crate::world::clock;
-use crate::world::cluster::locks::{self, Lock};
+use crate::world::cluster::locks::{self, Client, Lock};
 use crate::world::cluster::{Configuration, Found};
 use crate::world::process::{self, Presence, livelock};
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
@@ -50,16 +51,17 @@ struct Wait {
     holder: Option<Holder>,
 }
 
-/// A job that has a lock.
-#[derive(Debug, Serialize)]
+/// Who has a lock.
+#[derive(Clone, Debug, Serialize)]
 struct Holder {
-    job: JobId,
+    /// `None` for a program that is no job.
+    job: Option<JobId>,
     op_code: Option<String>,
     /// Its opcode's status.
     status: Option<&'static str>,
     /// For how long its opcode has executed, or waited for what it still waits for.
     seconds: Option<f64>,
-    /// `alive`, `dead`, or why that cannot be told.
+    /// `alive`, `dead`, or why that cannot be told; `not a job: ` and its name of one that is none.
     process: String,
 }
 
@@ -94,11 +96,12 @@ fn waits(locks: &[Lock], config: Option<&ClusterConfig>, jobs: &mut Jobs<'_>) ->
     let mut waits = Vec::new();
     for lock in locks {
         let name = readable(&lock.name, config);
-        for (mode, job) in
-            lock.pending.iter().flat_map(|(mode, jobs)| jobs.iter().map(move |job| (mode, *job)))
+        for (mode, client) in
+            lock.pending.iter().flat_map(|(mode, clients)| clients.iter().map(move |client| (mode, client)))
         {
-            let others = lock.owners.iter().filter(|owner| **owner != job);
-            let mut holders: Vec<Option<Holder>> = others.map(|owner| Some(jobs.holder(*owner))).collect();
+            let Client::Job(job) = *client else { continue };
+            let others = lock.owners.iter().filter(|owner| *owner != client);
+            let mut holders: Vec<Option<Holder>> = others.map(|owner| Some(jobs.holder(owner))).collect();
             if holders.is_empty() {
                 // It stands behind others that wait.
                 holders.push(None);
@@ -127,16 +130,26 @@ fn readable(lock: &str, config: Option<&ClusterConfig>) -> String {
     }
 }
 
-/// Jobs as their files have them.
+/// Jobs as their files have them. Many may wait for one that many locks are of: each is read once.
 struct Jobs<'a> {
     paths: &'a Paths,
     reader: JobReader,
     now: Timestamp,
+    seen: BTreeMap<JobId, Seen>,
+}
+
+/// A job that was read.
+struct Seen {
+    /// What is to be said of it where it has a lock.
+    holder: Holder,
+    /// For how long it has waited where it waits for one.
+    waits: Option<f64>,
 }
 
 impl<'a> Jobs<'a> {
     fn new(paths: &'a Paths) -> Self {
-        Self { paths, reader: JobReader::new(&paths.queue_dir), now: clock::now() }
+        let reader = JobReader::new(&paths.queue_dir);
+        Self { paths, reader, now: clock::now(), seen: BTreeMap::new() }
     }
 
     fn read(&mut self, id: JobId) -> Option<Job<'static>> {
@@ -146,26 +159,45 @@ impl<'a> Jobs<'a> {
 
     /// The opcode that a job waits with, and for how long.
     fn waits(&mut self, id: JobId) -> (Option<String>, Option<f64>) {
-        let Some(job) = self.read(id) else { return (None, None) };
-        let op = current(&job);
-        (op.map(|op| op.code.to_string()), op.and_then(|op| self.since(op.started)))
+        let seen = self.see(id);
+        (seen.holder.op_code.clone(), seen.waits)
     }
 
-    fn holder(&mut self, id: JobId) -> Holder {
+    fn holder(&mut self, client: &Client) -> Holder {
+        match client {
+            Client::Job(id) => self.see(*id).holder.clone(),
+            Client::Other(name) => {
+                let process = format!("not a job: {name}");
+                Holder { job: None, op_code: None, status: None, seconds: None, process }
+            }
+        }
+    }
+
+    fn see(&mut self, id: JobId) -> &Seen {
+        let seen = match self.seen.remove(&id) {
+            Some(seen) => seen,
+            None => self.look_at(id),
+        };
+        self.seen.entry(id).or_insert(seen)
+    }
+
+    fn look_at(&mut self, id: JobId) -> Seen {
         let Some(job) = self.read(id) else {
             let process = "its file is not in the queue".to_owned();
-            return Holder { job: id, op_code: None, status: None, seconds: None, process };
+            let holder = Holder { job: Some(id), op_code: None, status: None, seconds: None, process };
+            return Seen { holder, waits: None };
         };
         let op = current(&job);
-        Holder {
-            job: id,
+        let holder = Holder {
+            job: Some(id),
             op_code: op.map(|op| op.code.to_string()),
             status: op.map(|op| op.status.as_str()),
             seconds: op.and_then(|op| {
                 self.since(if op.status == Status::Running { op.executed } else { op.started })
             }),
             process: self.presence(&job),
-        }
+        };
+        Seen { holder, waits: op.and_then(|op| self.since(op.started)) }
     }
 
     fn presence(&self, job: &Job<'_>) -> String {
@@ -219,7 +251,7 @@ fn cells(wait: &Wait) -> Vec<Cell> {
     let holder = wait.holder.as_ref();
     cells.extend(
         [
-            holder.map_or_else(|| "-".to_owned(), |holder| holder.job.to_string()),
+            holder.and_then(|holder| holder.job).map_or_else(|| "-".to_owned(), |job| job.to_string()),
             text(holder.and_then(|holder| holder.op_code.as_deref())),
             text(holder.and_then(|holder| holder.status)),
             time(holder.and_then(|holder| holder.seconds)),
@@ -237,6 +269,23 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn each_job_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paths = Settings::default().paths;
+        (paths.queue_dir, paths.ganeti_run_dir) = (dir.path().to_owned(), dir.path().to_owned());
+        let mut jobs = Jobs::new(&paths);
+        let id = JobId::try_from(2).unwrap();
+        let text = r#"{"id":2,"received_timestamp":[5,0],"ops":[{"status":"waiting","input":{"OP_ID":"OP_TEST_DELAY"},
+            "start_timestamp":[6,0],"exec_timestamp":null,"end_timestamp":null,"log":[],"result":null}]}"#;
+        fs::write(dir.path().join("job-2"), text).unwrap();
+        assert_eq!(jobs.holder(&Client::Job(id)).process, "has not started");
+        // However many wait for it, and whatever becomes of it meanwhile.
+        fs::remove_file(dir.path().join("job-2")).unwrap();
+        assert_eq!(jobs.holder(&Client::Job(id)).process, "has not started");
+        assert_eq!(jobs.waits(id).0.as_deref(), Some("OP_TEST_DELAY"));
+    }
 
     #[test]
     fn who_waits_is_told_with_who_has_it_the_longest_first() {
@@ -257,7 +306,7 @@ mod tests {
         put(2, "running", "[50,0]", 4_000_000);
         put(3, "waiting", "null", 4_000_001);
         put(4, "waiting", "null", 4_000_001);
-        let job = |id: i64| JobId::try_from(id).unwrap();
+        let job = |id: i64| Client::Job(JobId::try_from(id).unwrap());
         let exclusive = |jobs: &[i64]| ("exclusive".to_owned(), jobs.iter().map(|id| job(*id)).collect());
         let config =
             ClusterConfig::parse(br#"{"cluster":{},"nodes":{"u1":{"name":"node1.example","uuid":"u1"}}}"#);
@@ -272,7 +321,13 @@ mod tests {
                 name: "instance/web1".to_owned(),
                 mode: None,
                 owners: vec![],
-                pending: vec![exclusive(&[3])],
+                pending: vec![exclusive(&[3]), ("shared".to_owned(), vec![Client::Other("tool".to_owned())])],
+            },
+            Lock {
+                name: "instance/web2".to_owned(),
+                mode: Some("shared".to_owned()),
+                owners: vec![Client::Other("tool\u{1b}".to_owned())],
+                pending: vec![exclusive(&[4])],
             },
         ];
         let mut jobs = Jobs { now: Timestamp::from_secs_f64(100.0), ..Jobs::new(&paths) };
@@ -288,6 +343,7 @@ mod tests {
                 "3 OP_TEST_DELAY 1m37s node/node1.example exclusive 2 OP_TEST_DELAY running 50s dead ",
                 "3 OP_TEST_DELAY 1m37s instance/web1 exclusive - - - - - ",
                 "4 OP_TEST_DELAY 1m36s node/node1.example exclusive 2 OP_TEST_DELAY running 50s dead ",
+                r"4 OP_TEST_DELAY 1m36s instance/web2 exclusive - - - - not a job: tool\u{1b} ",
             ]
         );
     }

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Select, Sender, unbounded};
 
 use super::Daemon;
 use super::message::Message;
+use crate::world::failpoints;
 
 /// How long after another thread has worked the daemon's own does: under a stream of messages it
 /// takes many at once, and the thread that reads inotify goes on reading.
@@ -90,7 +91,12 @@ pub struct Shift {
 impl Shift {
     fn is_over(&self, now: Instant) -> bool {
         let paused = self.worked.is_none_or(|worked| now >= worked + PAUSE);
-        paused && self.wakes_at.is_none_or(|wakes_at| now < wakes_at)
+        paused && !self.is_due(now)
+    }
+
+    /// The daemon's thread is to work: it has a deadline to meet, or to tell that all is well.
+    fn is_due(&self, now: Instant) -> bool {
+        self.wakes_at.is_some_and(|wakes_at| now >= wakes_at)
     }
 }
 
@@ -103,10 +109,11 @@ impl Daemon {
     /// Does what follows from a message, on a thread that has other things to do. What is left, and
     /// what is due before the daemon's thread wakes, is that one's.
     fn take_in_passing(&mut self, message: Message, messages: &Sender<Message>) {
+        failpoints::defect("passing");
         self.receive(message);
         for _ in 0..ROUNDS {
             self.go_on();
-            if !self.engine.has_more() {
+            if !self.engine.has_more() || self.shift.is_due(Instant::now()) {
                 break;
             }
         }

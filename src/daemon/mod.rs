@@ -218,6 +218,7 @@ impl Daemon {
         let name = self.hands.runs.name();
         let read = read.map(|settings| {
             self.hands.doors.open(&settings.api);
+            self.hands.deaths.want(settings.deaths.tell_ganeti);
             let node = name.reloaded(&settings);
             (Box::new(settings), node)
         });

@@ -73,7 +73,7 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     watch_name(sender.clone());
     let node = node_name(&settings);
     let hands = hands(&settings, &node, held_file, journal, &bell, &inbox)?;
-    // The watcher, which is started from here, as well.
+    // The watcher, which is started from here, as well. Who waits for processes to end does so itself.
     priority::raise();
     inbox.put(daemon(config, settings, node, remembered, hands, messages.clone(), bell));
     work(&inbox, &messages)

@@ -18,8 +18,8 @@ use super::receiver::Receiver;
 use crate::harness::job_process::JobProcess;
 use crate::harness::{Daemon, Job, NODE, OTHER_NODE, PATIENCE, Tree, wait_for};
 
-/// The threads that have a test here, and two other places.
-const MET: [&str; 25] = [
+/// The threads that have a test here, and three other places.
+const MET: [&str; 26] = [
     "api",
     "api-bell",
     "api-feed",
@@ -41,6 +41,7 @@ const MET: [&str; 25] = [
     "mounts",
     "outbox",
     "own-name",
+    "passing",
     "planner",
     "recollect",
     "scanner",
@@ -389,6 +390,53 @@ fn of_the_owner_of_all_ends_the_daemon() {
     fs::write(tree.path("gate"), "").unwrap();
     let daemon = tree.start();
     daemon.wait_done(&["1.0.pre"]);
+}
+
+/// The daemon ends of a defect of this thread while that worked for it.
+fn ends_with(daemon: &mut Daemon<'_>, thread: &str, mut make_it_work: impl FnMut()) {
+    let status = wait_for(
+        || {
+            make_it_work();
+            daemon.ended()
+        },
+        || "its end".to_owned(),
+    );
+    assert_eq!(status.code(), Some(1));
+    daemon.wait_log("ganeti-hookd: the daemon ends: a thread has panicked while it worked", 1);
+    daemon.wait_log(&format!("thread {thread} panicked at src/"), 1);
+    daemon.wait_log(&words("passing"), 1);
+}
+
+#[test]
+fn of_inotify_while_it_works_for_the_owner_ends_the_daemon() {
+    let tree = holding_tree();
+    let mut daemon = tree.start();
+    let (_, process) = held(&tree, &daemon, 1);
+    break_thread(&tree, "passing");
+    let mut ids = 2..;
+    ends_with(&mut daemon, "notify-rs inotify loop", || tree.put(&Job::delay(ids.next().unwrap())));
+    process.wait_going();
+}
+
+#[test]
+fn of_who_waits_for_processes_while_it_works_for_the_owner_ends_the_daemon() {
+    let tree = Tree::with_log();
+    let mut daemon = tree.start();
+    let mut processes = Vec::new();
+    for id in 1..=5 {
+        let mut job = Job::delay(id);
+        processes.push(tree.process_of(&mut job));
+        tree.put(job.waits(0));
+        tree.put(job.runs(0));
+        daemon.wait_done(&[&format!("{id}.0.pre")]);
+    }
+    daemon.fence();
+    break_thread(&tree, "passing");
+    ends_with(&mut daemon, "exits", || {
+        if let Some(process) = processes.pop() {
+            process.kill();
+        }
+    });
 }
 
 #[test]

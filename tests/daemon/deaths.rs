@@ -1,5 +1,6 @@
 //! Job processes that die, that end well, and that are none.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
@@ -9,6 +10,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, Signal, getpriority_process};
 use serde_json::json;
 
 use crate::harness::job_process::JobProcess;
@@ -237,4 +239,60 @@ fn unless_somebody_wants_it_ganeti_is_told_nothing() {
     daemon.wait_done(&["1.0.post"]);
     assert_eq!(tree.event("1.0.post")["told_ganeti"], json!(null));
     assert_eq!(luxid.try_recv(), Err(TryRecvError::Empty));
+}
+
+/// The nice values of a process's threads, by their names (proc_pid_stat(5)).
+fn nice_values(pid: Pid) -> BTreeMap<String, i32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    let value = |stat: String| {
+        let (begin, rest) = stat.rsplit_once(") ").unwrap();
+        let name = begin.split_once(" (").unwrap().1.to_owned();
+        (name, rest.split(' ').nth(16).unwrap().parse().unwrap())
+    };
+    stats.map(value).collect()
+}
+
+#[test]
+fn who_works_for_the_daemon_goes_first_and_who_waits_for_ganeti_does_not() {
+    let tree = Tree::new();
+    tree.set("deaths.tell-ganeti", "true");
+    let daemon = tree.start();
+    let mut job = Job::delay(1);
+    let process = tree.process_of(&mut job);
+    tree.put(job.waits(0));
+    tree.put(job.runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    process.kill();
+    daemon.wait_status("that Ganeti is not there", |status| status["counters"]["deaths_not_told"] == 1);
+    let nice = nice_values(daemon.pid());
+    let first = nice["ganeti-hookd"];
+    assert_eq!((nice["notify-rs inoti"], nice["exits"]), (first, first), "{nice:?}");
+    assert_eq!(nice["deaths"], getpriority_process(None).unwrap(), "{nice:?}");
+}
+
+#[test]
+fn ganeti_is_told_nothing_more_once_nobody_wants_that() {
+    let tree = Tree::with_log();
+    tree.set("deaths.tell-ganeti", "true");
+    let dead = "{\"success\":true,\"result\":[true,\"Job 1 has been already dead\"]}\x03";
+    let luxid = ganeti_daemon(&tree, "ganeti-query", dead);
+    // It takes its time, and nobody knows what else it is asked.
+    let wconfd = UnixListener::bind(tree.path("run/socket/ganeti-wconfd")).unwrap();
+    let daemon = tree.start();
+    let processes = [1, 2, 3, 4].map(|id| {
+        let mut job = Job::delay(id);
+        let process = tree.process_of(&mut job);
+        tree.put(job.waits(0));
+        tree.put(job.runs(0));
+        process
+    });
+    daemon.wait("all", |events| events.len() == 4);
+    processes.into_iter().for_each(JobProcess::kill);
+    daemon.wait("their deaths", |events| events.len() == 8);
+    tree.set("deaths.tell-ganeti", "false");
+    daemon.signal(Signal::HUP);
+    daemon.wait_log("job 4: Ganeti was not told that its process has died: tell-ganeti was turned off", 1);
+    assert!(luxid.try_iter().all(|asked| !asked.contains("[4,true]")));
+    drop(wconfd);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -164,4 +165,33 @@ fn an_overflow_does_not_hide_a_failover() {
     tree.put_data("ssconf_master_node", NODE);
     daemon.signal(Signal::CONT);
     daemon.wait_log("is master now", 1);
+}
+
+#[test]
+fn of_two_threads_that_hear_of_something_at_once_neither_is_lost_and_nothing_waits() {
+    const ROUNDS: i64 = 100;
+    let tree = Tree::new();
+    for phase in ["pre", "post"] {
+        tree.hook(phase, "10-log", "echo $GANETI_HOOKD_EVENT >>LOG");
+    }
+    let daemon = tree.start();
+    for round in 0..ROUNDS {
+        let [mut dies, mut ends] = [1, 2].map(|which| Job::delay(2 * round + which));
+        let process = tree.process_of(&mut dies);
+        tree.put(dies.waits(0));
+        tree.put(dies.runs(0));
+        tree.put(ends.runs(0));
+        // Whether the daemon's thread sleeps, works or leaves it to others is another each time.
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_micros(u64::try_from(round).unwrap() * 61 % 4_000) {
+            std::hint::spin_loop();
+        }
+        std::thread::scope(|threads| {
+            threads.spawn(|| process.kill());
+            tree.put(ends.succeeds(0));
+        });
+        // Nothing else comes that would wake it.
+        daemon.wait_hooks(4 * (usize::try_from(round).unwrap() + 1));
+    }
+    assert_eq!(daemon.status()["undelivered"], 0);
 }

@@ -6,7 +6,7 @@ use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::ganeti::job::Status;
 
-use crate::desk::{Desk, Life as _, THERE, delay, id};
+use crate::desk::{Desk, HERE, Life as _, THERE, delay, id};
 
 fn desk(tell_ganeti: bool) -> Desk {
     let mut settings = Settings::default();
@@ -120,5 +120,22 @@ fn a_failover_before_it_is_written_leaves_it_to_the_other_master() {
     desk.settle();
     desk.disk_is_full = false;
     desk.wait(5.0);
+    assert_eq!(tellings(&desk), []);
+}
+
+#[test]
+fn it_is_not_told_of_what_was_not_written_before_nobody_wanted_that_any_more() {
+    let mut desk = desk(true);
+    desk.put(delay(1, 0).by(50).waits(0, 1));
+    desk.put(delay(1, 0).by(50).runs(0, 3));
+    desk.end("1.0.pre");
+    desk.disk_is_full = true;
+    desk.dies(50);
+    desk.wait(1.0);
+    desk.give(Input::Reloaded(Ok((Box::default(), HERE.to_owned()))));
+    desk.settle();
+    desk.disk_is_full = false;
+    desk.wait(5.0);
+    assert!(desk.events().last().unwrap().contains("disappeared"));
     assert_eq!(tellings(&desk), []);
 }

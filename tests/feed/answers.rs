@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ganeti_hookd::engine::change::{Change, EventState};
+use ganeti_hookd::engine::change::{Change, EventState, RunStart};
+use ganeti_hookd::engine::outcome::Outcome;
 use serde_json::json;
 
 use super::http::{Coming, ask, ask_with, get};
@@ -319,4 +320,34 @@ fn a_reader_says_how_much_output_it_wants() {
     let short = run("?output=30");
     assert_eq!((short["output"].as_str().unwrap().len(), &short["dropped"]), (30, &serde_json::json!(70)));
     assert_eq!(run("?output=0")["output"], "");
+}
+
+#[test]
+fn each_is_told_with_as_much_output_as_it_wants_however_it_is_told() {
+    let mut node = Served::new();
+    let begin = get(&node.socket(), "/v1/events").cursor();
+    let wants = ["", "&output=524287", "&output=7", "&output=6", "&output=0"];
+    let target = |want: &str, how: &str| format!("/v1/events?after={begin}&status=succeeded{want}{how}");
+    let mut streams = wants.map(|want| ask(&node.socket(), "GET", &target(want, "&stream=1")));
+    // From here on they follow.
+    node.commit(&[post(1, 1, 1, DONE)]);
+    let [at, ..] = streams.each_mut().map(|stream| (stream.line(), heartbeat(stream)).1);
+    let waits = wants.map(|want| {
+        let (socket, target) = (node.socket(), format!("/v1/events?after={at}{want}&wait=60"));
+        thread::spawn(move || get(&socket, &target).lines())
+    });
+    // The first has one character more than is told of any.
+    let outputs = ["\u{1d11e}".repeat(512 * 1024 / 4 + 1), "abc".to_owned()];
+    let runs = outputs.into_iter().zip([1, 2]).flat_map(|(output, id)| {
+        let [Change::RunStart(start), Change::RunEnd(seq, _, time, outcome)] = run(2, 0) else { panic!() };
+        let ended = Change::RunEnd(seq, id, time, Outcome { output, ..outcome });
+        [Change::RunStart(RunStart { id, ..start }), ended]
+    });
+    node.commit(&[post(2, 2, 1, DONE)].into_iter().chain(runs).collect::<Vec<_>>());
+    for ((want, stream), wait) in wants.into_iter().zip(&mut streams).zip(waits) {
+        let read = get(&node.socket(), &format!("/v1/events?after={at}{want}")).lines();
+        assert!(read[0]["runs"][1]["output"].is_string());
+        assert!(stream.line().as_ref() == read.first(), "a stream with {want:?}");
+        assert!(wait.join().unwrap() == read, "a page with {want:?}");
+    }
 }

@@ -53,7 +53,9 @@ impl Engine {
             self.round.goes_on();
         }
         self.count_delays(now, &outgoing.effects);
-        self.effects.extend(outgoing.effects);
+        let mut effects = outgoing.effects;
+        effects.retain(|effect| self.is_still_wanted(effect));
+        self.effects.extend(effects);
         if outgoing.was_stalled {
             self.resume(now);
             self.look_at_those_that_run();

@@ -23,6 +23,14 @@ impl Engine {
         self.ledger.after(Effect::TellGaneti(death));
     }
 
+    /// Whether an effect is still to be done: while it waited for the journal, telling Ganeti may have
+    /// been turned off, and the node may have become another's. The other node's Ganeti knows nothing
+    /// of a process of this one.
+    pub(in crate::engine) fn is_still_wanted(&self, effect: &Effect) -> bool {
+        let is_told = self.settings.deaths.tell_ganeti && self.place.is_master();
+        is_told || !matches!(effect, Effect::TellGaneti(_))
+    }
+
     /// What came of it.
     pub(in crate::engine) fn told_ganeti(
         &mut self,

@@ -214,10 +214,11 @@ impl Engine {
                 Effect::Start(ScriptRun { seq, run, .. }) | Effect::Ask(NodeRun { seq, run, .. }) => {
                     self.take_back(seq, run);
                 }
-                // The other node's Ganeti knows nothing of a process of this one, and its outboxes send.
-                Effect::TellGaneti(_) | Effect::Outboxes { .. } if !self.place.is_master() => {}
+                // Another node's outboxes send.
+                Effect::Outboxes { .. } if !self.place.is_master() => {}
                 // What was asked for is to be written all the same.
-                answer => self.ledger.after(answer),
+                answer if self.is_still_wanted(&answer) => self.ledger.after(answer),
+                _ => {}
             }
         }
     }

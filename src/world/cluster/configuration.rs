@@ -88,14 +88,15 @@ impl Configuration {
             return Err(problem.clone());
         }
         self.resting = None;
-        let answer = match luxi::call(&self.socket, "readConfig", &Value::Array(Vec::new())) {
-            Ok(None) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-            Ok(Some(answer)) => {
-                luxi::result(&answer).and_then(|config| self.parse(config.get().as_bytes()).map(Some))
-            }
-            Err(error) => Err(error.to_string()),
-        };
+        let answer =
+            match luxi::call(&self.socket, "readConfig", &Value::Array(Vec::new()), luxi::ANSWER_LIMIT) {
+                Ok(None) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
+                Ok(Some(answer)) => {
+                    luxi::result(&answer).and_then(|config| self.parse(config.get().as_bytes()).map(Some))
+                }
+                Err(error) => Err(error.to_string()),
+            };
         answer.map_err(|error| {
             let socket = self.socket.display();
             let problem = format!("wconfd at {socket} does not tell the configuration ({error}); {HINT}");

@@ -17,6 +17,9 @@ use crate::ganeti::job;
 use crate::world::process::livelock::{self, Holder};
 use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 
+/// The largest answer, in bytes: the locks that were given back, or a sentence.
+const ANSWER_LIMIT: u64 = 256 * 1024;
+
 /// Tells Ganeti. Returns whether it did not know yet.
 ///
 /// # Errors
@@ -44,7 +47,7 @@ pub fn tell(paths: &Paths, death: &Death) -> Result<bool, String> {
 /// Calls a method of the daemon behind this socket.
 fn call(socket: &Path, method: &str, args: Value) -> Result<Value, String> {
     let wrap = |what: String| format!("{}: {what}", socket.display());
-    let answer = luxi::call(socket, method, &args).map_err(|error| wrap(error.to_string()))?;
+    let answer = luxi::call(socket, method, &args, ANSWER_LIMIT).map_err(|error| wrap(error.to_string()))?;
     let answer = answer.ok_or_else(|| wrap("does not exist: is this node the master?".to_owned()))?;
     let result = luxi::result(&answer).map_err(wrap)?;
     serde_json::from_str(result.get()).map_err(|error| wrap(luxi::quoted(&error)))
@@ -191,6 +194,16 @@ mod tests {
         rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
         println!("held");
         let _ = std::io::stdin().read_line(&mut String::new());
+    }
+
+    #[test]
+    fn an_answer_that_is_larger_than_any_is_none() {
+        let bench = Bench::new();
+        let large = format!(r#"{{"success":true,"result":["{}"]}}"#, "x".repeat(1024 * 1024));
+        let [_wconfd, luxid] = bench.serve(&large, DEAD);
+        let error = bench.tell().unwrap_err();
+        assert!(error.ends_with("the answer has more than 262144 bytes"), "{error}");
+        assert!(luxid.try_recv().is_err(), "nobody is asked after that");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::ganeti::job::JobId;
 /// What luxid is asked for of each lock (Ganeti: `query.py`, `_BuildLockFields`).
 const FIELDS: [&str; 4] = ["name", "mode", "owner", "pending"];
 
+/// The largest answer, in bytes: some 150 are said of a lock, and more of one that many wait for.
+const ANSWER_LIMIT: u64 = 32 * 1024 * 1024;
+
 /// Says that a field has a value (Ganeti: `constants.RS_NORMAL`).
 const NORMAL: i64 = 0;
 
@@ -23,10 +26,27 @@ pub struct Lock {
     pub name: String,
     /// `exclusive` or `shared`; `None` where nobody has it.
     pub mode: Option<String>,
-    /// The jobs that have it.
-    pub owners: Vec<JobId>,
-    /// The jobs that wait for it, and for which mode.
-    pub pending: Vec<(String, Vec<JobId>)>,
+    /// Who has it.
+    pub owners: Vec<Client>,
+    /// Who waits for it, and for which mode.
+    pub pending: Vec<(String, Vec<Client>)>,
+}
+
+/// Somebody who has or wants a lock: a number, or a string, as JSON (Ganeti:
+/// `src/Ganeti/Locking/Locks.hs`, `ClientType`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// A job.
+    Job(JobId),
+    /// A program that is none, by its name.
+    Other(String),
+}
+
+impl Client {
+    fn parse(text: &str) -> Option<Self> {
+        let other = || serde_json::from_str(text).ok().map(Self::Other);
+        text.parse().ok().map(Self::Job).or_else(other)
+    }
 }
 
 #[derive(Deserialize)]
@@ -41,13 +61,14 @@ struct Answer {
 pub fn read(ganeti_run_dir: &Path) -> Result<Vec<Lock>, String> {
     let socket = ganeti_run_dir.join(luxi::LUXID);
     let wrap = |what: String| format!("luxid at {}: {what}", socket.display());
-    let answer = luxi::call(&socket, "Query", &json!(["lock", FIELDS, null])).map_err(|error| {
-        wrap(match error.kind() {
-            io::ErrorKind::PermissionDenied => "only root and Ganeti's users may ask".to_owned(),
-            io::ErrorKind::ConnectionRefused => format!("{error}; is it running?"),
-            _ => error.to_string(),
-        })
-    })?;
+    let answer =
+        luxi::call(&socket, "Query", &json!(["lock", FIELDS, null]), ANSWER_LIMIT).map_err(|error| {
+            wrap(match error.kind() {
+                io::ErrorKind::PermissionDenied => "only root and Ganeti's users may ask".to_owned(),
+                io::ErrorKind::ConnectionRefused => format!("{error}; is it running?"),
+                _ => error.to_string(),
+            })
+        })?;
     let answer = answer.ok_or_else(|| wrap("does not exist; it runs on the master alone".to_owned()))?;
     let result = luxi::result(&answer).map_err(wrap)?;
     let Answer { data } = serde_json::from_str(result.get())
@@ -60,16 +81,16 @@ pub fn read(ganeti_run_dir: &Path) -> Result<Vec<Lock>, String> {
 /// The lock in a row of [`FIELDS`].
 fn lock(row: Vec<(i64, Value)>) -> Option<Lock> {
     let [name, mode, owners, pending] = <[_; 4]>::try_from(row).ok()?;
-    let jobs =
-        |names: Vec<String>| names.iter().map(|name| name.parse().ok()).collect::<Option<Vec<JobId>>>();
+    let clients =
+        |names: Vec<String>| names.iter().map(|name| Client::parse(name)).collect::<Option<Vec<Client>>>();
     let pending: Vec<(String, Vec<String>)> = value(pending)?.unwrap_or_default();
     Some(Lock {
         name: value(name)??,
         mode: value(mode)?,
-        owners: jobs(value(owners)?.unwrap_or_default())?,
+        owners: clients(value(owners)?.unwrap_or_default())?,
         pending: pending
             .into_iter()
-            .map(|(mode, names)| Some((mode, jobs(names)?)))
+            .map(|(mode, names)| Some((mode, clients(names)?)))
             .collect::<Option<_>>()?,
     })
 }
@@ -92,15 +113,17 @@ mod tests {
         // As a real 3.0.2 says it.
         let rows = r#"[[[0,"cluster/BGL"],[0,"shared"],[0,["2","3"]],[0,[]]],
             [[0,"node/[lockset]"],[0,null],[0,[]],[0,[]]],
-            [[0,"node/b60d90a4"],[0,"exclusive"],[0,["2"]],[0,[["exclusive",["3"]]]]]]"#;
+            [[0,"node/b60d90a4"],[0,"exclusive"],[0,["2"]],[0,[["exclusive",["3"]]]]],
+            [[0,"node/5da04cd6"],[0,"shared"],[0,["2","\"tool\""]],[0,[]]]]"#;
         let answer = format!(r#"{{"success":true,"result":{{"fields":[],"data":{rows}}}}}"#);
         let asked = serve(dir.path(), luxi::LUXID, vec![answer]);
-        let job = |id: i64| JobId::try_from(id).unwrap();
+        let job = |id: i64| Client::Job(JobId::try_from(id).unwrap());
         let locks = read(dir.path()).unwrap();
-        assert_eq!(locks.len(), 2, "nobody has or wants the lockset");
+        assert_eq!(locks.len(), 3, "nobody has or wants the lockset");
         assert_eq!((locks[0].owners.as_slice(), &locks[0].pending[..]), (&[job(2), job(3)][..], &[][..]));
         assert_eq!((locks[1].name.as_str(), locks[1].mode.as_deref()), ("node/b60d90a4", Some("exclusive")));
         assert_eq!(locks[1].pending, [("exclusive".to_owned(), vec![job(3)])]);
+        assert_eq!(locks[2].owners, [job(2), Client::Other("tool".to_owned())]);
         assert_eq!(
             asked.recv().unwrap(),
             r#"{"method":"Query","args":["lock",["name","mode","owner","pending"],null]}"#

@@ -32,7 +32,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the answer may take, from the request to its last byte.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The largest answer, in bytes.
+/// The largest answer that any method gives, in bytes.
 pub const ANSWER_LIMIT: u64 = 256 * 1024 * 1024;
 
 /// The end of a message (Ganeti: `constants.LUXI_EOM`).
@@ -47,11 +47,12 @@ struct Request<'a> {
     args: &'a Value,
 }
 
-/// Calls a method and returns the whole answer, a JSON object; `None` when there is no socket.
+/// Calls a method and returns the whole answer, a JSON object of at most `limit` bytes; `None` when
+/// there is no socket.
 ///
 /// # Errors
 /// When nobody answers in time, or what comes back is no message.
-pub fn call(path: &Path, method: &str, args: &Value) -> io::Result<Option<Vec<u8>>> {
+pub fn call(path: &Path, method: &str, args: &Value, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let socket = match connect_patiently(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result?,
@@ -65,8 +66,12 @@ pub fn call(path: &Path, method: &str, args: &Value) -> io::Result<Option<Vec<u8
     while answer.last() != Some(&END) {
         let length = socket.read(&mut chunk)?;
         answer.extend_from_slice(&chunk[..length]);
-        if length == 0 || answer.len() as u64 > ANSWER_LIMIT {
+        if length == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer has no end"));
+        }
+        if answer.len() as u64 > limit {
+            let text = format!("the answer has more than {limit} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
     }
     answer.pop();

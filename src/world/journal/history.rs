@@ -86,7 +86,7 @@ impl HistoryEvent {
     pub fn with_output(&self, most: usize) -> Self {
         let (mut event, mut room) = (self.clone(), most);
         for run in &mut event.runs {
-            room -= run.shorten(room);
+            room = run.shorten(room);
         }
         event
     }
@@ -152,14 +152,16 @@ impl RunRecord {
         texts.into_iter().flatten().map(String::len).sum()
     }
 
-    /// Keeps so many bytes of output; returns how many that are.
+    /// Keeps so many bytes of output; returns how many are left for the next. Where something is cut
+    /// off none are: what is shortened again is then as if it had been so at once.
     fn shorten(&mut self, room: usize) -> usize {
-        let Some(output) = &mut self.output else { return 0 };
+        let Some(output) = &mut self.output else { return room };
         let cut_off = i64::try_from(cut(output, room)).unwrap_or(i64::MAX);
-        if cut_off > 0 {
-            self.dropped = Some(self.dropped.unwrap_or(0).saturating_add(cut_off));
+        if cut_off == 0 {
+            return room - output.len();
         }
-        output.len()
+        self.dropped = Some(self.dropped.unwrap_or(0).saturating_add(cut_off));
+        0
     }
 }
 
@@ -326,9 +328,45 @@ impl History {
                     dropped: row.get(10)?,
                     error: row.get(11)?,
                 };
-                room -= run.shorten(room);
+                room = run.shorten(room);
                 Ok(run)
             })?
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::journal::tests;
+
+    fn run(output: &str) -> RunRecord {
+        RunRecord {
+            node: "node1".to_owned(),
+            directory: "global-post.d".to_owned(),
+            script: "10-log".to_owned(),
+            attempt: 1,
+            started: 5.0,
+            ended: true,
+            code: Some(0),
+            signal: None,
+            seconds: Some(1.0),
+            output: Some(output.to_owned()),
+            dropped: None,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn what_has_been_shortened_is_shortened_further_as_at_once() {
+        let runs = ["four \u{1d11e}\u{1d11e}", "two \u{e4}\u{e4}", "one"].map(run).to_vec();
+        let (state, event) = ("done".to_owned(), tests::event(1));
+        let event = HistoryEvent { seq: 1, event, state, held: None, told_ganeti: None, runs };
+        for most in 0..30 {
+            for less in 0..=most {
+                let told = event.with_output(most).with_output(less);
+                assert_eq!(told.to_json(), event.with_output(less).to_json(), "{most}, {less}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
+use super::priority;
 use crate::world::{failpoints, panics};
 
 /// Waits for processes to end.
@@ -26,6 +27,8 @@ impl Exits {
         let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
         let waiting = Arc::clone(&epoll);
         thread::Builder::new().name("exits".to_owned()).spawn(move || {
+            // Who hears of an end may have more to do than to say so.
+            priority::raise();
             let mut events = Vec::with_capacity(64);
             loop {
                 match epoll::wait(&*waiting, spare_capacity(&mut events), None) {

@@ -1,12 +1,12 @@
 //! How soon a thread runs when it has something to do (setpriority(2)).
 //!
-//! Between the rename that publishes `running` and the stop lie two threads that have to
-//! be scheduled, the watcher's and the owner's, and on a busy master each of them may
-//! wait several milliseconds for that. They do little and sleep most of the time, so
-//! they may go first. On Linux a priority is a thread's own, and what a thread starts
+//! Between the rename that publishes `running` and the stop lie threads that have to be
+//! scheduled: the watcher's or the owner's, and whichever works for the owner just then, also the
+//! one that waits for processes to end. On a busy master each of them may wait several
+//! milliseconds for that. They do little and sleep most of the time, so they may go first. On Linux a priority is a thread's own, and what a thread starts
 //! inherits it: the threads that run hooks go back to what the daemon was given.
 
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use rustix::process::{getpriority_process, setpriority_process};
 
@@ -24,7 +24,10 @@ static GIVEN: OnceLock<i32> = OnceLock::new();
 pub fn raise() {
     let given = *GIVEN.get_or_init(|| getpriority_process(None).unwrap_or_default());
     if let Err(errno) = setpriority_process(None, given.min(FIRST)) {
-        log::info!("no higher priority: {errno}; on a busy machine jobs are stopped later");
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            log::info!("no higher priority: {errno}; on a busy machine jobs are stopped later");
+        });
     }
 }
 
