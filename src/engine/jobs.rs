@@ -598,9 +598,11 @@ impl Jobs {
         Some((tracked, event))
     }
 
-    /// Whether a job that has vanished is to be forgotten.
-    pub fn has_expired(&self, id: JobId) -> bool {
-        self.tracker.get(id).is_some_and(|tracked| Some(tracked.seen) < self.expiry)
+    /// Whether a job that has vanished is to be forgotten; what was seen since `kept_since` is not,
+    /// however far the clock has been set back since the history was forgotten.
+    pub fn has_expired(&self, id: JobId, kept_since: Timestamp) -> bool {
+        let is_before = |seen| Some(seen) < self.expiry && seen < kept_since;
+        self.tracker.get(id).is_some_and(|tracked| is_before(tracked.seen))
     }
 
     /// The job has left the queue.

@@ -6,7 +6,7 @@ use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::plan::Plan;
-use ganeti_hookd::ganeti::job::Status;
+use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
 use crate::desk::{Desk, Life, delay, ended, id, job};
 
@@ -120,6 +120,23 @@ fn a_job_that_vanished_long_ago_is_forgotten() {
     desk.wait(40.0 * 86_400.0);
     desk.put(delay(2, 0));
     assert!(desk.written.contains(&Change::Forget(id(1))));
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_job_a_vanished_one_of_long_ago() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).runs(0, 0));
+    desk.wait(40.0 * 86_400.0);
+    desk.put(delay(2, 0).waits(0, 0));
+    desk.now.time = Timestamp::from_micros(desk.now.time.as_micros() - 35 * 86_400 * 1_000_000);
+    desk.put(delay(3, 0).runs(0, 0));
+    desk.end("3.0.pre");
+    desk.queue.remove(&id(3));
+    desk.give(Input::Hint(id(3)));
+    desk.settle();
+    assert!(!desk.written.contains(&Change::Forget(id(3))));
+    desk.put(ended(3, 0));
+    desk.end("3.0.post");
 }
 
 #[test]

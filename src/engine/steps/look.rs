@@ -121,7 +121,7 @@ impl Engine {
         self.jobs.is_nowhere(id);
         let Some(tracked) = self.jobs.tracker().get(id) else { return };
         let process = tracked.process.clone().filter(|_| self.place.is_master());
-        if !tracked.is_open() || self.jobs.has_expired(id) {
+        if !tracked.is_open() || self.jobs.has_expired(id, self.kept_since(now)) {
             return self.forget(id);
         }
         self.report.vanished(id);

@@ -27,9 +27,14 @@ impl Engine {
         self.life.is_ready() && self.jobs.is_pass_over() && !self.jobs.has_unasked()
     }
 
-    fn begin_to_prune(&mut self, now: Now) {
+    /// What was noticed before this time need not be kept.
+    pub(in crate::engine) fn kept_since(&self, now: Now) -> Timestamp {
         let keep = i64::try_from(self.settings.keep().as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_micros(now.time.as_micros().saturating_sub(keep));
+        Timestamp::from_micros(now.time.as_micros().saturating_sub(keep))
+    }
+
+    fn begin_to_prune(&mut self, now: Now) {
+        let before = self.kept_since(now);
         self.pruning.begin(before, now.steady);
         self.deliveries.forget_before(before);
         let (vanished, numbers) = self.jobs.forget_before(before);
