@@ -118,7 +118,7 @@ impl Daemon {
         match message {
             Message::Input(input) => {
                 if matches!(input, Input::RunEnded { .. }) {
-                    failpoints::point("run.ended");
+                    failpoints::point("run.told");
                 }
                 self.give(input);
             }

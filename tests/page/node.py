@@ -77,11 +77,13 @@ class Node:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def start(self):
+        """Starts the daemon, and waits until it watches the queue: what has ended by then is history."""
         with open(self.path("log"), "a", encoding="utf-8") as log:
+            begin = log.tell()
             self.process = subprocess.Popen(
                 [self.program, "--config", self.path("hookd.toml"), "run"], stdout=log, stderr=log
             )
-        wait_for(self.answers, f"the daemon; {self.log()}")
+        wait_for(lambda: self.answers() and self.is_ready(begin), f"the daemon; {self.log()}")
 
     def answers(self):
         assert self.process.poll() is None, self.log()
@@ -91,6 +93,11 @@ class Node:
                 return True
         except OSError:
             return False
+
+    def is_ready(self, begin):
+        with open(self.path("log"), encoding="utf-8") as log:
+            log.seek(begin)
+            return " ready: " in log.read()
 
     def log(self):
         with open(self.path("log"), encoding="utf-8") as log:
