@@ -118,12 +118,8 @@ impl Daemon {
             }
         }
         self.shift.worked = Some(Instant::now());
-        let deadline = self.next_deadline();
-        let is_earlier = match (deadline, self.shift.wakes_at) {
-            (Some(deadline), Some(wakes_at)) => deadline < wakes_at,
-            (deadline, None) => deadline.is_some(),
-            (None, Some(_)) => false,
-        };
+        let (deadline, wakes_at) = (self.next_deadline(), self.shift.wakes_at);
+        let is_earlier = deadline.is_some_and(|deadline| wakes_at.is_none_or(|wakes_at| deadline < wakes_at));
         if is_earlier || self.engine.has_more() {
             self.shift.wakes_at = deadline;
             let _ = messages.send(Message::Wake);

@@ -74,8 +74,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// Of these, the ones that may wait or stream: whoever asks how things are is always answered.
 const WAITING_MAX: usize = 48;
 
-/// The same with those for whom the journal is written, which may take long.
-const WRITING_MAX: usize = 56;
+/// The same with those for whom something is done, which may take long.
+const ACTING_MAX: usize = 56;
 
 /// The longest answer that a client takes, in bytes.
 const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
@@ -151,10 +151,10 @@ impl Sources {
             .ok_or_else(|| too_many("clients wait or stream"))
     }
 
-    /// A place for somebody for whom the journal is to be written; those who wait take not all of
-    /// these.
-    fn place_to_write(&self) -> Result<Place, Problem> {
-        self.waiting.take(WRITING_MAX).ok_or_else(|| too_many("clients wait for the journal"))
+    /// A place for somebody for whom something is to be done, which may take long; those who wait take
+    /// not all of these.
+    fn place_to_act(&self) -> Result<Place, Problem> {
+        self.waiting.take(ACTING_MAX).ok_or_else(|| too_many("clients wait for something to be done"))
     }
 }
 

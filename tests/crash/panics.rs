@@ -147,10 +147,7 @@ fn of_who_reads_large_files() {
 fn of_who_waits_for_the_ends_of_processes() {
     let tree = Tree::with_log();
     let daemon = tree.start();
-    let mut job = Job::delay(1);
-    let process = tree.process_of(&mut job);
-    tree.put(job.waits(0));
-    tree.put(job.runs(0));
+    let (_, process) = tree.executing(1);
     daemon.wait_done(&["1.0.pre"]);
     meets(&tree, &daemon, "exits", || process.kill());
     is_told(&daemon, "exits");
@@ -163,10 +160,7 @@ fn of_who_tells_ganeti_of_deaths() {
     let tree = Tree::with_log();
     tree.set("deaths.tell-ganeti", "true");
     let daemon = tree.start();
-    let mut job = Job::delay(1);
-    let process = tree.process_of(&mut job);
-    tree.put(job.waits(0));
-    tree.put(job.runs(0));
+    let (_, process) = tree.executing(1);
     daemon.wait_done(&["1.0.pre"]);
     meets(&tree, &daemon, "deaths", || process.kill());
     daemon.wait_log("job 1: Ganeti was not told that its process has died: a defect of ganeti-hookd", 1);
@@ -424,10 +418,7 @@ fn of_who_waits_for_processes_while_it_works_for_the_owner_ends_the_daemon() {
     let mut daemon = tree.start();
     let mut processes = Vec::new();
     for id in 1..=5 {
-        let mut job = Job::delay(id);
-        processes.push(tree.process_of(&mut job));
-        tree.put(job.waits(0));
-        tree.put(job.runs(0));
+        processes.push(tree.executing(id).1);
         daemon.wait_done(&[&format!("{id}.0.pre")]);
     }
     daemon.fence();

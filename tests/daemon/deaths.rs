@@ -46,10 +46,7 @@ fn a_process_that_writes_its_last_version_and_ends_has_succeeded() {
     let tree = Tree::new();
     let daemon = tree.start();
     for id in 1..=JOBS {
-        let mut job = Job::delay(id);
-        let process = tree.process_of(&mut job);
-        tree.put(job.waits(0));
-        tree.put(job.runs(0));
+        let (mut job, process) = tree.executing(id);
         if id % 3 == 0 {
             daemon.wait_done(&[&format!("{id}.0.pre")]);
         }
@@ -208,10 +205,7 @@ fn ganeti_is_told_of_a_death_while_the_post_hook_runs() {
     let dead = "{\"success\":true,\"result\":[true,\"Job 1 has been already dead\"]}\x03";
     let luxid = ganeti_daemon(&tree, "ganeti-query", dead);
     let daemon = tree.start();
-    let mut job = Job::delay(1);
-    let process = tree.process_of(&mut job);
-    tree.put(job.waits(0));
-    tree.put(job.runs(0));
+    let (_, process) = tree.executing(1);
     daemon.wait_done(&["1.0.pre"]);
     process.kill();
     let asked = luxid.recv_timeout(PATIENCE).unwrap();
@@ -231,10 +225,7 @@ fn unless_somebody_wants_it_ganeti_is_told_nothing() {
     let tree = Tree::with_log();
     let luxid = ganeti_daemon(&tree, "ganeti-query", "");
     let daemon = tree.start();
-    let mut job = Job::delay(1);
-    let process = tree.process_of(&mut job);
-    tree.put(job.waits(0));
-    tree.put(job.runs(0));
+    let (_, process) = tree.executing(1);
     process.kill();
     daemon.wait_done(&["1.0.post"]);
     assert_eq!(tree.event("1.0.post")["told_ganeti"], json!(null));
@@ -258,10 +249,7 @@ fn who_works_for_the_daemon_goes_first_and_who_waits_for_ganeti_does_not() {
     let tree = Tree::new();
     tree.set("deaths.tell-ganeti", "true");
     let daemon = tree.start();
-    let mut job = Job::delay(1);
-    let process = tree.process_of(&mut job);
-    tree.put(job.waits(0));
-    tree.put(job.runs(0));
+    let (_, process) = tree.executing(1);
     daemon.wait_done(&["1.0.pre"]);
     process.kill();
     daemon.wait_status("that Ganeti is not there", |status| status["counters"]["deaths_not_told"] == 1);
@@ -281,10 +269,7 @@ fn ganeti_is_told_nothing_more_once_nobody_wants_that() {
     let wconfd = UnixListener::bind(tree.path("run/socket/ganeti-wconfd")).unwrap();
     let daemon = tree.start();
     let processes = [1, 2, 3, 4].map(|id| {
-        let mut job = Job::delay(id);
-        let process = tree.process_of(&mut job);
-        tree.put(job.waits(0));
-        tree.put(job.runs(0));
+        let (_, process) = tree.executing(id);
         process
     });
     daemon.wait("all", |events| events.len() == 4);

@@ -19,11 +19,28 @@ fn desk(tell_ganeti: bool) -> Desk {
 
 /// A job's process dies while its opcode executes.
 fn death(desk: &mut Desk) {
-    desk.put(delay(1, 0).by(50).waits(0, 1));
-    desk.put(delay(1, 0).by(50).runs(0, 3));
+    executes(desk);
     desk.end("1.0.pre");
     desk.dies(50);
     desk.settle();
+}
+
+/// A job's opcode executes.
+fn executes(desk: &mut Desk) {
+    desk.put(delay(1, 0).by(50).waits(0, 1));
+    desk.put(delay(1, 0).by(50).runs(0, 3));
+}
+
+/// A death that cannot be written, nor told therefore.
+fn unwritten() -> Desk {
+    let mut desk = desk(true);
+    executes(&mut desk);
+    desk.end("1.0.pre");
+    desk.disk_is_full = true;
+    desk.dies(50);
+    desk.wait(1.0);
+    assert_eq!(tellings(&desk), []);
+    desk
 }
 
 /// What Ganeti was to be told, and how many effects came before each.
@@ -88,15 +105,13 @@ fn it_is_told_of_no_death_but_the_masters_own_that_was_watched() {
 
     let mut found = desk(true);
     found.alive.clear();
-    found.put(delay(1, 0).by(50).waits(0, 1));
-    found.put(delay(1, 0).by(50).runs(0, 3));
+    executes(&mut found);
     found.wait(2.0);
     assert!(found.events().last().unwrap().contains("disappeared"));
     assert_eq!(tellings(&found), [], "it was dead when it was looked for");
 
     let mut standby = desk(true);
-    standby.put(delay(1, 0).by(50).waits(0, 1));
-    standby.put(delay(1, 0).by(50).runs(0, 3));
+    executes(&mut standby);
     standby.master = Some(THERE);
     standby.give(Input::ClusterChanged);
     standby.settle();
@@ -107,14 +122,7 @@ fn it_is_told_of_no_death_but_the_masters_own_that_was_watched() {
 
 #[test]
 fn a_failover_before_it_is_written_leaves_it_to_the_other_master() {
-    let mut desk = desk(true);
-    desk.put(delay(1, 0).by(50).waits(0, 1));
-    desk.put(delay(1, 0).by(50).runs(0, 3));
-    desk.end("1.0.pre");
-    desk.disk_is_full = true;
-    desk.dies(50);
-    desk.wait(1.0);
-    assert_eq!(tellings(&desk), []);
+    let mut desk = unwritten();
     desk.master = Some(THERE);
     desk.give(Input::ClusterChanged);
     desk.settle();
@@ -125,13 +133,7 @@ fn a_failover_before_it_is_written_leaves_it_to_the_other_master() {
 
 #[test]
 fn it_is_not_told_of_what_was_not_written_before_nobody_wanted_that_any_more() {
-    let mut desk = desk(true);
-    desk.put(delay(1, 0).by(50).waits(0, 1));
-    desk.put(delay(1, 0).by(50).runs(0, 3));
-    desk.end("1.0.pre");
-    desk.disk_is_full = true;
-    desk.dies(50);
-    desk.wait(1.0);
+    let mut desk = unwritten();
     desk.give(Input::Reloaded(Ok((Box::default(), HERE.to_owned()))));
     desk.settle();
     desk.disk_is_full = false;

@@ -220,24 +220,26 @@ fn who_does_not_come_to_the_point_keeps_nobody_out() {
 }
 
 #[test]
-fn those_for_whom_the_journal_is_written_leave_room_for_others() {
-    let mut node = Served::new();
-    node.fall_silent();
-    let wanted = || {
-        let mut stream = UnixStream::connect(node.socket()).unwrap();
-        stream.write_all(b"POST /v1/rerun?event=1.0.post HTTP/1.1\r\n\r\n").unwrap();
-        stream.set_nonblocking(true).unwrap();
-        stream
-    };
-    let mut waiting: Vec<UnixStream> = (0..64).map(|_| wanted()).collect();
-    // Some are told so at once.
-    let mut said = String::new();
-    let refused = || {
-        waiting.iter_mut().for_each(|stream| drop(stream.read_to_string(&mut said)));
-        (said.matches("too many clients wait for the journal").count() == 8).then_some(())
-    };
-    wait_for(refused, || "eight refusals".to_owned());
-    assert_eq!(get(&node.socket(), "/v1/events").status, 200);
+fn those_for_whom_something_is_done_leave_room_for_others() {
+    for target in ["/v1/rerun?event=1.0.post", "/v1/outbox/resend?name=a", "/v1/outbox/enable?name=a"] {
+        let mut node = Served::new();
+        node.fall_silent();
+        let wanted = || {
+            let mut stream = UnixStream::connect(node.socket()).unwrap();
+            stream.write_all(format!("POST {target} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let mut waiting: Vec<UnixStream> = (0..64).map(|_| wanted()).collect();
+        // Some are told so at once.
+        let mut said = String::new();
+        let refused = || {
+            waiting.iter_mut().for_each(|stream| drop(stream.read_to_string(&mut said)));
+            (said.matches("too many clients wait for something to be done").count() == 8).then_some(())
+        };
+        wait_for(refused, || format!("eight refusals: {target}"));
+        assert_eq!(get(&node.socket(), "/v1/events").status, 200);
+    }
 }
 
 /// The job of the next event in a stream that is done.

@@ -161,6 +161,15 @@ impl Tree {
         process
     }
 
+    /// A job whose opcode executes, and its process.
+    pub fn executing(&self, id: i64) -> (Job, JobProcess) {
+        let mut job = Job::delay(id);
+        let process = self.process_of(&mut job);
+        self.put(job.waits(0));
+        self.put(job.runs(0));
+        (job, process)
+    }
+
     /// The process publishes the versions of this job from now on.
     pub fn publishes(&self, process: &JobProcess, job: i64) {
         self.publishers.borrow_mut().insert(job, process.publisher());

@@ -90,6 +90,7 @@ impl Wanted {
 /// Has it done, as far as that can be.
 pub(super) fn answer(sources: &Sources, request: &Request) -> Result<Reply, Problem> {
     let wanted = Wanted::of(request)?;
+    let _place = sources.place_to_act()?;
     let answered = ask(&*sources.owner, |reply| Question::Outbox(wanted, reply))?;
     match answered.recv_timeout(WAIT) {
         Ok(Ok(done)) => {

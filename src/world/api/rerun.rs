@@ -62,7 +62,7 @@ pub struct Accepted {
 /// Has it run again, as far as that can be.
 pub(super) fn answer(sources: &Sources, request: &Request) -> Result<Reply, Problem> {
     let wanted = Wanted::of(request)?;
-    let _place = sources.place_to_write()?;
+    let _place = sources.place_to_act()?;
     let answered = ask(&*sources.owner, |reply| Question::Rerun(wanted, reply))?;
     match answered.recv_timeout(WRITE_WAIT) {
         Ok(Ok(accepted)) => {

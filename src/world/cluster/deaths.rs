@@ -8,7 +8,8 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use super::luxi;
 use crate::engine::effect::Death;
@@ -29,28 +30,18 @@ pub fn tell(paths: &Paths, death: &Death) -> Result<bool, String> {
         return Ok(false);
     }
     let socket = |name| paths.ganeti_run_dir.join(name);
-    call(&socket(luxi::WCONFD), "cleanupLocks", json!([]))?;
+    let _: IgnoredAny = luxi::ask(&socket(luxi::WCONFD), "cleanupLocks", &json!([]), ANSWER_LIMIT)?;
     if !is_dead(paths, death)? {
         return Ok(false);
     }
-    let answer = call(&socket(luxi::LUXID), "CancelJob", json!([death.job.get(), true]))?;
-    let said: (bool, String) = serde_json::from_value(answer)
-        .map_err(|error| format!("luxid's answer is none: {}", luxi::quoted(&error)))?;
+    let kill = json!([death.job.get(), true]);
+    let said: (bool, String) = luxi::ask(&socket(luxi::LUXID), "CancelJob", &kill, ANSWER_LIMIT)?;
     match said {
         (true, said) if said.ends_with("has been already dead") => Ok(true),
         // It has looked in this very moment.
         (false, said) if said.ends_with("not found in queue") => Ok(false),
         (_, said) => Err(format!("luxid says: {}", luxi::quoted(&said))),
     }
-}
-
-/// Calls a method of the daemon behind this socket.
-fn call(socket: &Path, method: &str, args: Value) -> Result<Value, String> {
-    let wrap = |what: String| format!("{}: {what}", socket.display());
-    let answer = luxi::call(socket, method, &args, ANSWER_LIMIT).map_err(|error| wrap(error.to_string()))?;
-    let answer = answer.ok_or_else(|| wrap("does not exist: is this node the master?".to_owned()))?;
-    let result = luxi::result(&answer).map_err(wrap)?;
-    serde_json::from_str(result.get()).map_err(|error| wrap(luxi::quoted(&error)))
 }
 
 /// Whether the queue says of the job that the dead process runs it, and nobody does; an error when
@@ -215,7 +206,7 @@ mod tests {
                 r#"{"success":true,"result":[true,"Job 7 canceled\u001b"]}"#,
                 r"luxid says: Job 7 canceled\u{1b}",
             ),
-            (CLEANED, r#"{"success":true,"result":7}"#, "luxid's answer is none"),
+            (CLEANED, r#"{"success":true,"result":7}"#, "its answer is none"),
         ] {
             let bench = Bench::new();
             let _asked = bench.serve(wconfd, luxid);
@@ -223,7 +214,7 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         let error = Bench::new().tell().unwrap_err();
-        assert!(error.ends_with("does not exist: is this node the master?"), "{error}");
+        assert!(error.ends_with("does not exist; it is there on the master alone"), "{error}");
         let bench = Bench::new();
         let gone = r#"{"success":true,"result":[false,"Job 7 not found in queue"]}"#;
         let _asked = bench.serve(CLEANED, gone);

@@ -1,6 +1,5 @@
 //! Ganeti's locks, as luxid tells them (what `gnt-debug locks` asks for).
 
-use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -60,20 +59,9 @@ struct Answer {
 /// When it does not, in words.
 pub fn read(ganeti_run_dir: &Path) -> Result<Vec<Lock>, String> {
     let socket = ganeti_run_dir.join(luxi::LUXID);
-    let wrap = |what: String| format!("luxid at {}: {what}", socket.display());
-    let answer =
-        luxi::call(&socket, "Query", &json!(["lock", FIELDS, null]), ANSWER_LIMIT).map_err(|error| {
-            wrap(match error.kind() {
-                io::ErrorKind::PermissionDenied => "only root and Ganeti's users may ask".to_owned(),
-                io::ErrorKind::ConnectionRefused => format!("{error}; is it running?"),
-                _ => error.to_string(),
-            })
-        })?;
-    let answer = answer.ok_or_else(|| wrap("does not exist; it runs on the master alone".to_owned()))?;
-    let result = luxi::result(&answer).map_err(wrap)?;
-    let Answer { data } = serde_json::from_str(result.get())
-        .map_err(|error| wrap(format!("its answer is none: {}", luxi::quoted(&error))))?;
-    let locks = data.into_iter().map(|row| lock(row).ok_or_else(|| wrap("its answer is none".to_owned())));
+    let Answer { data } = luxi::ask(&socket, "Query", &json!(["lock", FIELDS, null]), ANSWER_LIMIT)?;
+    let no_lock = || format!("{}: its answer is none", socket.display());
+    let locks = data.into_iter().map(|row| lock(row).ok_or_else(no_lock));
     let is_used = |lock: &Lock| !lock.owners.is_empty() || !lock.pending.is_empty();
     locks.filter(|lock| lock.as_ref().map_or(true, is_used)).collect()
 }
@@ -134,7 +122,7 @@ mod tests {
     fn what_is_no_answer_is_an_error_and_no_lock() {
         let dir = tempfile::tempdir().unwrap();
         let missing = read(dir.path()).unwrap_err();
-        assert!(missing.contains("it runs on the master alone"), "{missing}");
+        assert!(missing.contains("it is there on the master alone"), "{missing}");
         for (answer, says) in [
             (r#"{"success":false,"result":["X",["no\u001b[31m"]]}"#, "it says"),
             (r#"{"success":true,"result":{"data":[[[0,"a"]]]}}"#, "its answer is none"),

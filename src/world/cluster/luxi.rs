@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -92,6 +93,25 @@ pub fn result(answer: &[u8]) -> Result<&RawValue, String> {
     let answer: Answer<'_> =
         serde_json::from_slice(answer).map_err(|error| format!("its answer is none: {}", quoted(&error)))?;
     if answer.success { Ok(answer.result) } else { Err(format!("it says: {}", quoted(&answer.result))) }
+}
+
+/// Calls a method of a daemon that runs on the master, and reads what it says.
+///
+/// # Errors
+/// When there is no such answer, in words that name the socket, of one plain line.
+pub fn ask<T: DeserializeOwned>(socket: &Path, method: &str, args: &Value, limit: u64) -> Result<T, String> {
+    let wrap = |what: String| format!("{}: {what}", socket.display());
+    let answer = call(socket, method, args, limit).map_err(|error| {
+        wrap(match error.kind() {
+            io::ErrorKind::PermissionDenied => "only root and Ganeti's users may ask".to_owned(),
+            io::ErrorKind::ConnectionRefused => format!("{error}; is it running?"),
+            _ => error.to_string(),
+        })
+    })?;
+    let answer = answer.ok_or_else(|| wrap("does not exist; it is there on the master alone".to_owned()))?;
+    let result = result(&answer).map_err(wrap)?;
+    serde_json::from_str(result.get())
+        .map_err(|error| wrap(format!("its answer is none: {}", quoted(&error))))
 }
 
 /// What is not ours, as a part of a sentence.
