@@ -7,7 +7,9 @@ use ganeti_hookd::engine::input::{Input, Past};
 use ganeti_hookd::engine::metrics::FAMILIES;
 use ganeti_hookd::engine::metrics::labelled::LABELS_MAX;
 use ganeti_hookd::engine::outcome::Outcome;
+use ganeti_hookd::engine::plan::{Plan, Target};
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
+use ganeti_hookd::ganeti::opcodes::View;
 
 use crate::desk::{Desk, EPOCH, HERE, Life, delay, job};
 
@@ -207,6 +209,36 @@ fn opcodes_are_counted_by_the_node_that_runs_their_hooks() {
     assert_values(&desk, &[(counted, 0.0), (success, (EPOCH + 1) as f64), ("is_master", 0.0)]);
     hears(&mut desk, HERE);
     assert_values(&desk, &[(counted, 1.0), ("takeovers_total", 1.0), ("is_master", 1.0)]);
+}
+
+#[test]
+fn what_was_this_nodes_before_and_is_again_is_counted_once() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).runs(0, 0).ends(0, Status::Success, 1));
+    // The pre's script runs; the post waits, is left to the other, and comes back.
+    hears(&mut desk, "node2.example.com");
+    hears(&mut desk, HERE);
+    assert_values(
+        &desk,
+        &[
+            ("opcodes_total{op_code=\"OP_TEST_DELAY\",status=\"succeeded\"}", 1.0),
+            ("opcode_execution_seconds_count{op_code=\"OP_TEST_DELAY\"}", 1.0),
+        ],
+    );
+}
+
+#[test]
+fn a_node_that_has_no_address_is_a_request_that_failed_and_no_script() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.put(job(1, &["OP_INSTANCE_STARTUP"], 0).runs(0, 0));
+    let seq = desk.plans.remove(0).seq;
+    let view = View { nodes: vec![HERE.to_owned(), "node2".to_owned()], ..View::default() };
+    let targets = vec![Target { node: "node2".to_owned(), address: None }];
+    desk.give(Input::Planned { seq, plan: Plan { view, targets }, problem: None });
+    desk.settle();
+    assert_values(&desk, &[("node_requests_total{node=\"node2\",result=\"failed\"}", 1.0)]);
+    assert!(!desk.metrics().contains("hook_runs_total{"), "{}", desk.metrics());
 }
 
 #[test]

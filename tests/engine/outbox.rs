@@ -70,6 +70,35 @@ fn a_new_master_sends_when_what_it_adopts_is_written() {
 }
 
 #[test]
+fn a_reload_has_nobody_send_before_what_is_adopted_is_written() {
+    let reload = |desk: &mut Desk, node: &str| {
+        let settings = Box::new(Settings::parse(OUTBOX).unwrap());
+        desk.give(Input::Reloaded(Ok((settings, node.to_owned()))));
+        desk.settle();
+    };
+    let first_sends = |desk: &Desk| {
+        desk.done.iter().position(|effect| matches!(effect, Effect::Outboxes { sends: true, .. }))
+    };
+    // It makes this node the master.
+    let mut renamed = desk(THERE);
+    renamed.put(ended(1, 0));
+    reload(&mut renamed, THERE);
+    // It comes while the journal cannot be written.
+    let mut stalled = desk(THERE);
+    stalled.put(ended(1, 0));
+    stalled.disk_is_full = true;
+    fails_over(&mut stalled, HERE);
+    reload(&mut stalled, HERE);
+    stalled.disk_is_full = false;
+    stalled.now.steady += Duration::from_secs(5);
+    stalled.settle();
+    for desk in [renamed, stalled] {
+        let adopted = writes(&desk, |change| matches!(change, Change::Adopt(_)));
+        assert!(adopted.is_some() && adopted < first_sends(&desk), "{adopted:?} {:?}", first_sends(&desk));
+    }
+}
+
+#[test]
 fn an_old_master_stops_sending_before_what_was_its_own_is_the_others() {
     let mut desk = desk(HERE);
     desk.scripts = vec!["10-a", "20-b"];

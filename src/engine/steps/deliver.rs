@@ -200,7 +200,7 @@ impl Engine {
         let run = self.run_start(now, seq, key, attempt);
         let Some(address) = address else {
             let outcome = Outcome::not_run("the configuration has no address of it");
-            return self.end_run(now, &run, outcome);
+            return self.end_request(now, &run, outcome, Vec::new());
         };
         let hooks = &self.settings.hooks;
         let (timeout, output) = (hooks.timeout, hooks.output_limit);

@@ -6,10 +6,14 @@ use crate::engine::outbox_progress::Report;
 use crate::engine::report::Problem;
 
 impl Engine {
-    /// Has the outboxes of the configuration send, if this node is master.
+    /// Has the outboxes of the configuration send, if this node is master: when what it adopts is
+    /// written, whose else they would take it for.
     pub(in crate::engine) fn assign_outboxes(&mut self) {
-        let effect = self.outboxes.assign(&self.settings.outboxes, self.place.is_master());
-        self.effects.extend(effect);
+        let is_master = self.place.is_master();
+        match self.outboxes.assign(&self.settings.outboxes, is_master) {
+            Some(effect) if is_master => self.ledger.after(effect),
+            effect => self.effects.extend(effect),
+        }
         self.tell_of_outboxes();
     }
 

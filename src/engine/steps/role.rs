@@ -54,10 +54,7 @@ impl Engine {
             match role {
                 Role::Master => {
                     self.take_over(now);
-                    // They are to find what was adopted.
-                    if let Some(effect) = self.outboxes.assign(&self.settings.outboxes, true) {
-                        self.ledger.after(effect);
-                    }
+                    self.assign_outboxes();
                 }
                 Role::Standby => {
                     // Before they find that what was ours is another node's.
@@ -82,7 +79,10 @@ impl Engine {
         }
         let window = self.settings.master.failover_window;
         for (seq, delivery) in self.deliveries.take_over(now.steady, window) {
-            self.report.event(&delivery.event);
+            // What was this node's before has been counted.
+            if !delivery.is_owed {
+                self.report.event(&delivery.event);
+            }
             self.adopt(seq, delivery);
         }
         // What is found now, a death for instance, happened before.

@@ -57,8 +57,20 @@ impl Engine {
         scripts: Vec<(String, Outcome)>,
     ) {
         let Some(request) = self.ended(run, seq, &outcome) else { return };
-        if let Some(delivery) = self.deliveries.get(seq) {
-            self.report.node_ended(&delivery.event, &request, &outcome, &scripts);
+        self.end_request(now, &request, outcome, scripts);
+        self.go_on(now, seq);
+    }
+
+    /// Records what became of a request to a node, and of the scripts that ran there.
+    pub(in crate::engine) fn end_request(
+        &mut self,
+        now: Now,
+        request: &RunStart,
+        outcome: Outcome,
+        scripts: Vec<(String, Outcome)>,
+    ) {
+        if let Some(delivery) = self.deliveries.get(request.seq) {
+            self.report.node_ended(&delivery.event, request, &outcome, &scripts);
         }
         for (script, outcome) in scripts {
             let id = self.ledger.next_run();
@@ -66,8 +78,7 @@ impl Engine {
             self.ledger.record(Change::RunStart(run.clone()));
             self.record_end(now, &run, outcome);
         }
-        self.record_end(now, &request, outcome);
-        self.go_on(now, seq);
+        self.record_end(now, request, outcome);
     }
 
     /// Takes a run off its event; `None` when it was interrupted, or nobody knows it.
