@@ -293,11 +293,16 @@ impl Jobs {
         self.left.clear();
     }
 
-    /// Everything that was there has been looked at. Returns when it was there, if that was the
-    /// first time ever.
+    /// Everything that was there has been looked at, as far as it could be. Returns when it was
+    /// there, if that was the first time ever: then what could not be looked at is accounted for,
+    /// too, and history if it proves to be over.
     pub fn end_pass(&mut self, unjudged: impl Iterator<Item = JobId>) -> Option<Timestamp> {
         self.unjudged = unjudged.filter(|id| self.is_backlog(*id)).collect();
         let first = self.is_first_ever();
+        if first && !self.pass.is_before_the_queue {
+            let is_listed = |id: &&JobId| self.sights.get(id).is_some_and(|sight| sight.listed > 0);
+            self.unjudged.iter().filter(is_listed).for_each(|id| drop(self.numbers.see(*id)));
+        }
         self.pass.is_over = true;
         self.left.clear();
         self.begun.filter(|_| first)
@@ -509,6 +514,8 @@ impl Jobs {
         let may_be_old = kind == Kind::Archived || is_accounted_for || is_of_first_look || was_seen;
         // It may have been told before the history that there is begins.
         let lost = match was_seen {
+            // The history goes back to where it began: nothing is forgotten before that is over.
+            _ if is_of_first_look && (was_seen || is_accounted_for) => self.history_lost,
             // An earlier daemon has told it, since it is not known any more.
             true => self.history_since.or(self.last_written),
             false if is_accounted_for => self.history_since,
@@ -552,22 +559,20 @@ impl Jobs {
         self.numbers.see(job.id)
     }
 
-    /// The job cannot be looked at. If it is known that its file is there, it is accounted for in this
-    /// pass. When it was received may be known all the same.
-    pub fn is_unfit(
-        &mut self,
-        id: JobId,
-        received: Option<Timestamp>,
-        stamp: Option<Stamp>,
-    ) -> Option<NumbersChange> {
+    /// What there is of the job is no job, and its number is accounted for: it was there before us;
+    /// should it prove to be over, it is history.
+    pub fn is_unfit(&mut self, id: JobId, stamp: Option<Stamp>) -> Option<NumbersChange> {
+        self.unasked.remove(&id);
         let sight = self.sights.entry(id).or_default();
         sight.stamp = stamp;
         let is_there = stamp.is_some() || sight.listed > 0;
-        // It was there before us; should it prove to be over, it is history.
-        let since = self.begun.unwrap_or(self.pass.since);
         let was_there = is_there && self.is_first_ever() && !self.pass.is_before_the_queue;
-        let may_be_history = was_there && received.is_none_or(|received| received <= since);
-        if may_be_history { self.numbers.see(id) } else { None }
+        if was_there { self.numbers.see(id) } else { None }
+    }
+
+    /// The job could not be looked at now.
+    pub fn is_not_judged(&mut self, id: JobId) {
+        self.sights.entry(id).or_default().stamp = None;
     }
 
     /// The file of an open job is gone, and its process has ended before our eyes while an

@@ -88,6 +88,8 @@ pub struct Desk {
     pub done: Vec<Effect>,
     /// All that the journal was given and holds.
     pub written: Vec<Change>,
+    /// What earlier daemons gave it.
+    earlier: Vec<Change>,
     /// Plans that were asked for.
     pub plans: Vec<PlanRequest>,
     /// Scripts that run.
@@ -120,8 +122,9 @@ impl Desk {
 
     /// The next daemon, which knows what this one has written, and finds the same.
     pub fn restarted(self) -> Self {
-        let written = &self.written[self.lost..];
-        let (journal, _) = Journal::default().with(written).unwrap();
+        let earlier = if self.lost == 0 { &self.earlier[..] } else { &[] };
+        let earlier = [earlier, &self.written[self.lost..]].concat();
+        let (journal, _) = Journal::default().with(&earlier).unwrap();
         let told = journal.events.values().map(|row| (row.event.received, row.event.key));
         let history = told.map(|(received, key)| (key.job, (received, Progress::after(key)))).collect();
         let (last_written, now) = (Some(self.now.time), self.now);
@@ -130,7 +133,7 @@ impl Desk {
         let engine = Engine::new(Settings::default(), HERE.to_owned(), remembered, now);
         let Self { queue, archive, serial, scripts, large, unreadable, .. } = self;
         let next = Self::before_start(Settings::default(), Remembered::default());
-        Self { engine, now, queue, archive, serial, scripts, large, unreadable, history, ..next }
+        Self { engine, now, queue, archive, serial, scripts, large, unreadable, history, earlier, ..next }
     }
 
     pub fn before_start(settings: Settings, remembered: Remembered) -> Self {
@@ -159,6 +162,7 @@ impl Desk {
             disk_is_full: false,
             journal_is_damaged: false,
             lost: 0,
+            earlier: Vec::new(),
             forgotten: None,
             damaged_commits: 0,
             old_events: 0,

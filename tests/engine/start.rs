@@ -266,7 +266,7 @@ fn nothing_is_forgotten_while_the_history_has_yet_to_be_asked_about_a_job() {
 
 #[test]
 fn a_number_whose_job_cannot_be_read_on_a_first_start_is_looked_for_again_unless_its_file_is_there() {
-    for (is_there, filled) in [(false, 0), (true, 1)] {
+    for is_there in [false, true] {
         let mut desk = Desk::before_start(Default::default(), Remembered::default());
         desk.serial = Some(1);
         desk.unreadable.insert(id(1));
@@ -274,9 +274,78 @@ fn a_number_whose_job_cannot_be_read_on_a_first_start_is_looked_for_again_unless
             desk.queue.insert(id(1), ended(1, -50));
         }
         desk.settle();
-        let is_filled = |change: &&Change| matches!(change, Change::Numbers(NumbersChange::Filled(1)));
-        assert_eq!(desk.written.iter().filter(is_filled).count(), filled);
+        let holes = if is_there { vec![] } else { vec![1] };
+        let is_begun = |change: &Change| matches!(change, Change::Begun(_));
+        let begun = desk.written.iter().position(is_begun).unwrap();
+        assert_eq!(desk.written[begun - 1], Change::Numbers(NumbersChange::All(1, holes)));
+        let is_filled = |change: &Change| matches!(change, Change::Numbers(NumbersChange::Filled(1)));
+        assert!(!desk.written.iter().any(is_filled));
     }
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_told_though_it_has_left_when_the_first_look_goes_on() {
+    let two = id(2);
+    for (history_fails, has_large) in [(false, true), (true, true), (true, false)] {
+        let mut desk = Desk::before_start(Default::default(), Remembered::default());
+        desk.scripts.clear();
+        desk.serial = Some(4);
+        desk.queue.insert(two, delay(2, -20).runs(0, -10));
+        desk.unreadable.insert(two);
+        desk.queue.insert(id(3), delay(3, -20).runs(0, -10));
+        // While a large file is read, not all has been looked at.
+        desk.queue.insert(id(4), delay(4, -5));
+        desk.large.insert(id(4));
+        desk.settle();
+        desk.put(delay(3, -20).runs(0, -10).ends(0, Status::Success, 1));
+        desk.queue.insert(two, delay(2, -20).runs(0, -10).ends(0, Status::Success, 2));
+        assert_eq!(desk.events(), ["3.0.post OP_TEST_DELAY succeeded pending"]);
+        if history_fails {
+            desk.unreadable.clear();
+            if !has_large {
+                desk.large.clear();
+            }
+            desk = desk.restarted();
+            desk.scripts.clear();
+            desk.history_fails = true;
+            desk.settle();
+            desk.wait(3.0);
+            assert!(desk.events().is_empty(), "{:?}", desk.events());
+        }
+        let job = desk.queue.remove(&two).unwrap();
+        desk.archive.insert(two, job);
+        desk.unreadable.clear();
+        let mut next = desk.restarted();
+        next.scripts.clear();
+        next.settle();
+        assert_eq!(next.events(), ["2.0.post (late) OP_TEST_DELAY succeeded pending"], "{history_fails}");
+    }
+}
+
+#[test]
+fn what_the_history_could_not_be_asked_about_is_told_from_the_beginning_on() {
+    let remembered = Remembered {
+        first_look: Some(first_look(-100)),
+        numbers: Numbers::new(4, [3]),
+        highest_job: 4,
+        // The first look has told something else, later.
+        history_since: Some(Timestamp::from((EPOCH - 20, 0))),
+        next_seq: 5,
+        next_run: 5,
+        ..Default::default()
+    };
+    let mut desk = Desk::before_start(Default::default(), remembered);
+    desk.scripts.clear();
+    desk.serial = Some(4);
+    desk.queue.insert(id(3), delay(3, -120).runs(0, -60).ends(0, Status::Success, -50));
+    desk.history_fails = true;
+    desk.settle();
+    let is_begun = |change: &Change| matches!(change, Change::Begun(_));
+    assert!(!desk.written.iter().any(is_begun), "the first look waits for the history");
+    desk.history_fails = false;
+    desk.wait(1.1);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+    assert!(desk.written.iter().any(is_begun));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Engine {
             Version::Archived(job) => self.archived(now, job, cause),
             Version::Gone => self.gone(now, id),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
-            Version::Failed(what) => self.look_again(now, id, None, &what),
+            Version::Failed(what) => self.look_again(now, id, &what),
         }
         self.agenda.is_small(id);
     }
@@ -73,7 +73,7 @@ impl Engine {
             _ if overtaken => {}
             Version::Archived(job) => self.archived(now, job, cause),
             Version::Bad(what, stamp) => self.bad_file(id, &what, stamp),
-            Version::Failed(what) => self.look_again(now, id, None, &what),
+            Version::Failed(what) => self.look_again(now, id, &what),
             Version::Large(size) => self.bad_file(id, &format!("has {size} bytes, more than are read"), None),
             Version::Gone => self.agenda.hint(id),
         }
@@ -92,15 +92,14 @@ impl Engine {
 
     fn bad_file(&mut self, id: JobId, what: &str, stamp: Option<Stamp>) {
         self.report.bad_file(id, what);
-        let change = self.jobs.is_unfit(id, None, stamp);
+        let change = self.jobs.is_unfit(id, stamp);
         self.record_numbers(change);
     }
 
-    /// A job that cannot be read or judged now, but may be in a while.
-    fn look_again(&mut self, now: Now, id: JobId, received: Option<Timestamp>, what: &str) {
+    /// A job that cannot be read or judged now, but may be in a while. That accounts for nothing.
+    fn look_again(&mut self, now: Now, id: JobId, what: &str) {
         self.report.cannot_judge(id, what);
-        let change = self.jobs.is_unfit(id, received, None);
-        self.record_numbers(change);
+        self.jobs.is_not_judged(id);
         self.agenda.again(id, now.steady);
     }
 
@@ -164,7 +163,7 @@ impl Engine {
                 self.agenda.answered(id);
                 self.jobs.cannot_recall(id);
                 let what = format!("cannot be looked up in the history: {error}");
-                self.look_again(now, id, Some(received), &what);
+                self.look_again(now, id, &what);
             }
         }
     }
@@ -336,7 +335,7 @@ impl Engine {
             }
             Presence::Shortage(why) => {
                 if let Some(id) = self.jobs.processes.not_found(token) {
-                    self.look_again(now, id, None, &why);
+                    self.look_again(now, id, &why);
                 }
             }
         }

@@ -209,7 +209,9 @@ impl Engine {
     }
 
     fn rest(&mut self, now: Now) {
-        if !self.jobs.is_pass_over() && self.agenda.is_through() {
+        // A first look waits for the history: nothing else tells what an earlier daemon told in it.
+        let waits = self.jobs.is_first_ever() && self.jobs.has_unasked();
+        if !self.jobs.is_pass_over() && !waits && self.agenda.is_through() {
             self.end_pass();
         }
         self.get_ready();
