@@ -20,6 +20,8 @@ pub struct Row {
     plan: Option<View>,
     /// Its runs count from this number on; what somebody wants to run again.
     pub rerun: Option<(i64, Rerun)>,
+    /// It was another node's when somebody wanted it to run again.
+    pub was_anothers: bool,
     /// Its last change in the feed.
     change: i64,
 }
@@ -87,7 +89,14 @@ impl Journal {
             Change::Forget(id) => drop(self.jobs.remove(id)),
             Change::Event(seq, event, state) => {
                 let change = self.tell(Some(*seq));
-                let row = Row { event: event.clone(), state: *state, plan: None, rerun: None, change };
+                let row = Row {
+                    event: event.clone(),
+                    state: *state,
+                    plan: None,
+                    rerun: None,
+                    was_anothers: false,
+                    change,
+                };
                 self.last_seq = self.last_seq.max(*seq);
                 if self.events.insert(*seq, row).is_some() {
                     return Err(format!("two events have the number {seq}"));
@@ -130,6 +139,7 @@ impl Journal {
                 let from = self.runs.keys().filter(|(of, _)| of == seq).map(|(_, id)| id + 1).max();
                 let change = self.tell(Some(*seq));
                 self.row(*seq, |row| {
+                    row.was_anothers |= row.state == EventState::Standby;
                     (row.state, row.change) = (EventState::Pending, change);
                     row.rerun = Some((from.unwrap_or(1), rerun.clone()));
                 });

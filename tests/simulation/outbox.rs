@@ -142,8 +142,11 @@ impl Sender {
         let (Some(settings), span) = (&self.settings, journal.span()) else { return Ok(()) };
         let begin = self.begun.filter(|begun| begun.journal == span.journal).map_or(1, |begun| begun.first);
         let has = |seq: i64| self.taken.iter().any(|taken| (taken.0, taken.1) == (span.journal, seq));
-        let is_owed =
-            |row: &Row| row.state == EventState::Done && settings.wants(&row.event.op_code, row.event.status);
+        // What was another node's that one has sent: what runs again is not sent again.
+        let is_owed = |row: &Row| {
+            let is_wanted = settings.wants(&row.event.op_code, row.event.status);
+            row.state == EventState::Done && !row.was_anothers && is_wanted
+        };
         let owed = journal.events.range(begin..).filter(|(_, row)| is_owed(row));
         let missing: Vec<i64> = owed.map(|(seq, _)| *seq).filter(|seq| !has(*seq)).collect();
         match missing.len() as u64 > self.told_missing && !self.told_of_loss {
