@@ -47,7 +47,7 @@ pub struct Numbers {
     beyond: BTreeSet<i64>,
     /// Those of them that the journal has not been told of.
     untold: BTreeSet<i64>,
-    /// Seen above the highest by an earlier daemon, and not by this one.
+    /// Seen above the highest by an earlier daemon, or before a first serial was read; and not since.
     seen_before: BTreeSet<i64>,
     /// Some of those that the journal has were given up.
     is_given_up: bool,
@@ -150,10 +150,12 @@ impl Numbers {
         self.holes.retain(|id| !self.seen_before.contains(id));
     }
 
-    /// A first start: only the last `gap` of the numbers up to `serial` are looked for.
+    /// A first start: only the last `gap` of the numbers up to `serial` are looked for. What was seen
+    /// above it is a stray, or of a cluster that was before this one: its number may be given out yet.
     pub fn begin_at(&mut self, serial: i64, gap: i64) -> NumbersChange {
-        let beyond = std::mem::take(&mut self.beyond);
-        *self = Self { highest: (serial - gap).max(0), beyond, ..Self::default() };
+        let (beyond, seen_before) =
+            std::mem::take(&mut self.beyond).into_iter().partition(|id| *id <= serial);
+        *self = Self { highest: (serial - gap).max(0), beyond, seen_before, ..Self::default() };
         self.reach(serial);
         self.all()
     }
@@ -242,6 +244,17 @@ mod tests {
         assert!(!numbers.was_seen_before(id(12)));
         let flood = Numbers::new(10, 11..=11 + BEYOND_MAX as i64).seen_above().next();
         assert_eq!(flood, Some(NumbersChange::GivenUpAbove(10 + BEYOND_MAX as i64)));
+    }
+
+    #[test]
+    fn what_was_seen_above_the_first_serial_is_looked_for_once_that_is_reached() {
+        let mut numbers = Numbers::default();
+        [1, 3, 7, 8].into_iter().for_each(|n| drop(numbers.see(id(n))));
+        assert_eq!(numbers.begin_at(3, 100), NumbersChange::All(3, vec![2, 7, 8]));
+        assert!(numbers.contains(id(3)) && !numbers.contains(id(7)));
+        numbers.see(id(8));
+        assert_eq!(numbers.reach(8), Some(NumbersChange::GivenOut(4, 8, vec![8])));
+        assert_eq!(holes(&numbers), [2, 4, 5, 6, 7]);
     }
 
     #[test]
