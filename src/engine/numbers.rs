@@ -47,7 +47,7 @@ pub struct Numbers {
     beyond: BTreeSet<i64>,
     /// Those of them that the journal has not been told of.
     untold: BTreeSet<i64>,
-    /// Seen above the highest by an earlier daemon, or before a first serial was read; and not since.
+    /// Seen above the highest by an earlier daemon, and not by this one.
     seen_before: BTreeSet<i64>,
     /// Some of those that the journal has were given up.
     is_given_up: bool,
@@ -153,9 +153,9 @@ impl Numbers {
     /// A first start: only the last `gap` of the numbers up to `serial` are looked for. What was seen
     /// above it is a stray, or of a cluster that was before this one: its number may be given out yet.
     pub fn begin_at(&mut self, serial: i64, gap: i64) -> NumbersChange {
-        let (beyond, seen_before) =
-            std::mem::take(&mut self.beyond).into_iter().partition(|id| *id <= serial);
-        *self = Self { highest: (serial - gap).max(0), beyond, seen_before, ..Self::default() };
+        let mut beyond = std::mem::take(&mut self.beyond);
+        beyond.retain(|id| *id <= serial);
+        *self = Self { highest: (serial - gap).max(0), beyond, ..Self::default() };
         self.reach(serial);
         self.all()
     }
@@ -250,7 +250,7 @@ mod tests {
     fn what_was_seen_above_the_first_serial_is_looked_for_once_that_is_reached() {
         let mut numbers = Numbers::default();
         [1, 3, 7, 8].into_iter().for_each(|n| drop(numbers.see(id(n))));
-        assert_eq!(numbers.begin_at(3, 100), NumbersChange::All(3, vec![2, 7, 8]));
+        assert_eq!(numbers.begin_at(3, 100), NumbersChange::All(3, vec![2]));
         assert!(numbers.contains(id(3)) && !numbers.contains(id(7)));
         numbers.see(id(8));
         assert_eq!(numbers.reach(8), Some(NumbersChange::GivenOut(4, 8, vec![8])));

@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 
 use crate::harness::{Daemon, Job, Tree, wait_for};
 
-/// The children of the daemon that are dead and not waited for.
-fn zombies(daemon: &Daemon<'_>) -> Vec<String> {
+/// The processes that the daemon has started and not waited for.
+fn children(daemon: &Daemon<'_>) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid().as_raw_nonzero())).unwrap();
     let children = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let pids: Vec<String> =
-        children.flat_map(|pids| pids.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+    children.flat_map(|pids| pids.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Those of them that are dead.
+fn zombies(daemon: &Daemon<'_>) -> Vec<String> {
     let stat = |pid: &String| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    pids.iter().map(stat).filter(|stat| stat.contains(") Z ")).collect()
+    children(daemon).iter().map(stat).filter(|stat| stat.contains(") Z ")).collect()
 }
 
 fn assert_no_zombies(daemon: &Daemon<'_>) {
@@ -172,4 +175,20 @@ fn a_hook_that_is_no_program_is_an_error_and_no_more() {
     assert_eq!((runs.len(), bad.count()), (6, 5), "{event:#}");
     assert_eq!(runs[5]["code"], 0);
     assert_no_zombies(&daemon);
+}
+
+#[test]
+fn what_waits_to_become_a_hook_ends_with_the_daemon() {
+    for how in [Signal::KILL, Signal::TERM] {
+        let tree = Tree::with_log();
+        let daemon = tree.start();
+        let before = children(&daemon);
+        tree.put(&Job::ended(1));
+        daemon.wait_done(&["1.0.post"]);
+        let after = children(&daemon);
+        assert_eq!(after.len(), before.len() + 1, "{before:?} {after:?}");
+        daemon.signal(how);
+        let living = || after.iter().filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap()).count();
+        wait_for(|| (living() == 0).then_some(()), || format!("the end of {after:?} after {how:?}"));
+    }
 }

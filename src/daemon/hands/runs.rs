@@ -138,7 +138,7 @@ impl Runs {
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let (starter, limits) = (Arc::clone(&self.starter), Limits { timeout, output });
-        let work = Work { run, seq, task: Task::Script { starter, script, env, limits } };
+        let work = Work { run, seq, task: Task::Script { starter, script, env, limits, begun: None } };
         self.workers.submit(work).err().map(|error| Input::Postponed { run, seq, error })
     }
 

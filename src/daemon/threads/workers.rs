@@ -20,7 +20,7 @@ use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
-use crate::world::hook::run::{Limits, Starter, run};
+use crate::world::hook::run::{Begun, Limits, Starter, begin, make_ready, run};
 use crate::world::noded::answer::Told;
 use crate::world::noded::{NodeDaemons, Request};
 use crate::world::panics::caught;
@@ -51,6 +51,8 @@ pub enum Task {
         env: Environment,
         /// Its limits.
         limits: Limits,
+        /// It, if it has begun.
+        begun: Option<Begun>,
     },
     /// The scripts of another node.
     Node {
@@ -68,7 +70,7 @@ impl Work {
     /// Does it, and tells how it ended. Not even a defect of ours may leave a run without an
     /// end: its event would be under way for ever.
     fn run(self, stop: BorrowedFd<'_>) -> Input<'static> {
-        let Self { run, seq, task } = self;
+        let Self { run, seq, mut task } = self;
         let (outcome, scripts) = caught(|| task.run(stop)).unwrap_or_else(|what| {
             static FLOW: Flow = Flow::new();
             FLOW.error(format_args!("{task}: {what}"));
@@ -86,12 +88,25 @@ impl Work {
 }
 
 impl Task {
+    /// Begins what needs no thread of ours to begin.
+    fn begin(&mut self) {
+        if let Self::Script { starter, script, env, begun, .. } = self {
+            *begun = begin(starter, script, env);
+        }
+    }
+
     /// How it ended, and how each of another node's scripts did.
-    fn run(&self, stop: BorrowedFd<'_>) -> (Outcome, Vec<(String, Outcome)>) {
+    fn run(&mut self, stop: BorrowedFd<'_>) -> (Outcome, Vec<(String, Outcome)>) {
         failpoints::defect("hook");
         match self {
-            Self::Script { starter, script, env, limits } => {
-                (run(starter, script, env, *limits, Some(stop)), Vec::new())
+            Self::Script { starter, script, env, limits, begun } => {
+                let begun = begun.take().and_then(|begun| {
+                    make_ready(starter);
+                    begun.finish(*limits, Some(stop))
+                });
+                let outcome = begun.unwrap_or_else(|| run(starter, script, env, *limits, Some(stop)));
+                make_ready(starter);
+                (outcome, Vec::new())
             }
             Self::Node { daemons, request } => ask(daemons, request, stop),
             #[cfg(test)]
@@ -161,11 +176,12 @@ impl Workers {
     }
 
     /// Has the work done, by an idle thread or a new one: while there are fewer threads than
-    /// the most, none waits for another to be done.
+    /// the most, none waits for another to be done. What it has to do at once it does when there is
+    /// such a thread ([`Task::begin`]).
     ///
     /// # Errors
     /// What could not begin, and why: every thread has its work, and none can be started.
-    pub fn submit(&mut self, work: Work) -> Result<(), String> {
+    pub fn submit(&mut self, mut work: Work) -> Result<(), String> {
         let Some(sender) = self.work.clone() else { return Ok(()) };
         if self.outstanding.load(Ordering::Acquire) >= self.threads.len()
             && self.threads.len() < self.max
@@ -174,6 +190,7 @@ impl Workers {
             return Err(format!("{} has no thread to run it: {}", work.task, explain(&error)));
         }
         self.outstanding.fetch_add(1, Ordering::AcqRel);
+        work.task.begin();
         let _ = sender.send(work);
         Ok(())
     }
@@ -221,7 +238,13 @@ mod tests {
     fn script(path: &str) -> Task {
         let limits = Limits { timeout: Duration::from_secs(60), output: 1024 };
         let starter = Arc::new(Starter::new().unwrap());
-        Task::Script { starter, script: Path::new(path).to_owned(), env: Environment::new(), limits }
+        Task::Script {
+            starter,
+            script: Path::new(path).to_owned(),
+            env: Environment::new(),
+            limits,
+            begun: None,
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! what it deliberately left behind in the background; and the run is over soon after
 //! its time limit, whatever the script does.
 
+mod spare;
 mod spawn;
 mod stack;
 
@@ -26,7 +27,8 @@ use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
 use crate::world::shortage::{self, is_shortage};
-use spawn::Process;
+use spare::Called;
+use spawn::{Process, Words};
 
 /// Between SIGTERM and SIGKILL for a script that runs too long.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -64,7 +66,7 @@ pub fn run(
 ) -> Outcome {
     let start = Instant::now();
     failpoints::point("hook.before-start");
-    let mut outcome = match patiently(start, stop, || spawn(starter, script, env)) {
+    let outcome = match patiently(start, stop, || spawn(starter, script, env)) {
         Ok(running) => running.wait(limits, start, stop),
         // What passes by itself might have passed: the next start tries again.
         Err(error) if patience_with(&error) > Duration::ZERO && is_stopped(stop) => {
@@ -72,12 +74,52 @@ pub fn run(
         }
         Err(error) => Outcome { postponed: is_shortage(&error), ..Outcome::not_run(not_started(&error)) },
     };
+    ended(outcome, start)
+}
+
+fn ended(outcome: Outcome, start: Instant) -> Outcome {
     failpoints::point("hook.ended");
-    outcome.seconds = start.elapsed().as_secs_f64();
-    outcome
+    Outcome { seconds: start.elapsed().as_secs_f64(), ..outcome }
+}
+
+/// A script that a process was told to become which was made ahead ([`begin`]). The process goes
+/// before what it uses.
+#[derive(Debug)]
+pub struct Begun {
+    running: Running,
+    start: Instant,
+    called: Called,
+}
+
+/// Has a process that was made ahead become a script, if one waits and the script is trusted at
+/// this moment. It is not waited for.
+pub fn begin(starter: &Starter, script: &Path, env: &Environment) -> Option<Begun> {
+    let file = trusted(script).ok()?;
+    let words = Words::new(&file, script, env).ok()?;
+    let spare = starter.spares().take()?;
+    failpoints::point("hook.before-start");
+    let start = Instant::now();
+    let (process, output, called) = spare.become_script(words);
+    failpoints::point("hook.started");
+    Some(Begun { running: Running { process, output }, start, called })
+}
+
+impl Begun {
+    /// The same as [`run`] for the rest of it; `None` if nothing came of it, and it is still to be run.
+    pub fn finish(self, limits: Limits, stop: Option<BorrowedFd<'_>>) -> Option<Outcome> {
+        let Self { running, start, called } = self;
+        let outcome = running.wait(limits, start, stop);
+        called.has_become().then(|| ended(outcome, start))
+    }
+}
+
+/// Has a process wait to become a script. To be called by threads that live as long as we do.
+pub fn make_ready(starter: &Starter) {
+    starter.spares().fill(starter);
 }
 
 /// A script that runs.
+#[derive(Debug)]
 struct Running {
     process: Process,
     output: PipeReader,

@@ -9,8 +9,10 @@
 //!   system calls; here only those are set that this process has changed.
 //! * `CLONE_PIDFD`: the child comes with its pidfd, or does not come. To find out afterwards
 //!   that there is no descriptor for it would be too late.
+//!
+//! `spare.rs` has a child that is made ahead.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -23,8 +25,10 @@ use rustix::process::{
     pidfd_send_signal, waitid, waitpid,
 };
 
+use super::spare::Spares;
 use super::stack::Stack;
 use crate::engine::environment::Environment;
+use crate::world::deadline::is_stopped;
 use crate::world::signals;
 
 /// What is the same for all scripts that this process starts.
@@ -33,6 +37,8 @@ pub struct Starter {
     null: File,
     /// The signals whose action is to be reset.
     signals: Vec<c_int>,
+    /// Processes that wait to become scripts.
+    spares: Spares,
 }
 
 impl Starter {
@@ -42,7 +48,7 @@ impl Starter {
     /// # Errors
     /// When `/dev/null` cannot be opened, or `/proc` does not show this process.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { null: File::open("/dev/null")?, signals: signals::seal()? })
+        Ok(Self { null: File::open("/dev/null")?, signals: signals::seal()?, spares: Spares::default() })
     }
 
     /// Starts a script without arguments: with this environment and nothing else, `/dev/null`
@@ -60,20 +66,15 @@ impl Starter {
         env: &Environment,
         output: BorrowedFd<'_>,
     ) -> io::Result<Process> {
-        let [file, name] = [file, name].map(|path| CString::new(path.as_os_str().as_bytes()));
-        let (file, name) = (file?, name?);
-        let env = Variables::new(env)?;
-        let (argv, envp) = ([name.as_ptr(), std::ptr::null()], env.pointers());
-        let mut child = Child {
-            script: &file,
-            argv: argv.as_ptr(),
-            envp: envp.as_ptr(),
-            input: self.null.as_raw_fd(),
-            output: output.as_raw_fd(),
-            signals: &self.signals,
-            errno: 0,
-        };
-        let mut process = signals::with_all_blocked(|| clone(&mut child))?;
+        let words = Words::new(file, name, env)?;
+        let mut child = Child { words: &words, manners: self.manners(output), errno: 0 };
+        // CLONE_VFORK: this thread does not go on, and so what is lent to the child stays where it
+        // is and nobody else uses it, until the child uses this memory no more. Of the memory that
+        // it shares with our other threads it changes `child.errno`, which nobody else knows, and
+        // this thread's errno.
+        let top = Stack::of_this_thread()?;
+        let mut process =
+            clone(become_script, top, std::ptr::from_mut(&mut child).cast(), libc::CLONE_VFORK)?;
         match child.errno {
             0 => Ok(process),
             errno => {
@@ -82,6 +83,16 @@ impl Starter {
                 Err(io::Error::from_raw_os_error(errno))
             }
         }
+    }
+
+    /// The processes that wait to become scripts.
+    pub(super) fn spares(&self) -> &Spares {
+        &self.spares
+    }
+
+    /// What a child does before it becomes a script that writes to `output`.
+    pub(super) fn manners(&self, output: BorrowedFd<'_>) -> Manners<'_> {
+        Manners { input: self.null.as_raw_fd(), output: output.as_raw_fd(), signals: &self.signals }
     }
 }
 
@@ -111,6 +122,11 @@ impl Process {
         }
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        is_stopped(Some(self.pidfd.as_fd()))
+    }
+
     /// Signals its process group, and itself should it have left that. Not to be called when
     /// it has been waited for: its number may be another's then.
     pub fn signal(&self, signal: Signal) {
@@ -136,64 +152,79 @@ impl AsFd for Process {
     }
 }
 
-/// An environment as execve(2) takes it: `NAME=value`, each ended by a NUL.
-struct Variables {
-    text: Vec<u8>,
-    begins: Vec<usize>,
+/// What execve(2) is given.
+#[derive(Debug)]
+pub(super) struct Words {
+    file: CString,
+    /// What it is called: what `argv` leads to.
+    _name: CString,
+    /// `NAME=value`, each ended by a NUL: what `envp` leads to.
+    _variables: Vec<u8>,
+    argv: Box<[*const c_char; 2]>,
+    envp: Vec<*const c_char>,
 }
 
-impl Variables {
-    fn new(env: &Environment) -> io::Result<Self> {
-        let length = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-        let mut variables = Self { text: Vec::with_capacity(length), begins: Vec::with_capacity(env.len()) };
-        for (name, value) in env {
-            if name.contains('\0') || value.contains('\0') {
-                let what =
-                    format!("the variable {} has a NUL, which no program can get", name.escape_debug());
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-            }
-            variables.begins.push(variables.text.len());
-            for part in [name.as_str(), "=", value, "\0"] {
-                variables.text.extend_from_slice(part.as_bytes());
-            }
+// SAFETY: what its pointers lead to is its own, is not changed, and stays where it is when it is moved.
+#[expect(unsafe_code, reason = "pointers are no thread's own")]
+unsafe impl Send for Words {}
+
+impl Words {
+    /// The words for a program without arguments.
+    ///
+    /// # Errors
+    /// When one of them has a NUL: it cannot be given to any program.
+    pub fn new(file: &Path, name: &Path, env: &Environment) -> io::Result<Self> {
+        let [file, name] = [file, name].map(|path| CString::new(path.as_os_str().as_bytes()));
+        let (file, name) = (file?, name?);
+        let (variables, begins) = variables(env)?;
+        let begins = begins.into_iter().map(|begin| variables[begin..].as_ptr().cast());
+        let envp = begins.chain([std::ptr::null()]).collect();
+        let argv = Box::new([name.as_ptr(), std::ptr::null()]);
+        Ok(Self { file, _name: name, _variables: variables, argv, envp })
+    }
+
+    /// The program's file, its arguments and its environment, good as long as `self` is.
+    pub fn pointers(&self) -> [*const c_char; 3] {
+        [self.file.as_ptr(), self.argv.as_ptr().cast(), self.envp.as_ptr().cast()]
+    }
+}
+
+/// An environment as one text, and where in it each variable begins.
+fn variables(env: &Environment) -> io::Result<(Vec<u8>, Vec<usize>)> {
+    let length = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let (mut text, mut begins) = (Vec::with_capacity(length), Vec::with_capacity(env.len()));
+    for (name, value) in env {
+        if name.contains('\0') || value.contains('\0') {
+            let what = format!("the variable {} has a NUL, which no program can get", name.escape_debug());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        Ok(variables)
+        begins.push(text.len());
+        for part in [name.as_str(), "=", value, "\0"] {
+            text.extend_from_slice(part.as_bytes());
+        }
     }
-
-    /// Where each begins, and a null pointer. They are good as long as `self` is.
-    fn pointers(&self) -> Vec<*const c_char> {
-        let begins = self.begins.iter().map(|begin| self.text[*begin..].as_ptr().cast());
-        begins.chain([std::ptr::null()]).collect()
-    }
+    Ok((text, begins))
 }
 
-/// What the child has to know, and what became of it.
-struct Child<'a> {
-    script: &'a CStr,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-    input: c_int,
-    output: c_int,
-    signals: &'a [c_int],
-    /// Why it could not become the script; 0 if it did.
-    errno: c_int,
-}
-
-/// Starts the child, and waits until it has become the script or could not.
-fn clone(child: &mut Child<'_>) -> io::Result<Process> {
-    const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let top = Stack::of_this_thread()?;
+/// Starts a child that shares our memory. It does `work` with `argument`, on the stack that ends
+/// at `top`, and has all signals blocked: no handler of ours may run in it.
+///
+/// # Errors
+/// When the kernel says no.
+pub(super) fn clone(
+    work: extern "C" fn(*mut c_void) -> c_int,
+    top: *mut c_void,
+    argument: *mut c_void,
+    flags: c_int,
+) -> io::Result<Process> {
+    let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD | flags;
     let mut pidfd: c_int = -1;
-    // SAFETY: the child runs `become_script` on this thread's stack for children, which grows
-    // downwards on every architecture of Debian, and with its argument `child`. CLONE_VFORK: this
-    // function does not go on, and so both stay where they are and nobody else uses them, until
-    // the child uses this memory no more.
-    // Of the memory that it shares with our other threads it changes `child.errno`, which
-    // nobody else knows, and this thread's errno. No signal handler of ours runs in it, since
-    // all signals are blocked until it has reset them.
+    // SAFETY: the child runs `work` on a stack for children, which grows downwards on every
+    // architecture of Debian. Whoever calls this sees to it that stack and argument stay where they
+    // are, and that the child makes system calls and nothing else, until it uses this memory no more.
     #[expect(unsafe_code, reason = "no crate here starts a process in this way")]
     let pid =
-        unsafe { libc::clone(become_script, top, FLAGS, std::ptr::from_mut(child).cast(), &raw mut pidfd) };
+        signals::with_all_blocked(|| unsafe { libc::clone(work, top, flags, argument, &raw mut pidfd) });
     let Some(pid) = (pid > 0).then(|| Pid::from_raw(pid)).flatten() else {
         return Err(io::Error::last_os_error());
     };
@@ -209,27 +240,58 @@ fn clone(child: &mut Child<'_>) -> io::Result<Process> {
     Ok(Process { pid, pidfd, is_over: false })
 }
 
-/// What the child does. It shares our memory and may have been started while another thread
-/// held any lock: so it makes system calls and nothing else.
+/// What the child does before it becomes a script.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manners<'a> {
+    input: c_int,
+    output: c_int,
+    signals: &'a [c_int],
+}
+
+impl Manners<'_> {
+    /// Does it. The child shares our memory and may have been started while another thread held any
+    /// lock: it makes system calls and nothing else. Returns whether all was well; if not, errno
+    /// says what was not.
+    pub fn adopt(&self) -> bool {
+        self.signals.iter().for_each(|signal| signals::set_default(*signal));
+        // SAFETY: descriptors 0 to 2 are open in us (the standard library sees to that when we
+        // start), so that none of ours is one of them and dup2 makes copies without close-on-exec.
+        #[expect(unsafe_code, reason = "no crate here makes these calls without allocating")]
+        let is_well = unsafe {
+            libc::setpgid(0, 0) == 0
+                && libc::dup2(self.input, 0) == 0
+                && libc::dup2(self.output, 1) == 1
+                && libc::dup2(self.output, 2) == 2
+                && libc::chdir(c"/".as_ptr()) == 0
+        };
+        if is_well {
+            signals::block_none();
+        }
+        is_well
+    }
+}
+
+/// What the child has to know, and what became of it.
+struct Child<'a> {
+    words: &'a Words,
+    manners: Manners<'a>,
+    /// Why it could not become the script; 0 if it did.
+    errno: c_int,
+}
+
+/// What the child does.
 extern "C" fn become_script(child: *mut c_void) -> c_int {
-    // SAFETY: it is the argument of `clone`, which waits for us.
+    // SAFETY: it is the argument of `clone`, and who called that waits for us.
     #[expect(unsafe_code, reason = "a C function's argument")]
     let child = unsafe { &mut *child.cast::<Child<'_>>() };
-    child.signals.iter().for_each(|signal| signals::set_default(*signal));
-    // SAFETY: the strings and the lists of pointers to them are in the memory of the thread
-    // that waits for us, ended as execve(2) wants them. Descriptors 0 to 2 are open in us
-    // (the standard library sees to that when we start), so that none of ours is one of them
-    // and dup2 makes copies without close-on-exec.
+    let [file, argv, envp] = child.words.pointers();
+    let is_well = child.manners.adopt();
+    // SAFETY: the strings and the lists of pointers to them are in the memory of the thread that
+    // waits for us, ended as execve(2) wants them.
     #[expect(unsafe_code, reason = "no crate here makes these calls without allocating")]
     unsafe {
-        if libc::setpgid(0, 0) == 0
-            && libc::dup2(child.input, 0) == 0
-            && libc::dup2(child.output, 1) == 1
-            && libc::dup2(child.output, 2) == 2
-            && libc::chdir(c"/".as_ptr()) == 0
-        {
-            signals::block_none();
-            libc::execve(child.script.as_ptr(), child.argv, child.envp);
+        if is_well {
+            libc::execve(file, argv.cast(), envp.cast());
         }
         child.errno = *libc::__errno_location();
         libc::_exit(127)

@@ -40,7 +40,11 @@ impl Stack {
         })
     }
 
-    fn new() -> io::Result<Self> {
+    /// A stack that no thread has.
+    ///
+    /// # Errors
+    /// When there is no memory to be had.
+    pub fn new() -> io::Result<Self> {
         let length = page_size() + SIZE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         // SAFETY: a new mapping at a place that the kernel chooses, of which the part above the
@@ -61,15 +65,20 @@ impl Stack {
         }
     }
 
-    fn top(&self) -> *mut c_void {
+    /// From where it grows downwards.
+    pub fn top(&self) -> *mut c_void {
         self.bottom.wrapping_byte_add(self.length)
     }
 }
 
+// SAFETY: the memory is no thread's own; who has the value has it.
+#[expect(unsafe_code, reason = "pointers are no thread's own")]
+unsafe impl Send for Stack {}
+
 impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: it is the mapping that `new` made, and whoever ran on it has become another
-        // program or has ended: the thread that started it waited for that.
+        // program or has ended: that was waited for.
         #[expect(unsafe_code, reason = "memory that is no value of Rust's")]
         unsafe {
             libc::munmap(self.bottom, self.length);
