@@ -16,7 +16,7 @@ use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::futex;
@@ -83,14 +83,14 @@ impl Spares {
 pub struct Spare {
     process: Process,
     output: PipeReader,
-    call: Box<Call>,
+    call: Arc<Call>,
     stack: Stack,
 }
 
 /// What a process uses until it has become a script.
 #[derive(Debug)]
 pub struct Called {
-    call: Box<Call>,
+    call: Arc<Call>,
     _words: Words,
     _stack: Stack,
 }
@@ -111,7 +111,7 @@ impl Spare {
         let (output, input) = io::pipe()?;
         rustix::io::ioctl_fionbio(&output, true)?;
         let stack = Stack::new()?;
-        let call = Box::new(Call {
+        let call = Arc::new(Call {
             state: AtomicU32::new(state::MAKING),
             words: [const { AtomicPtr::new(null_mut()) }; 3],
         });

@@ -160,7 +160,7 @@ pub(super) struct Words {
     _name: CString,
     /// `NAME=value`, each ended by a NUL: what `envp` leads to.
     _variables: Vec<u8>,
-    argv: Box<[*const c_char; 2]>,
+    argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
 }
 
@@ -179,7 +179,7 @@ impl Words {
         let (variables, begins) = variables(env)?;
         let begins = begins.into_iter().map(|begin| variables[begin..].as_ptr().cast());
         let envp = begins.chain([std::ptr::null()]).collect();
-        let argv = Box::new([name.as_ptr(), std::ptr::null()]);
+        let argv = vec![name.as_ptr(), std::ptr::null()];
         Ok(Self { file, _name: name, _variables: variables, argv, envp })
     }
 
