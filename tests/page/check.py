@@ -174,6 +174,27 @@ def what_waits_for_locks_is_there(world):
     tab.close()
 
 
+def a_run_that_was_cut_short_is_over(world):
+    node = world.node()
+    fifo = node.path("fifo")
+    os.mkfifo(fifo)
+    node.hook("post", "10-waits", f"read -r line < {fifo}")
+    node.start()
+    Job(node, 31, "OP_TEST_DELAY", duration=1).put().waits().runs().ends()
+    tab = world.tab(node.url)
+    click_row(tab, "31")
+    results = "[...document.querySelectorAll('#detail .run .result')].map(e => e.innerText).join()"
+    tab.until(f"{results} === 'running'")
+    node.process.kill()
+    node.process.wait()
+    node.start()
+    tab.until(f"{results} === 'interrupted,running'")
+    with open(fifo, "w", encoding="utf-8") as file:
+        file.write("go on\ngo on\n")
+    tab.until(f"{results} === 'interrupted,ok'")
+    tab.close()
+
+
 def by_keyboard(world):
     tab = world.tab(world.live.url)
     tab.until(is_there("44"))
@@ -510,6 +531,7 @@ CHECKS = [
     a_page_is_empty_and_then_live,
     who_was_told_of_a_death,
     what_waits_for_locks_is_there,
+    a_run_that_was_cut_short_is_over,
     by_keyboard,
     filters_choose,
     hostile_names_and_outputs_are_text,
