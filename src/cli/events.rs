@@ -6,9 +6,9 @@ use std::io::{self, Write};
 
 use super::fields::{EventTable, TableArgs};
 use super::filter::FilterArgs;
-use super::{Failure, failed};
+use super::{Failure, open_history};
 use crate::engine::settings::Settings;
-use crate::world::journal::{History, HistoryEvent};
+use crate::world::journal::HistoryEvent;
 use follow::Follower;
 pub use follow::await_change;
 
@@ -49,13 +49,7 @@ impl Args {
             true => Printer::Json,
             false => Printer::Table(self.table.table(self.follow)?),
         };
-        let state_dir = &settings.paths.state_dir;
-        let Some(history) = History::open(state_dir)? else {
-            return Err(failed(format!(
-                "there is no history in {}; has `ganeti-hookd run` been started with this configuration?",
-                state_dir.display()
-            )));
-        };
+        let history = open_history(settings)?;
         if self.follow {
             return Follower::new(filter, self.table.zone, printer).follow(settings, history);
         }

@@ -117,6 +117,11 @@ const FIELDS: [Field; 28] = [
     field("error", "Error", |e, _| or_none(e.event.about.error.clone())),
 ];
 
+/// The title of a field's column.
+pub fn title(name: &str) -> Option<&'static str> {
+    Some(FIELDS.iter().find(|field| field.name == name)?.column.title)
+}
+
 const USUAL_FIELDS: &str = "seq,time,event,op_code,object,status,late,state,runs";
 
 impl Style {
@@ -213,10 +218,9 @@ fn runs(event: &HistoryEvent, _: Style) -> Cell {
 }
 
 /// A run in a few words: `10-mail=0`, `20-log=signal 9`, on another node `node2:10-mail=0`.
-/// A request to a node, which is a run named after the hooks directory, is worth a word
-/// only where it is the news.
+/// None of one that is not worth a word ([`RunRecord::is_told`]).
 pub fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
-    if run.script == run.directory && run.ended && !run.has_failed() {
+    if !run.is_told() {
         return None;
     }
     let result = match (run.ended, &run.error, run.code, run.signal) {
@@ -226,7 +230,7 @@ pub fn describe(event: &HistoryEvent, run: &RunRecord) -> Option<String> {
         (true, None, Some(code), _) => code.to_string(),
         (true, None, None, signal) => format!("signal {}", signal.unwrap_or(0)),
     };
-    let was_asked = event.runs.iter().any(|other| other.node == run.node && other.script == other.directory);
+    let was_asked = event.runs.iter().any(|other| other.node == run.node && other.is_request());
     let node = run.node.split('.').next().filter(|_| was_asked);
     let place = node.map(|node| format!("{node}:")).unwrap_or_default();
     Some(format!("{place}{}={result}", directories::label(&run.directory, &run.script)))

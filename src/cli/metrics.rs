@@ -1,10 +1,10 @@
 //! `ganeti-hookd metrics`
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::new_file::{NewFile, named};
 use super::status::ask;
 use super::{Failure, failed};
 use crate::engine::metrics::PREFIX;
@@ -37,9 +37,7 @@ impl Args {
         let answer = ask(&settings.paths.run_dir, "/metrics");
         match (&self.textfile, answer) {
             (None, answer) => Ok(io::stdout().lock().write_all(&answer.map_err(failed)?)?),
-            (Some(file), Ok(text)) if is_masters(&text) => {
-                write(file, &text).map_err(|error| named(file, &error))
-            }
+            (Some(file), Ok(text)) if is_masters(&text) => write(file, &text),
             (Some(file), Ok(_)) => remove(file),
             (Some(file), Err(error)) => remove(file).and(Err(failed(error))),
         }
@@ -52,20 +50,12 @@ fn is_masters(text: &[u8]) -> bool {
     text.split(|byte| *byte == b'\n').any(|said| said == line.as_bytes())
 }
 
-fn named(file: &Path, error: &io::Error) -> Failure {
-    failed(format!("{}: {error}", file.display()))
-}
-
-/// Puts this in the place of the file. The directory may be another user's: nothing there is
-/// followed or written to but what is made here.
-fn write(file: &Path, text: &[u8]) -> io::Result<()> {
-    // No name that the collector reads.
-    let new = file.with_extension(format!("{}.new", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o644);
-    let written =
-        options.open(&new).and_then(|mut out| out.write_all(text)).and_then(|()| fs::rename(&new, file));
-    written.inspect_err(|_| drop(fs::remove_file(&new)))
+/// Puts this in the place of the file, for all to read. Until then it has no name that the collector
+/// reads.
+fn write(file: &Path, text: &[u8]) -> Result<(), Failure> {
+    let mut new = NewFile::begin(file)?;
+    new.write_all(text).map_err(|error| named(file, &error))?;
+    new.put(0o644)
 }
 
 fn remove(file: &Path) -> Result<(), Failure> {
@@ -77,6 +67,8 @@ fn remove(file: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -92,6 +84,7 @@ mod tests {
             (b"second".to_vec(), b"mine".to_vec())
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o644);
         remove(&file).unwrap();
         remove(&file).unwrap();
         assert!(!file.exists());

@@ -8,6 +8,7 @@ mod fields;
 mod filter;
 mod locks;
 mod metrics;
+mod new_file;
 mod outbox;
 mod record;
 mod release;
@@ -32,6 +33,7 @@ use clap::{Parser, Subcommand};
 use crate::daemon::{StartError, read_settings};
 use crate::engine::settings::{DEFAULT_PATH, Settings};
 use crate::ganeti::text::plain_lines;
+use crate::world::journal::{History, JournalError};
 use crate::world::panics;
 use crate::world::process::{guard, inherited};
 
@@ -112,8 +114,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<crate::world::journal::JournalError> for Failure {
-    fn from(error: crate::world::journal::JournalError) -> Self {
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
         Self::Failed(error.to_string())
     }
 }
@@ -173,4 +175,15 @@ pub fn say(what: &str) {
 
 fn settings(config: &Path) -> Result<Settings, Failure> {
     Ok(read_settings(config)?)
+}
+
+/// The history, for a command that cannot do without.
+fn open_history(settings: &Settings) -> Result<History, Failure> {
+    let dir = &settings.paths.state_dir;
+    History::open(dir)?.ok_or_else(|| {
+        failed(format!(
+            "there is no history in {}; has `ganeti-hookd run` been started with this configuration?",
+            dir.display()
+        ))
+    })
 }

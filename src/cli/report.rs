@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::filter::FilterArgs;
 use super::table::Layout;
 use super::times::Zone;
-use super::{Failure, failed};
+use super::{Failure, open_history};
 use crate::engine::settings::Settings;
 use crate::ganeti::text::plain;
 use crate::world::clock;
@@ -69,13 +69,7 @@ pub struct Args {
 impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
         let filter = self.filter.filter(self.zone)?;
-        let state_dir = &settings.paths.state_dir;
-        let Some(history) = History::open(state_dir)? else {
-            return Err(failed(format!(
-                "there is no history in {}; has `ganeti-hookd run` been started with this configuration?",
-                state_dir.display()
-            )));
-        };
+        let history = open_history(settings)?;
         let mut output = Output::open(self.out.as_deref())?;
         match self.by {
             None => self.page(settings, &history, filter, &mut output)?,

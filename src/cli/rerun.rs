@@ -8,13 +8,13 @@ use super::status::explained;
 use super::table::{Column, Layout, Table};
 use super::terminal::Terminal;
 use super::times::{Period, Zone};
-use super::{Failure, failed, say};
+use super::{Failure, failed, open_history, say};
 use crate::daemon::node_name;
 use crate::engine::settings::Settings;
 use crate::ganeti::event_name::EventName;
 use crate::world::api;
 use crate::world::api::rerun::{Accepted, Wanted};
-use crate::world::journal::{Filter, History, HistoryEvent, RunRecord};
+use crate::world::journal::{Filter, HistoryEvent, RunRecord};
 
 /// Run an event's scripts again
 ///
@@ -100,7 +100,7 @@ impl Args {
         let script = self.script.as_ref().map(|script| (node_name(settings), script.as_str()));
         let script = script.as_ref().map(|(node, script)| (node.as_str(), *script));
         let mut found = Vec::new();
-        history(settings)?.events(&filter, |event| {
+        open_history(settings)?.events(&filter, |event| {
             if event.state != "pending" && !last_failures(&event, script).is_empty() {
                 found.push(event);
             }
@@ -154,18 +154,13 @@ impl Args {
     }
 }
 
-fn history(settings: &Settings) -> Result<History, Failure> {
-    let dir = &settings.paths.state_dir;
-    History::open(dir)?.ok_or_else(|| failed(format!("there is no history in {}", dir.display())))
-}
-
 /// The event of this number when its scripts have ended; `None` when the history has forgotten it.
 fn await_end(settings: &Settings, seq: i64) -> Result<Option<HistoryEvent>, Failure> {
     let filter = Filter { after: seq - 1, limit: Some(1), output: Some(0), ..Filter::default() };
     let mut state = 0;
     loop {
         let mut found = None;
-        history(settings)?.events(&filter, |event| {
+        open_history(settings)?.events(&filter, |event| {
             found = Some(event);
             false
         })?;

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use super::filter::{FilterArgs, Subject};
 use super::terminal::Terminal;
 use super::times::Zone;
-use super::{Failure, failed};
+use super::{Failure, failed, open_history};
 use crate::engine::settings::Settings;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock;
@@ -50,13 +50,7 @@ impl Args {
     pub(super) fn run(&self, settings: &Settings) -> Result<(), Failure> {
         let filter = self.filter.filter(self.zone)?;
         let filter = self.subject.clone().map_or(filter.clone(), |subject| subject.narrow(filter));
-        let state_dir = &settings.paths.state_dir;
-        let Some(history) = History::open(state_dir)? else {
-            return Err(failed(format!(
-                "there is no history in {}; has `ganeti-hookd run` been started with this configuration?",
-                state_dir.display()
-            )));
-        };
+        let history = open_history(settings)?;
         let (jobs, is_all) = self.jobs(&history, filter)?;
         if jobs.is_empty() {
             return Err(failed("the history has no such job"));

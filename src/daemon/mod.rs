@@ -197,6 +197,9 @@ impl Daemon {
                 let metrics = self.engine.metrics(self.clocks.now(), self.status());
                 let _ = reply.send(Box::new(metrics));
             }
+            Question::Waiting(reply) => {
+                let _ = reply.send(self.engine.waiting(self.clocks.now()));
+            }
             Question::Rerun(wanted, reply) => self.rerun(wanted, reply),
             Question::Outbox(wanted, reply) => self.hands.outboxes.ask(wanted, reply),
         }

@@ -325,6 +325,11 @@ impl Report {
         }
     }
 
+    /// Whether the file of this open job is gone.
+    pub fn has_vanished(&self, id: JobId) -> bool {
+        self.vanished.contains(&id)
+    }
+
     /// It is there again, or of no interest any more.
     pub fn not_vanished(&mut self, id: JobId) {
         self.vanished.remove(&id);

@@ -9,6 +9,7 @@
 //! | `POST /v1/outbox/resend?name=NAME&event=EVENT`, `/v1/outbox/enable?name=NAME` | has an outbox send again |
 //! | `GET /v1/events` | the feed, JSON Lines; parameters are `parameters.rs`' |
 //! | `GET /v1/jobs/N?wait=SECONDS` | what became of a job, as soon as it has ended, JSON |
+//! | `GET /v1/waiting` | the opcodes that wait for their locks now, JSON Lines |
 //! | `GET /v1/changes?since=STATE` | waits until the history goes beyond STATE, at most 30 s; answers its state |
 //!
 //! Root and the daemon's user may ask for all of it, the members of `api.group` for what is GET.
@@ -55,6 +56,7 @@ use crate::engine::effect::NoRerun;
 use crate::engine::metrics::Metrics;
 use crate::engine::settings::Paths;
 use crate::engine::status::Status;
+use crate::ganeti::event::{Event, EventRecord, Fate};
 use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
@@ -108,6 +110,8 @@ pub enum Question {
     Status(Sender<Status>),
     /// The same for Prometheus.
     Metrics(Sender<Box<Metrics>>),
+    /// Which opcodes wait for their locks?
+    Waiting(Sender<Vec<Event>>),
     /// Have an outbox do this.
     Outbox(outbox::Wanted, Sender<Result<outbox::Done, outbox::NotDone>>),
     /// Have this run again.
@@ -288,7 +292,8 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
     browser::check(request)?;
     let path = request.path();
     let job = path.strip_prefix("/v1/jobs/");
-    let is_known = [browser::PAGE, "/v1/status", "/v1/events", "/v1/changes", "/metrics"].contains(&path)
+    let is_known = [browser::PAGE, "/v1/status", "/v1/events", "/v1/waiting", "/v1/changes", "/metrics"]
+        .contains(&path)
         || job.is_some();
     match (request.method.as_str(), path, job) {
         ("GET", browser::PAGE, _) => Ok(shown().into()),
@@ -301,6 +306,7 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
             Ok(metrics::metrics(&*sources.owner, &sources.state_dir)?.into())
         }
         ("GET", "/v1/events", _) => feed::answer(sources, request, stream),
+        ("GET", "/v1/waiting", _) => Ok(waiting(sources, request)?.into()),
         ("GET", "/v1/changes", _) => changes(sources, request, stream),
         ("GET", _, Some(id)) => job::answer(sources, request, id, stream),
         ("POST", _, _) if Peer::of(stream) != Peer::Owner => {
@@ -312,7 +318,7 @@ fn answer(sources: &Sources, request: &Request, stream: &Arc<UnixStream>) -> Res
         _ if is_known => Err(Problem::only("GET")),
         _ => Err(Problem::new(
             404,
-            "there is /, /v1/status, /v1/events, /v1/jobs/N, /v1/rerun, /v1/outbox/resend, /v1/outbox/enable and /metrics",
+            "there is /, /v1/status, /v1/events, /v1/jobs/N, /v1/waiting, /v1/rerun, /v1/outbox/resend, /v1/outbox/enable and /metrics",
         )),
     }
 }
@@ -329,6 +335,17 @@ fn status(sources: &Sources, request: &Request) -> Result<Status, Problem> {
         ask(&*sources.owner, Question::Status)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
     count_pending(&sources.state_dir, &mut status);
     Ok(status)
+}
+
+/// What is no event yet: it has no number in the feed.
+fn waiting(sources: &Sources, request: &Request) -> Result<Answer, Problem> {
+    Parameters::of(request, &[])?;
+    let waiting =
+        ask(&*sources.owner, Question::Waiting)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
+    let fate = Fate { state: "waiting", ..Fate::default() };
+    let records = waiting.iter().map(|event| EventRecord::new(0, event, fate));
+    let lines = records.map(|record| serde_json::to_string(&record).unwrap_or_default() + "\n");
+    Ok(Answer::new(200, feed::LINES, lines.collect::<String>()))
 }
 
 /// What outboxes have still to send is counted in the history, not by the daemon's own thread.

@@ -33,9 +33,12 @@ static LIVE: LazyLock<String> = LazyLock::new(|| {
     page.to_string()
 });
 
+/// The page's texts, as a policy names them.
+static HASHES: LazyLock<[String; 2]> = LazyLock::new(|| [STYLE, SCRIPT].map(hash));
+
 /// What the page may do: `connect` is where its script may ask.
 fn policy(connect: &str) -> String {
-    let [style, script] = [STYLE, SCRIPT].map(hash);
+    let [style, script] = &*HASHES;
     format!(
         "default-src 'none'; script-src {script}; style-src {style}; img-src data:; connect-src {connect}; \
          base-uri 'none'; form-action 'none'"

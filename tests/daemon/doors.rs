@@ -66,7 +66,7 @@ fn members_of_a_group_read_and_change_nothing() {
     let run_dir = tree.path("hookd");
     let ask = |method: &str, target: &str| api::request(&run_dir, method, target);
     as_member(GROUP.1, || {
-        for target in ["/v1/status", "/metrics", "/v1/events", "/v1/jobs/1", "/v1/changes"] {
+        for target in ["/v1/status", "/metrics", "/v1/events", "/v1/jobs/1", "/v1/waiting", "/v1/changes"] {
             assert_eq!(ask("GET", target).unwrap().status, 200, "{target}");
         }
         let refused = ask("POST", "/v1/rerun?event=1.0.post").unwrap();

@@ -153,6 +153,8 @@ fn what_is_wrong_is_a_problem() {
         ("DELETE", "/v1/jobs/7", 405, "GET only"),
         ("GET", "/v1/events?limit=x", 400, "from 1 to 1000"),
         ("GET", "/v1/status?x=1", 400, "there is none"),
+        ("GET", "/v1/waiting?x=1", 400, "there is none"),
+        ("POST", "/v1/waiting", 405, "GET only"),
         ("GET", "/v1/status", 500, "the daemon is ending"),
     ] {
         let (said, detail, allow) = problem(method, target);

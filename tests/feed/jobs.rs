@@ -66,6 +66,37 @@ fn a_job_is_told_as_it_is() {
     assert!(answer.status == 503 && answer.body.contains("there is no queue"), "{answer:?}");
 }
 
+#[test]
+fn what_waits_for_locks_is_told_as_the_event_that_it_will_be() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    let waiting = || {
+        let answer = get(&tree.path("hookd/hookd.sock"), "/v1/waiting");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.lines()
+    };
+    assert_eq!(waiting(), [Value::Null; 0]);
+    let mut jobs: Vec<Job> = (1..=3).map(|id| Job::new(id, &["OP_INSTANCE_STARTUP"])).collect();
+    for job in &mut jobs {
+        job.op(0)["input"]["instance_name"] = json!("web1.example.com");
+        tree.put(job);
+    }
+    tree.put(jobs[1].waits(0));
+    tree.put(jobs[0].waits(0));
+    tree.put(jobs[2].waits(0).runs(0));
+    daemon.wait_done(&["3.0.pre"]);
+    let told = wait_for(|| Some(waiting()).filter(|told| told.len() == 2), || "who waits".to_owned());
+    let words = |event: &Value| ["event", "state", "executed"].map(|name| event[name].to_string());
+    assert_eq!(words(&told[0]), ["\"2.0.pre\"", "\"waiting\"", "false"], "who has waited longest");
+    assert!(told[0]["lock_wait"].is_null() && told[0]["start_delay"].as_f64() >= Some(0.0), "{told:?}");
+    assert_eq!(told[1]["object"], json!({"type": "INSTANCE", "name": "web1.example.com"}));
+    tree.put(jobs[0].runs(0));
+    daemon.wait_done(&["1.0.pre"]);
+    assert_eq!(waiting().iter().map(words).collect::<Vec<_>>(), [words(&told[0])]);
+    let events = get(&tree.path("hookd/hookd.sock"), "/v1/events?job=1").lines();
+    assert_eq!(events[0]["id"], told[1]["id"]);
+}
+
 /// Waits for the end of a job while `end` brings it about.
 fn awaited(daemon: &Daemon<'_>, tree: &Tree, id: i64, end: impl FnOnce()) -> Value {
     let (socket, begin) = (tree.path("hookd/hookd.sock"), Instant::now());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use ganeti_hookd::engine::change::{Change, EventState};
+use ganeti_hookd::engine::change::{Change, EventState, RunStart};
 use ganeti_hookd::ganeti::about::{About, Reason, Trail};
 use ganeti_hookd::ganeti::event::{Event, PostStatus};
 use ganeti_hookd::ganeti::job::Timestamp;
@@ -65,6 +65,11 @@ fn each_event_is_a_row() {
     let names = lines.headers().unwrap().clone();
     let rows: Vec<csv::StringRecord> = lines.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 5);
+    let table = report(&written, &["--by", "event"]);
+    assert!(table.starts_with("ID "), "{table}");
+    let of_table = table.lines().next().unwrap_or_default().split_whitespace();
+    assert!(of_table.clone().all(|title| title.starts_with(char::is_uppercase)), "{table}");
+    assert_eq!(of_table.count(), names.len());
     let of_41: Vec<(&str, &str)> = names.iter().zip(&rows[0]).collect();
     for pair in [
         ("id", "11111111-2222-3333-4444-555555555555/1795859990000000/41.0.post"),
@@ -243,6 +248,50 @@ fn a_timeline_is_of_a_job_an_object_or_of_the_last() {
     assert!(said.code == Some(2) && said.err.contains("cannot be used with"), "{said:?}");
     let dead = written.cli(&["timeline", "43"]);
     assert!(dead.out.contains("X  disappeared") || dead.out.contains("X disappeared"), "{}", dead.out);
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_not_drawn_as_under_way() {
+    let mut written = Written::empty();
+    let start = |id, attempt, before: i64| match run(id, 1, "10-mail", None).remove(0) {
+        Change::RunStart(start) => {
+            let started = Timestamp::from_micros(start.started.as_micros() - before * 1_000_000);
+            Change::RunStart(RunStart { attempt, started, ..start })
+        }
+        other => other,
+    };
+    let event = event("71.0.post", "OP_TEST_DELAY", Some(PostStatus::Succeeded), 0);
+    written.commit(&[Change::Event(1, event, EventState::Pending), start(1, 1, 6), start(2, 2, 3)]);
+    let drawn = written.cli(&["timeline", "71"]).out;
+    let runs: Vec<&str> = drawn.lines().filter(|line| line.contains("10-mail")).collect();
+    insta::assert_snapshot!(runs.join("\n"), @r"
+    post 10-mail                               -                            interrupted
+    post 10-mail                                             -------------- running
+    ");
+}
+
+#[test]
+fn a_request_to_another_node_is_a_run_where_it_failed() {
+    let mut written = Written::empty();
+    for (seq, code) in [(1, 0), (2, 1)] {
+        let event = event(&format!("{}.0.post", 70 + seq), "OP_TEST_DELAY", None, seq);
+        let script = run(seq * 2, seq, "10-mail", Some(0));
+        let request = run(seq * 2 + 1, seq, "global-post.d", Some(code));
+        written.commit(&[vec![Change::Event(seq, event, EventState::Done)], script, request].concat());
+    }
+    let counted = |words: &[&str]| report(&written, &[words, &["--format", "json"]].concat());
+    let counts = |text: String| -> Vec<[u64; 2]> {
+        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.map(|row| ["runs", "runs_failed"].map(|name| row[name].as_u64().unwrap())).collect()
+    };
+    assert_eq!(counts(counted(&["--by", "event"])), [[1, 0], [2, 1]]);
+    assert_eq!(counts(counted(&["--by", "op-code"])), [[3, 1]]);
+    for (job, is_drawn) in [("71", false), ("72", true)] {
+        let drawn = written.cli(&["timeline", job]).out;
+        assert_eq!(drawn.contains("global-post.d"), is_drawn, "{drawn}");
+        let shown = written.cli(&["events", "--job", job, "-o", "runs"]).out;
+        assert_eq!(shown.contains("global-post.d"), is_drawn, "{shown}");
+    }
 }
 
 #[test]

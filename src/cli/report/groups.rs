@@ -83,8 +83,7 @@ impl Sum {
             self.lock_waits.add(event.event.about.lock_wait());
             self.executions.add(event.event.about.execution());
         }
-        // A request to another node is no script.
-        for run in event.runs.iter().filter(|run| run.script != run.directory || run.has_failed()) {
+        for run in event.runs.iter().filter(|run| run.counts()) {
             self.runs += 1;
             if run.has_failed() {
                 self.runs_failed += 1;

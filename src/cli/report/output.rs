@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::NamedTempFile;
-
+use crate::cli::new_file::NewFile;
 use crate::cli::terminal::Terminal;
 use crate::cli::{Failure, failed};
 
 /// Standard output, or a file under another name.
 pub struct Output {
-    file: Option<(NamedTempFile, PathBuf)>,
+    file: Option<NewFile>,
     size: u64,
 }
 
@@ -25,11 +24,7 @@ impl Output {
         if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
             return Err(failed(format!("{} is there and no regular file; name another one", path.display())));
         }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // For its owner alone, as the crate makes them.
-        let file = NamedTempFile::with_prefix_in(".ganeti-hookd-report-", dir)
-            .map_err(|error| failed(format!("cannot write in {}: {error}", dir.display())))?;
-        Ok(Self { file: Some((file, path.to_owned())), size: 0 })
+        Ok(Self { file: Some(NewFile::begin(path)?), size: 0 })
     }
 
     /// What may be printed there.
@@ -42,23 +37,19 @@ impl Output {
         self.size
     }
 
-    /// Puts the file in its place.
+    /// Puts the file in its place, for its owner alone.
     ///
     /// # Errors
     /// When it cannot be written or put there; then nothing has changed there.
     pub fn done(self) -> Result<(), Failure> {
-        let Some((file, path)) = self.file else { return Ok(()) };
-        let cannot = |error: io::Error| failed(format!("{}: {error}", path.display()));
-        file.as_file().sync_all().map_err(cannot)?;
-        file.persist(&path).map_err(|error| cannot(error.error))?;
-        Ok(())
+        self.file.map_or(Ok(()), |file| file.put_on_disk(0o600))
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.file {
-            Some((file, _)) => file.write(bytes)?,
+            Some(file) => file.write(bytes)?,
             None => io::stdout().write(bytes)?,
         };
         self.size += written as u64;
@@ -67,7 +58,7 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.file {
-            Some((file, _)) => file.flush(),
+            Some(file) => file.flush(),
             None => io::stdout().flush(),
         }
     }

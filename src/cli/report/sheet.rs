@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::cli::fields;
 use crate::cli::table::{Cell, Column, Layout, Narrow, Table};
 use crate::cli::terminal::Terminal;
 use crate::cli::times::{Zone, duration};
@@ -175,9 +176,6 @@ fn table<'a>(columns: &[(&'static str, Kind)], layout: &'a Layout, terminal: Ter
 /// A column's name above it, in few letters.
 fn title(name: &'static str) -> &'static str {
     match name {
-        "op_code" => "OpCode",
-        "object" => "Object",
-        "reason" => "Reason",
         "day" => "Day",
         "opcodes" => "Opcodes",
         "succeeded" => "OK",
@@ -190,7 +188,8 @@ fn title(name: &'static str) -> &'static str {
         "runs" => "Hooks",
         "runs_failed" => "Failed",
         "failing_hooks" => "Failing hooks",
-        other => other,
+        "object_type" => "Type",
+        other => fields::title(other).unwrap_or(other),
     }
 }
 
@@ -251,7 +250,7 @@ pub fn event_row(event: &HistoryEvent) -> Vec<Value> {
         text(about.reason.in_short()),
         text(parent.as_deref()),
         text(about.error.as_deref()),
-        count(event.runs.len()),
+        count(event.runs.iter().filter(|run| run.counts()).count()),
         count(event.runs.iter().filter(|run| run.has_failed()).count()),
     ]
 }

@@ -95,6 +95,6 @@ impl Opcode {
     pub fn runs(&self) -> impl Iterator<Item = (&HistoryEvent, &RunRecord)> {
         let events = self.pre.iter().chain(&self.post);
         let all = events.flat_map(|event| event.runs.iter().map(move |run| (event, run)));
-        all.filter(|(_, run)| run.script != run.directory || !run.ended || run.has_failed())
+        all.filter(|(_, run)| run.is_told())
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::times::{Zone, duration};
 use crate::ganeti::event::PostStatus;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::ganeti::text::plain;
-use crate::world::journal::RunRecord;
+use crate::world::journal::{HistoryEvent, RunRecord};
 
 /// How wide the names before the bars are.
 const NAME_WIDTH: usize = 26;
@@ -109,7 +109,7 @@ impl Axis {
         let from = opcodes.values().filter_map(Opcode::begin).fold(f64::INFINITY, f64::min);
         let to = opcodes.values().map(|opcode| opcode.end(now)).fold(from, f64::max);
         let near = to + HOOKS_WITHIN.max(to - from);
-        let runs = opcodes.values().flat_map(Opcode::runs).map(|(_, run)| run_end(run, now));
+        let runs = opcodes.values().flat_map(Opcode::runs).map(|(event, run)| run_end(event, run, now));
         let to = runs.filter(|end| *end <= near).fold(to, f64::max);
         Self { from, to: to.max(from + 0.001), width }
     }
@@ -125,10 +125,11 @@ impl Axis {
     }
 }
 
-fn run_end(run: &RunRecord, now: f64) -> f64 {
+/// When a run was over; of one that was cut short nobody knows.
+fn run_end(event: &HistoryEvent, run: &RunRecord, now: f64) -> f64 {
     match run.seconds {
         Some(seconds) => run.started + seconds,
-        None if run.ended => run.started,
+        None if run.ended || event.was_cut_short(run) => run.started,
         None => now.max(run.started),
     }
 }
@@ -178,7 +179,7 @@ impl Drawing {
             let took = run.seconds.map(|seconds| format!("  {}", duration(seconds))).unwrap_or_default();
             let told = painted_if(self.has_colours, &plain(result, TEXT_MAX), look) + &took;
             let name = format!("  {} {}", event.event.key.phase, plain(name, TEXT_MAX));
-            self.line(out, &name, &self.run(run, axis), &told)?;
+            self.line(out, &name, &self.run(event, run, axis), &told)?;
         }
         Ok(())
     }
@@ -224,9 +225,9 @@ impl Drawing {
     }
 
     /// The bar of a run.
-    fn run(&self, run: &RunRecord, axis: Axis) -> String {
+    fn run(&self, event: &HistoryEvent, run: &RunRecord, axis: Axis) -> String {
         let mut bar = vec![' '; axis.width];
-        let (first, end) = axis.place(run.started, run_end(run, self.now));
+        let (first, end) = axis.place(run.started, run_end(event, run, self.now));
         let sign = if run.has_failed() { self.signs.failed } else { self.signs.hook };
         bar[first..end].fill(if run.started > axis.to { self.signs.further } else { sign });
         bar.into_iter().collect()
@@ -234,17 +235,19 @@ impl Drawing {
 
     /// The axis in words: how long after its beginning.
     fn scale(&self, axis: Axis) -> String {
-        let mut scale = vec![' '; axis.width + TOLD_WIDTH];
-        for quarter in 0..=4_usize {
-            let at = (axis.width * quarter / 4).min(axis.width - 1);
+        let label = |quarter: usize| {
             let seconds = (axis.to - axis.from) * quarter as f64 / 4.0;
-            let label = if quarter == 0 { "0".to_owned() } else { duration(seconds) };
-            let label = format!("{}{label}", self.signs.tick);
-            if label.chars().count() + 1 < axis.width / 4 || quarter % 2 == 0 {
-                let end = at + label.chars().count();
-                scale.resize(scale.len().max(end), ' ');
-                scale.splice(at..end, label.chars());
-            }
+            let text = if quarter == 0 { "0".to_owned() } else { duration(seconds) };
+            format!("{}{text}", self.signs.tick)
+        };
+        let has_room = (0..4).all(|quarter| label(quarter).chars().count() + 1 < axis.width / 4);
+        let mut scale = vec![' '; axis.width + TOLD_WIDTH];
+        for quarter in (0..=4).step_by(if has_room { 1 } else { 2 }) {
+            let at = (axis.width * quarter / 4).min(axis.width - 1);
+            let label = label(quarter);
+            let end = at + label.chars().count();
+            scale.resize(scale.len().max(end), ' ');
+            scale.splice(at..end, label.chars());
         }
         format!("  {:NAME_WIDTH$} {}", "", scale.into_iter().collect::<String>())
     }
@@ -281,7 +284,7 @@ fn painted_if(has_colours: bool, text: &str, look: Look) -> String {
     if has_colours { painted(text, look) } else { text.to_owned() }
 }
 
-/// How long a stage was; none that was not.
+/// How long a stage was; none that was not, or so short that it would be shown as nothing.
 fn in_words((stage, from, to): (Stage, f64, f64)) -> Option<String> {
     let word = match stage {
         Stage::Queued => "queued",
@@ -289,5 +292,5 @@ fn in_words((stage, from, to): (Stage, f64, f64)) -> Option<String> {
         Stage::Held => "held",
         Stage::Executing => "executed",
     };
-    (to > from).then(|| format!("{word} {}", duration(to - from)))
+    (to - from >= 0.0005).then(|| format!("{word} {}", duration(to - from)))
 }

@@ -63,6 +63,7 @@ impl Doors {
         }
         drop(said);
         let (run_dir, inbox, said) = (self.run_dir.clone(), self.inbox.clone(), Arc::clone(&self.said));
+        let beside = listens.clone();
         // To look a group up may take long.
         let let_in = move || {
             let looked_up = caught(look_up).unwrap_or_else(|what| Err(format!("api.group: {what}")));
@@ -76,7 +77,7 @@ impl Doors {
             }
         };
         if let Err(error) = thread::Builder::new().name("group".to_owned()).spawn(let_in) {
-            tell(&self.inbox, [Err(format!("api.group: it cannot be looked up: {error}"))]);
+            tell(&self.inbox, [Err(format!("api.group: it cannot be looked up: {error}")), beside]);
         }
     }
 

@@ -11,7 +11,11 @@ use crate::engine::metrics::Metrics;
 use crate::engine::report::Problem;
 use crate::engine::status::{ArmedJob, HeldJob, RunningHook, Status};
 use crate::engine::topic::{MessageId, Topic};
+use crate::ganeti::event::Event;
 use crate::ganeti::job::Timestamp;
+
+/// Opcodes that wait for their locks and are told of at most.
+const WAITING_TOLD: usize = 1000;
 
 impl Engine {
     /// How things are. The process's ID is the daemon's to add.
@@ -59,6 +63,17 @@ impl Engine {
             oldest_held: oldest_held.map(ago),
             cluster: self.place.cluster().map(|cluster| cluster.name.clone()),
         }
+    }
+
+    /// The opcodes that wait for their locks, those that have waited longest first: events that are to
+    /// come, with the names that these will have.
+    pub fn waiting(&self, now: Now) -> Vec<Event> {
+        let waiting = self.jobs.waiting(now.time).filter(|event| !self.report.has_vanished(event.key.job));
+        let mut waiting: Vec<Event> = waiting.collect();
+        waiting.sort_by_key(|event| event.about.started);
+        waiting.truncate(WAITING_TOLD);
+        waiting.iter_mut().for_each(|event| self.place_in_cluster(event));
+        waiting
     }
 
     /// When the oldest event was noticed that is undelivered.

@@ -5,7 +5,7 @@
 //! tells.
 
 use std::ffi::{CStr, CString};
-use std::fs::Permissions;
+use std::fs::{self, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -18,6 +18,9 @@ use super::SOCKET;
 
 /// The most bytes of an entry of the group database that are read: the names of its members.
 const ENTRY_MAX: usize = 1024 * 1024;
+
+/// What a mode lets the group do.
+const GROUP: u32 = 0o070;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +67,17 @@ pub fn look_up(group: &str) -> Result<u32, String> {
 }
 
 /// Lets the members of this group connect to the socket in the run directory, and pass through that
-/// to it, not see what is in it. A directory that others may pass through is left alone.
+/// to it, not see what is in it. A directory that others may pass through is left alone, and
+/// what another group may do there is not for this one.
 ///
 /// # Errors
 /// What cannot be changed.
 pub fn let_in(run_dir: &Path, gid: u32) -> Result<(), String> {
-    let mode = mode_of(run_dir)?;
+    let metadata = metadata_of(run_dir)?;
+    let mode = mode_of(&metadata);
     if mode & 0o001 == 0 {
-        set(run_dir, mode | 0o010, Some(gid))?;
+        let before = if metadata.gid() == gid { mode } else { mode & !GROUP };
+        set(run_dir, before | 0o010, Some(gid))?;
     }
     set(&run_dir.join(SOCKET), 0o660, Some(gid))
 }
@@ -83,18 +89,26 @@ pub fn let_in(run_dir: &Path, gid: u32) -> Result<(), String> {
 /// What cannot be changed.
 pub fn shut(run_dir: &Path) -> Result<(), String> {
     set(&run_dir.join(SOCKET), 0o600, None)?;
-    if mode_of(run_dir)? == 0o710 { set(run_dir, 0o700, None) } else { Ok(()) }
+    if mode_of(&metadata_of(run_dir)?) == 0o710 { set(run_dir, 0o700, None) } else { Ok(()) }
 }
 
-fn mode_of(path: &Path) -> Result<u32, String> {
-    let metadata = path.metadata().map_err(|error| cannot(path, &error))?;
-    Ok(metadata.mode() & 0o7777)
+fn metadata_of(path: &Path) -> Result<Metadata, String> {
+    path.metadata().map_err(|error| cannot(path, &error))
 }
 
+fn mode_of(metadata: &Metadata) -> u32 {
+    metadata.mode() & 0o7777
+}
+
+/// Gives it this mode and this group. At no moment may a group do what another one may.
 fn set(path: &Path, mode: u32, gid: Option<u32>) -> Result<(), String> {
-    chown(path, None, gid)
-        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
-        .map_err(|error| cannot(path, &error))
+    let change = |mode| fs::set_permissions(path, Permissions::from_mode(mode));
+    let is_others = |gid: &u32| path.metadata().map_or(true, |metadata| metadata.gid() != *gid);
+    let owned = match gid.filter(is_others) {
+        Some(gid) => change(mode & !GROUP).and_then(|()| chown(path, None, Some(gid))),
+        None => Ok(()),
+    };
+    owned.and_then(|()| change(mode)).map_err(|error| cannot(path, &error))
 }
 
 fn cannot(path: &Path, error: &io::Error) -> String {
@@ -146,17 +160,29 @@ mod tests {
     fn a_directory_is_opened_no_further_than_need_be_and_closed_again() {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
-        std::fs::create_dir(&run_dir).unwrap();
-        std::fs::write(run_dir.join(SOCKET), "").unwrap();
+        fs::create_dir(&run_dir).unwrap();
+        fs::write(run_dir.join(SOCKET), "").unwrap();
         let gid = run_dir.metadata().unwrap().gid();
-        // Before, while a group is let in, after.
-        for modes in [[0o700, 0o710, 0o700], [0o750, 0o750, 0o750], [0o755, 0o755, 0o755], [0o1777; 3]] {
-            std::fs::set_permissions(&run_dir, Permissions::from_mode(modes[0])).unwrap();
+        let modes =
+            || [run_dir.join(SOCKET), run_dir.clone()].map(|path| mode_of(&metadata_of(&path).unwrap()));
+        let tried = |gid, before| {
+            fs::set_permissions(&run_dir, Permissions::from_mode(before)).unwrap();
             let_in(&run_dir, gid).unwrap();
-            let is_open = [mode_of(&run_dir.join(SOCKET)), mode_of(&run_dir)];
+            let is_open = modes();
             shut(&run_dir).unwrap();
-            let is_shut = [mode_of(&run_dir.join(SOCKET)), mode_of(&run_dir)];
-            assert_eq!((is_open, is_shut), ([Ok(0o660), Ok(modes[1])], [Ok(0o600), Ok(modes[2])]));
+            (is_open, modes())
+        };
+        // Before, while a group is let in, after.
+        for [before, open, shut] in [[0o700, 0o710, 0o700], [0o750; 3], [0o755; 3], [0o1777; 3]] {
+            assert_eq!(tried(gid, before), ([0o660, open], [0o600, shut]), "{before:o}");
+        }
+        // Another one than the directory's: who is not root has none to give it to.
+        if geteuid().is_root() {
+            for (other, [before, open, shut]) in
+                [(gid + 1, [0o750, 0o710, 0o700]), (gid + 2, [0o770, 0o710, 0o700]), (gid + 3, [0o755; 3])]
+            {
+                assert_eq!(tried(other, before), ([0o660, open], [0o600, shut]), "{before:o}");
+            }
         }
     }
 

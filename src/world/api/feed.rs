@@ -47,7 +47,7 @@ const RETRY: Duration = Duration::from_millis(50);
 const LINES_BUFFER: usize = 64 * 1024;
 
 /// What the feed's answers are.
-const LINES: &str = "application/jsonl";
+pub(super) const LINES: &str = "application/jsonl";
 
 /// A reader and its place.
 struct Reader<'a> {

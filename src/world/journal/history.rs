@@ -146,6 +146,21 @@ impl RunRecord {
         self.ended && (self.code != Some(0) || self.error.is_some())
     }
 
+    /// Whether it is a request to another node to run a whole directory, and no script.
+    pub fn is_request(&self) -> bool {
+        self.script == self.directory
+    }
+
+    /// Whether it counts as the run of a script: a request does where it failed.
+    pub fn counts(&self) -> bool {
+        !self.is_request() || self.has_failed()
+    }
+
+    /// Whether it is worth a word: a request that went well is not, for its scripts are told of.
+    pub fn is_told(&self) -> bool {
+        !self.ended || self.counts()
+    }
+
     /// How much text it holds, in bytes, about.
     fn size(&self) -> usize {
         let texts = [Some(&self.node), Some(&self.script), self.output.as_ref(), self.error.as_ref()];

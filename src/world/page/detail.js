@@ -49,6 +49,7 @@ class Detail {
       op.object && el("bdi", { textContent: plain(op.object) }),
       el("div", { class: `outcome ${op.outcome}` }, icon(op.outcome), outcomeWords(op)),
       op.outcome === "disappeared" && el("p", { class: "what dead", textContent: `The job process died while the opcode was under way. ${locksWords(op)} How far it came nobody knows.` }),
+      op.outcome === "waiting" && el("p", { class: "what waits", textContent: "It waits for its locks. On the master \u201cganeti-hookd locks\u201d says which these are, and who has them." }),
       op.error && el("p", { class: "what", dir: "auto", textContent: plain(op.error) }),
       el("h3", { textContent: "Course" }),
       this.course(op),
@@ -57,12 +58,12 @@ class Detail {
       ...this.family(op),
       ...this.hooks(op, runs, trouble),
       el("h3", { textContent: "Names" }),
-      el("dl", null, ...Object.values(op.events).flatMap(event => pair(event.phase, plain(event.id)))),
+      el("dl", null, ...[op.events.pre || op.events.wait, op.events.post].filter(Boolean).flatMap(event => pair(event.phase, plain(event.id)))),
     ].filter(Boolean));
   }
 
   course(op) {
-    const end = op.outcome === "running" ? null : op.ended ?? op.noticed;
+    const end = op.isOpen ? null : op.ended ?? op.noticed;
     return el("dl", null, ...[
       ["submitted", stamp(op.received), ""],
       ["started", stamp(op.started), op.started != null && `queued ${duration(op.started - op.from)}`],
@@ -117,10 +118,10 @@ class Detail {
   run(run, all, isWhole) {
     const isBad = hasFailed(run);
     const took = run.seconds == null ? "" : duration(run.seconds);
-    const script = run.directory === run.script ? `${run.script} (the whole directory)` : `${run.directory ? `${run.directory}/` : ""}${run.script}`;
+    const script = isRequest(run) ? `${run.script} (the whole directory)` : `${run.directory ? `${run.directory}/` : ""}${run.script}`;
     const result = runResult(run);
     const box = el("article", { class: `run ${isBad ? "bad" : run.ended ? "good" : ""}` },
-      el("header", null, icon(isBad ? "failed" : run.ended ? "succeeded" : "running"), el("bdi", { textContent: plain(script) }), el("span", { class: "result", textContent: result }),
+      el("header", null, icon(isBad ? "failed" : run.ended ? "succeeded" : run.over ? "hooks" : "running"), el("bdi", { textContent: plain(script) }), el("span", { class: "result", textContent: result }),
         el("span", { class: "where" }, "on ", el("bdi", { textContent: plain(run.node) }), ` \u00b7 ${stamp(run.started)}${took ? ` \u00b7 ${took}` : ""}${run.attempt > 1 ? ` \u00b7 attempt ${run.attempt}` : ""}`)),
       this.place(run, all));
     if (run.error != null) box.append(el("p", { dir: "auto", textContent: plain(run.error) }));

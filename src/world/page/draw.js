@@ -4,6 +4,10 @@ const SVG = "http://www.w3.org/2000/svg";
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000];
 const PRINTED_MAX = 1000;
 
+// How wide a character of the axis' labels is, about, and what lies between two of them, in pixels.
+const LABEL_CHARACTER = 7;
+const LABEL_GAP = 6;
+
 // Half of the bars are at least that wide, in pixels, where they stand on a clock's axis.
 const BAR_LEAST = 8;
 
@@ -224,20 +228,20 @@ class List {
     const op = this.rows[at];
     const { element } = row;
     element.hidden = false;
-    if (row.op !== op || row.event !== (op.events.post || op.events.pre) || row.at !== at) {
+    if (row.op !== op || row.event !== op.last || row.at !== at) {
       element.style.transform = `translateY(${at * this.rowHeight}px)`;
       element.dataset.at = at;
       element.id = `row-${at}`;
       element.setAttribute("aria-posinset", at + 1);
       element.setAttribute("aria-setsize", this.rows.length);
       writeRow(row, op, at === 0 || this.rows[at - 1].jobKey !== op.jobKey);
-      Object.assign(row, { op, at, event: op.events.post || op.events.pre, drawn: null });
+      Object.assign(row, { op, at, event: op.last, drawn: null });
     }
     const isChosen = this.chosen === op.key;
     element.classList.toggle("chosen", isChosen);
     element.setAttribute("aria-selected", isChosen);
     // A bar stays as it is until the axis is another one; one that grows does not.
-    if (row.drawn !== drawn || op.outcome === "running" || op.pending) drawBar(row, op, this.axis, now);
+    if (row.drawn !== drawn || op.isOpen || op.pending) drawBar(row, op, this.axis, now);
     row.drawn = drawn;
   }
 
@@ -249,11 +253,7 @@ class List {
     this.ticksSeen = seen;
     const offset = left - this.box.getBoundingClientRect().left;
     const ticks = width && this.rows.length ? this.axis.ticks(width, this.axis.kind === "elapsed" ? 62 : 80) : [];
-    axis.replaceChildren(...ticks.map(([at, label]) => {
-      const tick = el("span", { textContent: label, class: at * width < 30 ? "edge" : "" });
-      tick.style.left = `${at * 100}%`;
-      return tick;
-    }));
+    axis.replaceChildren(...labels(ticks, width));
     const lines = ticks.map(([at]) => line("", offset + at * width, this.height));
     const present = (now - this.axis.from) / this.axis.width;
     if (this.axis.kind === "clock" && this.isLive && present > 0 && present <= 1) lines.push(line("now", offset + present * width, this.height));
@@ -293,6 +293,20 @@ class List {
   }
 }
 
+// The labels of an axis: those at its edges stay inside, and none covers another.
+function labels(ticks, width) {
+  let end = -LABEL_GAP;
+  return ticks.flatMap(([at, label]) => {
+    const [place, size] = [at * width, label.length * LABEL_CHARACTER];
+    const [name, left] = place < 30 ? ["edge", place] : width - place < 30 ? ["last", place - size] : ["", place - size / 2];
+    if (left < end + LABEL_GAP) return [];
+    end = left + size;
+    const tick = el("span", { textContent: label, class: name });
+    tick.style.left = `${at * 100}%`;
+    return [tick];
+  });
+}
+
 function line(name, left, height) {
   const element = el("div", { class: name });
   element.style.left = `${left}px`;
@@ -311,8 +325,8 @@ function newRow(body) {
 
 function outcomeWord(op) {
   if (op.outcome === "running") {
-    if (op.pending && op.runs.some(run => run.phase === "pre" && !run.ended)) return "pre hooks";
-    return op.executed == null && op.started != null ? "waiting" : "running";
+    if (op.pending && op.runs.some(run => run.phase === "pre" && !run.over)) return "pre hooks";
+    return "running";
   }
   return op.outcome;
 }
@@ -342,7 +356,8 @@ function write(cell, text, title) {
 function describe(op) {
   const parts = [["submitted", stamp(op.received)], ["queued", duration(op.started != null ? op.started - op.from : null)],
     ["waited for locks", duration(op.lockWait)], ["held", duration(op.held)], ["executed", duration(op.execution)]];
-  const hooks = op.runs.length ? [`${op.runs.length} hook runs${op.hooksFailed ? ", some failed" : ""}`] : [];
+  const many = op.runs.filter(isCounted).length;
+  const hooks = many ? [`${many} hook run${many > 1 ? "s" : ""}${op.hooksFailed ? ", some failed" : ""}`] : [];
   return parts.filter(([, text]) => text).map(([name, text]) => `${name} ${text}`).concat(hooks).join("\n");
 }
 

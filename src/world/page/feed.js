@@ -2,12 +2,13 @@
 
 // A stream says something every 30 s. One that says nothing for so long is dead.
 const SILENCE_MAX = 75000;
+const PAUSE_MIN = 1000;
 const PAUSE_MAX = 30000;
 
 class Feed {
   // `tell` gets lists of what came, `say` how it stands.
   constructor(since, tell, say) {
-    Object.assign(this, { since, tell, say, cursor: null, abort: new AbortController(), isOver: false });
+    Object.assign(this, { since, tell, say, cursor: null, pause: PAUSE_MIN, abort: new AbortController(), isOver: false });
   }
 
   stop() {
@@ -16,18 +17,16 @@ class Feed {
   }
 
   async run() {
-    let pause = 1000;
     while (!this.isOver) {
       try {
         await this.read();
-        pause = 1000;
         if (!this.isOver) this.say("lost", "The daemon has ended the connection. Connecting again");
       } catch (error) {
         if (this.isOver) return;
-        this.say("lost", `Not connected (${error.message}). Trying again in ${Math.round(pause / 1000)} s`);
+        this.say("lost", `Not connected (${error.message}). Trying again in ${Math.round(this.pause / 1000)} s`);
       }
-      await new Promise(resolve => setTimeout(resolve, pause));
-      pause = Math.min(pause * 2, PAUSE_MAX);
+      await new Promise(resolve => setTimeout(resolve, this.pause));
+      this.pause = Math.min(this.pause * 2, PAUSE_MAX);
     }
   }
 
@@ -41,6 +40,7 @@ class Feed {
       const answer = await fetch(`/v1/events?${query}`, { signal: this.abort.signal, cache: "no-store" });
       if (answer.status === 410) return this.isLost(await answer.json());
       if (!answer.ok) throw new Error(await problem(answer));
+      this.pause = PAUSE_MIN;
       this.cursor = answer.headers.get("Ganeti-Hookd-Cursor") ?? this.cursor;
       this.say("live", "");
       for await (const lines of linesOf(answer.body)) {
@@ -105,6 +105,14 @@ async function problem(answer) {
   }
 }
 
+const records = async answer => (await answer.text()).split("\n").filter(Boolean).map(line => JSON.parse(line));
+
+// What waits for its locks now; nothing where nobody says it.
+async function waiting() {
+  const answer = await fetch("/v1/waiting", { cache: "no-store" });
+  return answer.ok ? records(answer) : [];
+}
+
 // Everything that the history has of an opcode, with its runs' outputs.
 async function whole(op) {
   const runs = [];
@@ -115,12 +123,12 @@ async function whole(op) {
     const answer = await fetch(`/v1/events?${query}`, { cache: "no-store" });
     if (!answer.ok) throw new Error(await problem(answer));
     const next = answer.headers.get("Ganeti-Hookd-Cursor");
-    const events = (await answer.text()).split("\n").filter(Boolean).map(line => JSON.parse(line)).filter(event => !event.type);
+    const events = (await records(answer)).filter(event => !event.type);
     for (const event of events) {
-      if (String(event.id).replace(/\.(pre|post)$/, "") !== op.key) continue;
+      if (opcodeKey(event) !== op.key) continue;
       // It may come again, changed.
       for (let at = runs.length; at--;) if (runs[at].phase === event.phase) runs.splice(at, 1);
-      for (const run of event.runs) runs.push({ ...run, phase: event.phase, over: event.state !== "pending" });
+      runs.push(...runsOf(event));
     }
     if (!events.length || next === after) return runs;
     after = next;

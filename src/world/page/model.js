@@ -7,31 +7,51 @@ const ROUTINE = /^OP_(GROUP_VERIFY_DISKS|QUERY|QUERY_FIELDS|.+_QUERY|.+_QUERY_DA
 // More opcodes than this are not kept: the oldest are let go.
 const KEPT_MAX = 60000;
 
-const OUTCOMES = ["running", "succeeded", "failed", "disappeared"];
+// Ganeti frees the locks of a job that died after so many seconds, about.
+const LOCKS_AFTER_DEATH = 330;
 
 class Model {
   constructor() {
     this.ops = new Map();
-    this.version = 0;
   }
 
   // Takes an event, as it is now. An event comes again with each change; its last state counts.
   take(event) {
-    const key = String(event.id).replace(/\.(pre|post)$/, "");
-    let op = this.ops.get(key);
-    if (!op) {
-      op = { key, events: {} };
-      this.ops.set(key, op);
-    }
-    op.events[event.phase === "pre" ? "pre" : "post"] = event;
-    this.settle(op);
-    this.version++;
+    this.settle(this.op(event), event.phase === "pre" ? "pre" : "post", event);
   }
 
-  settle(op) {
-    const { pre, post } = op.events;
-    const last = post || pre;
-    const known = name => (post && post[name] != null ? post[name] : pre ? pre[name] : null) ?? null;
+  // The opcode that an event is of.
+  op(event) {
+    const key = opcodeKey(event);
+    if (!this.ops.has(key)) this.ops.set(key, { key, events: {} });
+    return this.ops.get(key);
+  }
+
+  // Takes what waits for its locks now, which is no event yet: what is not told any more waits no more.
+  // Returns whether that changes anything.
+  wait(waiting) {
+    const told = new Set(waiting.map(opcodeKey));
+    const over = [...this.ops.values()].filter(op => op.events.wait && !told.has(op.key));
+    for (const op of over) {
+      delete op.events.wait;
+      if (!op.events.pre && !op.events.post) this.ops.delete(op.key);
+    }
+    for (const event of waiting) this.settle(this.op(event), "wait", event);
+    return over.length + waiting.length > 0;
+  }
+
+  // Whether something may begin to wait though the feed says nothing: something has its locks, or has
+  // died with them a short time ago.
+  isBusy(now) {
+    return [...this.ops.values()].some(op => op.isOpen || (op.outcome === "disappeared" && now - op.noticed < LOCKS_AFTER_DEATH));
+  }
+
+  settle(op, kind, event) {
+    op.events[kind] = event;
+    const { wait, pre, post } = op.events;
+    const last = post || pre || wait;
+    op.last = last;
+    const known = name => post?.[name] ?? (pre || wait)?.[name] ?? null;
     op.job = last.job;
     op.op = last.op;
     op.jobKey = op.key.slice(0, op.key.lastIndexOf("."));
@@ -50,18 +70,14 @@ class Model {
     op.error = known("error");
     op.parent = known("parent");
     op.reason = (post && post.reason && post.reason.length ? post.reason : last.reason) || [];
-    op.late = Boolean(last.late);
     op.begun = post ? post.executed : true;
     op.noticed = last.time;
-    op.outcome = post ? post.status || "succeeded" : "running";
-    op.runs = [];
-    for (const event of [pre, post]) {
-      for (const run of (event && event.runs) || []) op.runs.push({ ...run, phase: event.phase, over: event.state !== "pending" });
-    }
+    op.isOpen = !post;
+    op.outcome = post ? post.status || "succeeded" : pre ? "running" : "waiting";
+    op.runs = [pre, post].flatMap(event => (event ? runsOf(event) : []));
     op.hooksFailed = op.runs.some(hasFailed);
-    op.pending = Boolean(last.state === "pending");
-    op.state = last.state;
-    op.isRoutine = ROUTINE.test(op.code) && (op.outcome === "running" || op.outcome === "succeeded") && !op.hooksFailed;
+    op.pending = last.state === "pending";
+    op.isRoutine = ROUTINE.test(op.code) && (op.isOpen || op.outcome === "succeeded") && !op.hooksFailed;
     op.from = op.op === 0 ? op.received : op.started != null && op.startDelay != null ? op.started - op.startDelay : op.started ?? op.received;
     op.text = null;
   }
@@ -71,13 +87,13 @@ class Model {
     const all = [...this.ops.values()].sort((a, b) => a.noticed - b.noticed);
     const surplus = all.length - KEPT_MAX;
     all.forEach((op, at) => {
-      if (at < surplus || (since && op.noticed < since && op.outcome !== "running")) this.ops.delete(op.key);
+      if (at < surplus || (since && op.noticed < since && !op.isOpen)) this.ops.delete(op.key);
     });
   }
 
   // The newest job first, its opcodes in their order.
   rows(filter) {
-    const counts = { all: 0, hooks: 0, routine: 0, running: 0, succeeded: 0, failed: 0, disappeared: 0 };
+    const counts = { all: 0, hooks: 0, routine: 0, waiting: 0, running: 0, succeeded: 0, failed: 0, disappeared: 0 };
     const words = filter.find.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = [];
     for (const op of this.ops.values()) {
@@ -96,9 +112,23 @@ class Model {
   }
 }
 
+const opcodeKey = event => String(event.id).replace(/\.(pre|post)$/, "");
+
+// The runs of an event. One that the daemon did not see end is over when its script has begun again, or the
+// event waits for none.
+function runsOf(event) {
+  const runs = event.runs ?? [];
+  const isAgain = run => runs.some(other => other.attempt > run.attempt && ["node", "directory", "script"].every(name => other[name] === run[name]));
+  return runs.map(run => ({ ...run, phase: event.phase, over: run.ended || event.state !== "pending" || isAgain(run) }));
+}
+
 function hasFailed(run) {
   return run.ended && (run.code !== 0 || run.error != null);
 }
+
+// A request to another node is no script, and counts where it failed.
+const isRequest = run => run.script === run.directory;
+const isCounted = run => !isRequest(run) || hasFailed(run);
 
 function objectName(object) {
   if (!object) return "";
@@ -136,7 +166,7 @@ function pieces(op, now) {
 // When it was over: a dead one when that was noticed.
 function endOf(op, now) {
   if (op.ended != null) return op.ended;
-  if (op.outcome === "running") return Math.max(now, op.executed ?? op.received);
+  if (op.isOpen) return Math.max(now, op.executed ?? op.received);
   return Math.max(op.noticed, op.executed ?? op.started ?? op.received);
 }
 
@@ -149,7 +179,7 @@ function lastOf(op, now) {
 
 function runEnd(run, now) {
   if (run.seconds != null) return run.started + run.seconds;
-  return run.ended || run.over ? run.started : Math.max(now, run.started);
+  return run.over ? run.started : Math.max(now, run.started);
 }
 
 // A text as one line that says nothing: control characters and those that turn the writing round are spelled out.

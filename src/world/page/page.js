@@ -82,10 +82,11 @@ function writeEmpty(rows) {
   else empty.textContent = `No opcode in this time.${routine}${isFile ? "" : "\nThe next one appears here by itself."}`;
 }
 
-const CHIPS = [["all", null, "all"], ["running", "running", "running"], ["succeeded", "succeeded", "succeeded"], ["failed", "failed", "failed"], ["disappeared", "disappeared", "disappeared"], ["hooks", "hooks", "hook failed"]];
+const CHIPS = [["all", null, "all"], ["waiting", "waiting", "waiting"], ["running", "running", "running"], ["succeeded", "succeeded", "succeeded"], ["failed", "failed", "failed"], ["disappeared", "disappeared", "disappeared"], ["hooks", "hooks", "hook failed"]];
 
 function writeChips() {
-  for (const [name, image, words] of CHIPS) {
+  // In a file nothing waits: what does is no event yet.
+  for (const [name, image, words] of CHIPS.filter(([name]) => !isFile || name !== "waiting")) {
     const input = el("input", { type: "radio", name: "outcome", value: name, checked: name === filter.outcome });
     input.addEventListener("change", () => { filter.outcome = name; look(); });
     const chip = el("label", { class: `chip ${name}`, title: words }, input, image && icon(image), el("span", { class: "word", textContent: words }), el("b"));
@@ -109,11 +110,14 @@ let ticking = null;
 function tick() {
   clearTimeout(ticking);
   ticking = null;
-  if (isFile || document.hidden || !counts.running) return;
+  if (isFile || document.hidden || !(counts.running + counts.waiting)) return;
   ticking = setTimeout(() => { list.draw(); tick(); }, 1000);
 }
 
-document.addEventListener("visibilitychange", tick);
+document.addEventListener("visibilitychange", () => {
+  tick();
+  askStatus();
+});
 
 // ---- what comes
 
@@ -128,7 +132,6 @@ function begin() {
   const period = Number(byId("period").value);
   feed = new Feed(period ? Date.now() / 1000 - period : null, take, say);
   feed.run();
-  askStatus();
   setTimeout(changed, 600);
 }
 
@@ -167,6 +170,7 @@ function say(state, text) {
   const line = byId("feed");
   line.className = state;
   line.textContent = state === "live" ? "live" : text;
+  if (state === "live") askStatus();
 }
 
 // What has just come is said loudly; what was there before somebody looked can be read.
@@ -194,8 +198,10 @@ function inWords(one) {
   return `${stamp(one.time)} ${one.type}`;
 }
 
-// The daemon's own state is asked for only when something has happened: an idle one is left alone.
+// The daemon's own state, and what waits, is asked for when something has happened, and while something
+// is under way: an idle one is left alone.
 function askStatus() {
+  if (isFile || document.hidden) return;
   statusDue ??= setTimeout(writeStatus, Math.max(0, statusAt + STATUS_PAUSE - Date.now()));
 }
 
@@ -210,6 +216,8 @@ async function writeStatus() {
     byId("place").textContent = plain(`${node} \u00b7 ${role}${role === "standby" && master ? ` (master: ${master})` : ""}`);
     byId("problems").textContent = problems.length ? `${problems.length} problem${problems.length > 1 ? "s" : ""}: ganeti-hookd status` : "";
     byId("problems").title = plain(problems.join(" / "));
+    if (model.wait(await waiting())) changed();
+    if (model.isBusy(present())) askStatus();
   } catch {
     // The feed tells when nobody answers.
   }
