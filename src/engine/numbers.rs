@@ -51,6 +51,20 @@ pub struct Numbers {
     seen_before: BTreeSet<i64>,
     /// Some of those that the journal has were given up.
     is_given_up: bool,
+    /// Numbers have begun again: the next serial is that of another cluster.
+    begins_again: bool,
+}
+
+/// Whether a number is accounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// It is not.
+    Missing,
+    /// A job of it has been found.
+    Found,
+    /// An earlier daemon has found one, when the number had not been given out as far as was known,
+    /// and this one has not.
+    FoundBefore,
 }
 
 impl Numbers {
@@ -81,10 +95,13 @@ impl Numbers {
         NumbersChange::All(self.highest, numbers.copied().collect())
     }
 
-    /// Whether an earlier daemon has seen a job of this number, which had not been given out as far
-    /// as was known, and this one has not.
-    pub fn was_seen_before(&self, id: JobId) -> bool {
-        self.seen_before.contains(&id.get())
+    /// Whether the job's number is accounted for, and how.
+    pub fn account(&self, id: JobId) -> Account {
+        match self.contains(id) {
+            _ if self.seen_before.contains(&id.get()) => Account::FoundBefore,
+            true => Account::Found,
+            false => Account::Missing,
+        }
     }
 
     /// Whether the job is one that has been accounted for.
@@ -137,6 +154,16 @@ impl Numbers {
         Some(NumbersChange::GivenOut(first, serial, seen.into_iter().filter(|id| *id >= first).collect()))
     }
 
+    /// They are those of a cluster that is gone.
+    pub fn are_of_old(&mut self) {
+        self.begins_again = true;
+    }
+
+    /// Whether numbers have begun again where this is the last that was given out.
+    pub fn begin_again_at(&self, serial: i64) -> bool {
+        self.begins_again || serial < self.highest
+    }
+
     /// Job numbers have begun again: nothing is accounted for.
     pub fn begin_again(&mut self, serial: i64) -> NumbersChange {
         *self = Self::default();
@@ -146,7 +173,7 @@ impl Numbers {
 
     /// No history tells any more that what an earlier daemon has seen above the serial was told: it
     /// is not looked for any more, though a job of another cluster may have its number now.
-    pub fn account_for_seen_before(&mut self) {
+    pub fn account_for_found_before(&mut self) {
         self.holes.retain(|id| !self.seen_before.contains(id));
     }
 
@@ -233,13 +260,14 @@ mod tests {
     #[test]
     fn what_an_earlier_daemon_saw_above_the_serial_is_looked_for_once_that_is_reached() {
         let mut numbers = Numbers::new(10, [7, 12, 20]);
-        assert!(!numbers.contains(id(12)) && numbers.was_seen_before(id(12)));
+        assert!(!numbers.contains(id(12)));
+        assert_eq!(numbers.account(id(12)), Account::FoundBefore);
         assert_eq!(numbers.all(), NumbersChange::All(10, vec![7, 12, 20]));
         assert_eq!(numbers.reach(13), Some(NumbersChange::GivenOut(11, 13, vec![])));
         assert_eq!(numbers.all(), NumbersChange::All(13, vec![7, 11, 12, 13, 20]));
-        assert!(numbers.was_seen_before(id(12)), "until it has been looked at");
+        assert_eq!(numbers.account(id(12)), Account::FoundBefore, "until it has been looked at");
         assert_eq!(numbers.see(id(12)), Some(NumbersChange::Filled(12)));
-        assert!(!numbers.was_seen_before(id(12)));
+        assert_eq!(numbers.account(id(12)), Account::Found);
         let flood = Numbers::new(10, 11..=11 + BEYOND_MAX as i64).seen_above().next();
         assert_eq!(flood, Some(NumbersChange::GivenUpAbove(10 + BEYOND_MAX as i64)));
     }

@@ -1,6 +1,6 @@
 //! Processes, and what is known of jobs whose files are not there.
 
-use ganeti_hookd::engine::change::{Change, Remembered};
+use ganeti_hookd::engine::change::{Change, Past, Remembered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
@@ -258,7 +258,7 @@ fn a_newer_job_of_the_same_number_shows_that_numbers_have_begun_again() {
 #[test]
 fn what_an_earlier_daemon_told_is_asked_of_the_history() {
     let mut desk = Desk::again(ganeti_hookd::engine::change::Remembered {
-        highest_job: 10,
+        past: Past { highest_told: 10, ..Past::default() },
         numbers: ganeti_hookd::engine::numbers::Numbers::new(10, [7]),
         next_seq: 100,
         next_run: 1,
@@ -391,7 +391,7 @@ fn a_process_that_was_found_dead_at_the_start_died_before() {
 #[test]
 fn the_last_job_that_was_told_is_asked_of_the_history_and_nothing_is_written_for_that() {
     let mut desk = Desk::again(Remembered {
-        highest_job: 7,
+        past: Past { highest_told: 7, ..Past::default() },
         numbers: Numbers::new(7, [7]),
         next_seq: 100,
         next_run: 1,
@@ -437,8 +437,7 @@ fn a_job_that_had_begun_no_opcode_does_not_disappear_with_its_file() {
 /// A daemon whose history begins later than it did, and an archived job from between.
 fn forgetful() -> Desk {
     let mut desk = Desk::again(Remembered {
-        history_since: Some(Timestamp::from((EPOCH - 100, 0))),
-        highest_job: 10,
+        past: Past { oldest: Some(Timestamp::from((EPOCH - 100, 0))), highest_told: 10, ..Past::default() },
         numbers: Numbers::new(10, []),
         next_seq: 100,
         next_run: 1,
@@ -477,7 +476,7 @@ fn an_interrupted_first_start_still_looks_for_what_it_looked_for() {
     let mut desk = Desk::before_start(
         Default::default(),
         Remembered {
-            first_look: Some(first_look(-10)),
+            past: Past { first_look: Some(first_look(-10)), ..Past::default() },
             numbers: Numbers::new(5000, [100]),
             next_seq: 1,
             next_run: 1,
@@ -517,7 +516,7 @@ fn what_the_history_says_of_another_job_of_the_number_is_not_taken_for_this_one(
     // Of the other job it knows all, and nothing of this one; and the other way round.
     for (of_other, of_this, expected) in [(Some(all), None, 2), (None, Some(all), 0)] {
         let mut desk = Desk::again(Remembered {
-            highest_job: 10,
+            past: Past { highest_told: 10, ..Past::default() },
             numbers: Numbers::new(10, []),
             next_seq: 100,
             next_run: 1,
@@ -579,9 +578,9 @@ fn what_was_told_above_a_serial_that_cannot_be_read_is_not_told_again_though_the
         // What is written anew has no history.
         desk.journal_is_damaged = is_damaged;
         desk.put(delay(3, 0));
-        let (numbers, last_written) = (numbers(&desk), Some(Timestamp::from((EPOCH + 1, 0))));
-        let remembered =
-            Remembered { numbers, last_written, next_seq: 10, next_run: 10, ..Default::default() };
+        let last_written = Some(Timestamp::from((EPOCH + 1, 0)));
+        let (numbers, past) = (numbers(&desk), Past { last_written, ..Past::default() });
+        let remembered = Remembered { numbers, past, next_seq: 10, next_run: 10, ..Default::default() };
         let mut desk = Desk::again(remembered.clone());
         desk.serial = Some(2);
         desk.archive.insert(id(2), job);
@@ -598,9 +597,9 @@ fn what_was_told_above_a_serial_that_cannot_be_read_is_not_told_again_though_the
 
 #[test]
 fn a_first_start_that_cannot_read_the_serial_looks_for_what_is_missing_once_it_can() {
-    let first_look = Some(first_look(-100));
+    let past = Past { first_look: Some(first_look(-100)), ..Past::default() };
     let numbers = Numbers::new(1, []);
-    let remembered = Remembered { first_look, numbers, next_seq: 1, next_run: 1, ..Default::default() };
+    let remembered = Remembered { past, numbers, next_seq: 1, next_run: 1, ..Default::default() };
     let mut desk = Desk::before_start(Default::default(), remembered);
     // Job 2 came and was archived while no daemon ran.
     desk.serial = Some(2);
@@ -686,8 +685,7 @@ fn a_job_whose_file_is_gone_is_not_forgotten_for_one_of_an_older_cluster_in_the_
 #[test]
 fn of_what_is_to_run_again_a_lost_history_had_told_more() {
     let mut desk = Desk::again(Remembered {
-        history_lost: Some(Timestamp::from((EPOCH - 100, 0))),
-        highest_job: 10,
+        past: Past { lost: Some(Timestamp::from((EPOCH - 100, 0))), highest_told: 10, ..Past::default() },
         numbers: Numbers::new(10, []),
         next_seq: 100,
         next_run: 1,
@@ -723,9 +721,8 @@ fn a_large_job_of_a_cluster_made_again_that_went_while_it_was_read_is_told() {
 
 #[test]
 fn what_was_told_above_the_serial_is_not_told_again_though_the_history_is_lost_before_it_is_looked_at() {
-    let (numbers, highest_job) = (Numbers::new(1, [2]), 2);
-    let mut desk =
-        Desk::again(Remembered { numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() });
+    let (numbers, past) = (Numbers::new(1, [2]), Past { highest_told: 2, ..Past::default() });
+    let mut desk = Desk::again(Remembered { numbers, past, next_seq: 5, next_run: 5, ..Default::default() });
     desk.serial = Some(2);
     let told = ended(2, -50);
     desk.history.insert(id(2), (told.received, Progress { next: 1, pre: false }));

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ganeti_hookd::engine::change::{Change, EventState, FirstLook, Remembered, Rerun, RunStart, Undelivered};
+use ganeti_hookd::engine::change::{
+    Change, EventState, FirstLook, Past, Remembered, Rerun, RunStart, Undelivered,
+};
 use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::outbox_progress::{Progress as OutboxProgress, Span};
@@ -240,17 +242,19 @@ impl Journal {
         let of_those = |seq: i64| undelivered.iter().chain(&standby).any(|event| event.seq == seq);
         let runs = self.runs.keys().filter(|(seq, _)| of_those(*seq));
         Remembered {
-            begun: self.begun,
-            first_look: self.first_look,
-            began_again: self.began_again,
+            past: Past {
+                begun: self.begun,
+                first_look: self.first_look,
+                began_again: self.began_again,
+                oldest: self.events.values().next().map(|row| row.event.time),
+                lost: self.history_lost,
+                last_written: self.last_written,
+                highest_told: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
+            },
             jobs: self.jobs.iter().map(|(id, tracked)| (*id, tracked.clone())).collect(),
             numbers: Numbers::new(self.highest, self.holes.iter().copied()),
             next_seq: self.last_seq + 1,
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
-            highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
-            history_since: self.events.values().next().map(|row| row.event.time),
-            history_lost: self.history_lost,
-            last_written: self.last_written,
             outboxes: self.outboxes.clone(),
             undelivered,
             standby,

@@ -13,8 +13,8 @@ impl Engine {
     /// The job's process that was watched and has ended, if Ganeti is to be told of that.
     pub(in crate::engine) fn watched_death(&self, job: &Job<'_>) -> Option<ProcessRef> {
         let is_wanted = self.settings.deaths.tell_ganeti && self.place.is_surely_master();
-        let process = job.process().filter(|_| is_wanted && self.jobs.processes.died_watched(job.id))?;
-        self.jobs.processes.is_dead(job.id, &process).then_some(process)
+        let process = job.process().filter(|_| is_wanted && self.processes.died_watched(job.id))?;
+        self.processes.is_dead(job.id, &process).then_some(process)
     }
 
     /// Has Ganeti told that the job's process has died; `seq` tells of it here.

@@ -108,8 +108,9 @@ impl Engine {
     fn gone(&mut self, now: Now, id: JobId) {
         self.report.good_file(id);
         let is_backlog = self.jobs.is_backlog(id);
-        if let Some((tracked, mut event)) = self.jobs.died_unseen(id, now.time) {
-            let died_at = self.jobs.processes.died_at(id).unwrap_or(now.steady);
+        if let Some(died_at) = self.processes.died_at(id)
+            && let Some((tracked, mut event)) = self.jobs.died_unseen(id, now.time)
+        {
             self.report.death_noticed(now.steady.saturating_sub(died_at));
             event.late = is_backlog;
             self.ledger.record(Change::Job(id, tracked));
@@ -120,12 +121,12 @@ impl Engine {
         self.jobs.is_nowhere(id);
         let Some(tracked) = self.jobs.tracker().get(id) else { return };
         let process = tracked.process.clone().filter(|_| self.place.is_master());
-        if !tracked.is_open() || self.jobs.has_expired(id, self.kept_since(now)) {
+        if !tracked.is_open() || self.has_expired(now, tracked.seen) {
             return self.forget(id);
         }
         self.report.vanished(id);
-        if let Some(process) = process.filter(|_| !self.jobs.processes.has_dead(id)) {
-            self.effects.extend(self.jobs.processes.meet(id, &process));
+        if let Some(process) = process.filter(|_| !self.processes.has_dead(id)) {
+            self.effects.extend(self.processes.meet(id, &process));
         }
     }
 
@@ -133,7 +134,7 @@ impl Engine {
     fn let_be(&mut self, id: JobId) {
         self.effects.extend(self.holds.let_go(id));
         self.effects.extend(self.holds.disarm(id));
-        self.effects.extend(self.jobs.processes.forget(id));
+        self.effects.extend(self.processes.forget(id));
     }
 
     fn forget(&mut self, id: JobId) {
@@ -192,7 +193,7 @@ impl Engine {
         }
         let is_backlog = self.jobs.is_backlog(job.id);
         let death = self.watched_death(job);
-        let died_at = self.jobs.processes.died_at(job.id);
+        let died_at = self.processes.died_at(job.id);
         let liveness = self.liveness(now, job, kind);
         if let Some(died_at) = died_at.filter(|_| liveness == Liveness::Dead) {
             self.report.death_noticed(now.steady.saturating_sub(died_at));
@@ -221,7 +222,7 @@ impl Engine {
     /// Whether the job's process is there, as far as it matters. Only the master's own machine
     /// can tell.
     fn liveness(&mut self, now: Now, job: &Job<'_>, kind: Kind) -> Liveness {
-        let processes = &mut self.jobs.processes;
+        let processes = &mut self.processes;
         if kind == Kind::Archived || job.is_final() {
             processes.is_judged(job.id);
             return Liveness::Unknown;
@@ -313,14 +314,14 @@ impl Engine {
     pub(in crate::engine) fn found(&mut self, now: Now, token: Token, presence: Presence) {
         match presence {
             Presence::Alive => {
-                if let Some(id) = self.jobs.processes.is_alive(token) {
+                if let Some(id) = self.processes.is_alive(token) {
                     self.effects.extend(self.holds.arm(id, token));
                 }
             }
             // The process writes its last version and then ends: what has been read may be
             // older. It is read again.
             Presence::Dead => {
-                if let Some(id) = self.jobs.processes.ended(token, now.steady) {
+                if let Some(id) = self.processes.ended(token, now.steady) {
                     self.jobs.died_before(id);
                     // Another node's process is not here; who is master may just have changed.
                     self.effects.push(Effect::AskMaster);
@@ -329,12 +330,12 @@ impl Engine {
                 }
             }
             Presence::Unknown(why) => {
-                if let Some(id) = self.jobs.processes.not_found(token) {
+                if let Some(id) = self.processes.not_found(token) {
                     self.report.say(Level::Debug, &format!("job {id}: {why}"));
                 }
             }
             Presence::Shortage(why) => {
-                if let Some(id) = self.jobs.processes.not_found(token) {
+                if let Some(id) = self.processes.not_found(token) {
                     self.look_again(now, id, &why);
                 }
             }
@@ -343,7 +344,7 @@ impl Engine {
 
     /// A process that was watched has ended.
     pub(in crate::engine) fn exited(&mut self, now: Now, token: Token) {
-        if let Some(id) = self.jobs.processes.ended(token, now.steady) {
+        if let Some(id) = self.processes.ended(token, now.steady) {
             self.effects.extend(self.holds.let_go(id));
             self.effects.extend(self.holds.disarm(id));
             self.agenda.hint(id);
