@@ -8,6 +8,7 @@ use crate::engine::deliveries::{Delivery, Notice};
 use crate::engine::effect::{Effect, Level, Token};
 use crate::engine::input::{Now, Presence, Stamp, Version};
 use crate::engine::jobs::{Kind, Start};
+use crate::engine::processes::Death;
 use crate::engine::settings::PreMode;
 use crate::engine::tracker::{Lateness, Look};
 use crate::engine::transitions::Progress;
@@ -108,7 +109,7 @@ impl Engine {
     fn gone(&mut self, now: Now, id: JobId) {
         self.report.good_file(id);
         let is_backlog = self.jobs.is_backlog(id);
-        if let Some(died_at) = self.processes.died_at(id)
+        if let Some(died_at) = self.processes.death(id).and_then(Death::watched_at)
             && let Some((tracked, mut event)) = self.jobs.died_unseen(id, now.time)
         {
             self.report.death_noticed(now.steady.saturating_sub(died_at));
@@ -125,7 +126,7 @@ impl Engine {
             return self.forget(id);
         }
         self.report.vanished(id);
-        if let Some(process) = process.filter(|_| !self.processes.has_dead(id)) {
+        if let Some(process) = process.filter(|_| self.processes.death(id).is_none()) {
             self.effects.extend(self.processes.meet(id, &process));
         }
     }
@@ -192,21 +193,20 @@ impl Engine {
             false => self.report.not_vanished(job.id),
         }
         let is_backlog = self.jobs.is_backlog(job.id);
-        let death = self.watched_death(job);
-        let died_at = self.processes.died_at(job.id);
-        let liveness = self.liveness(now, job, kind);
-        if let Some(died_at) = died_at.filter(|_| liveness == Liveness::Dead) {
+        let death = self.death(now, job, kind);
+        if let Some(died_at) = death.as_ref().and_then(Death::watched_at) {
             self.report.death_noticed(now.steady.saturating_sub(died_at));
         }
+        let liveness = if death.is_some() { Liveness::Dead } else { Liveness::Unknown };
         let lateness = self.lateness(is_backlog);
         let mut look = self.jobs.tracker().look(job, liveness, start, lateness, now.time);
         if !is_backlog {
             self.hold(now, job, kind, &mut look.events);
         }
         self.round.wants.pre_hooks |= tells_of_wait(job);
-        let posts = self.keep(now, job, kind, look, stamp);
-        if let Some(process) = death.filter(|_| liveness == Liveness::Dead) {
-            self.tell_ganeti(job, process, posts);
+        let seq = self.keep(now, job, kind, look, stamp);
+        if let Some(death) = death {
+            self.tell_ganeti(job, &death, seq);
         }
     }
 
@@ -219,30 +219,26 @@ impl Engine {
         }
     }
 
-    /// Whether the job's process is there, as far as it matters. Only the master's own machine
-    /// can tell.
-    fn liveness(&mut self, now: Now, job: &Job<'_>, kind: Kind) -> Liveness {
-        let processes = &mut self.processes;
+    /// The death that this version of the job is judged by: its process has ended, and it was read
+    /// after that. Only the master's own machine can tell. Has the process looked for if it is new.
+    fn death(&mut self, now: Now, job: &Job<'_>, kind: Kind) -> Option<Death> {
         if kind == Kind::Archived || job.is_final() {
-            processes.is_judged(job.id);
-            return Liveness::Unknown;
+            self.processes.is_judged(job.id);
+            return None;
         }
+        let death = self.processes.death(job.id);
         // From before the end of its process nothing can be told about what it left.
-        let is_older = kind == Kind::Overtaken && processes.has_dead(job.id);
-        let Some(process) = job.process().filter(|_| self.place.is_master() && !is_older) else {
-            return Liveness::Unknown;
-        };
-        if processes.is_dead(job.id, &process) {
-            if processes.died_watched(job.id) || self.place.is_surely_master() {
-                processes.is_judged(job.id);
-                return Liveness::Dead;
+        let is_older = kind == Kind::Overtaken && death.is_some();
+        let process = job.process().filter(|_| self.place.is_master() && !is_older)?;
+        match death.filter(|death| *death.process() == process) {
+            None => self.effects.extend(self.processes.meet(job.id, &process)),
+            Some(death) if death.watched_at().is_some() || self.place.is_surely_master() => {
+                return self.processes.is_judged(job.id);
             }
             // It may be another node's; that will be known.
-            self.agenda.again(job.id, now.steady);
-            return Liveness::Unknown;
+            Some(_) => self.agenda.again(job.id, now.steady),
         }
-        self.effects.extend(processes.meet(job.id, &process));
-        Liveness::Unknown
+        None
     }
 
     /// Takes over the outcome of a look. Returns the number of the event that tells of a death.
