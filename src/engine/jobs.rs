@@ -67,8 +67,6 @@ pub struct Jobs {
     history: History,
     pass: Pass,
     sights: BTreeMap<JobId, Sight>,
-    /// Numbers that were given out and that no job was found with.
-    missing: BTreeSet<JobId>,
 }
 
 impl Jobs {
@@ -77,7 +75,7 @@ impl Jobs {
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
         let (history, pass) = (History::new(past, started), Pass::new(past));
-        Self { tracker, numbers, history, pass, sights: BTreeMap::new(), missing: BTreeSet::new() }
+        Self { tracker, numbers, history, pass, sights: BTreeMap::new() }
     }
 
     /// The jobs themselves.
@@ -201,6 +199,7 @@ impl Jobs {
         }
         if self.numbers.begin_again_at(serial) {
             self.history.begin_again(now);
+            self.pass.begin_again();
             return (Some(self.numbers.begin_again(serial)), true);
         }
         (self.numbers.reach(serial), false)
@@ -274,7 +273,7 @@ impl Jobs {
         match self.tracker.get(id) {
             Some(tracked) if tracked.is_open() => Rank::News,
             Some(_) => Rank::Closed,
-            None if self.missing.contains(&id) => Rank::Missing,
+            None if self.numbers.was_sought(id) => Rank::Missing,
             None => Rank::News,
         }
     }
@@ -283,9 +282,7 @@ impl Jobs {
     pub fn is_nowhere(&mut self, id: JobId) {
         if self.tracker.get(id).is_none() {
             self.forget(id);
-            if !self.numbers.contains(id) {
-                self.missing.insert(id);
-            }
+            self.numbers.is_nowhere(id);
         }
     }
 
@@ -396,7 +393,6 @@ impl Jobs {
     pub fn keep(&mut self, job: &Job<'_>, tracked: Tracked, stamp: Option<Stamp>) -> Option<NumbersChange> {
         self.history.forget(job.id);
         self.pass.is_judged(job.id);
-        self.missing.remove(&job.id);
         let is_known = self.tracker.known(job).is_some();
         let Sight { listed, open: before, .. } = self.sights.remove(&job.id).unwrap_or_default();
         let open = Open::of(job, &tracked, before.filter(|_| is_known));

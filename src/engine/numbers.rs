@@ -9,7 +9,7 @@
 //! given that since, or is no job of this queue at all: it is kept apart until the serial
 //! reaches it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ganeti::job::JobId;
 
@@ -42,7 +42,8 @@ pub enum NumbersChange {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     highest: i64,
-    holes: BTreeSet<i64>,
+    /// The numbers up to the highest that no job has been seen with, and whether one was sought.
+    holes: BTreeMap<i64, bool>,
     /// Seen, and above the highest.
     beyond: BTreeSet<i64>,
     /// Those of them that the journal has not been told of.
@@ -73,6 +74,7 @@ impl Numbers {
     pub fn new(highest: i64, numbers: impl IntoIterator<Item = i64>) -> Self {
         let (holes, seen): (BTreeSet<i64>, BTreeSet<i64>) =
             numbers.into_iter().partition(|id| *id <= highest);
+        let holes = holes.into_iter().map(unsought).collect();
         let is_given_up = seen.len() > BEYOND_MAX;
         let seen_before = seen.into_iter().take(BEYOND_MAX).collect();
         Self { highest, holes, seen_before, is_given_up, ..Self::default() }
@@ -85,13 +87,13 @@ impl Numbers {
 
     /// The numbers up to the highest that no job has been seen with.
     pub fn holes(&self) -> impl Iterator<Item = JobId> {
-        self.holes.iter().filter_map(|id| JobId::try_from(*id).ok())
+        self.holes.keys().filter_map(|id| JobId::try_from(*id).ok())
     }
 
     /// All of it, as a change from nothing.
     pub fn all(&self) -> NumbersChange {
         let seen_before = self.seen_before.range(self.highest.saturating_add(1)..);
-        let numbers = self.holes.iter().chain(&self.beyond).chain(seen_before);
+        let numbers = self.holes.keys().chain(&self.beyond).chain(seen_before);
         NumbersChange::All(self.highest, numbers.copied().collect())
     }
 
@@ -107,7 +109,7 @@ impl Numbers {
     /// Whether the job is one that has been accounted for.
     pub fn contains(&self, id: JobId) -> bool {
         let id = id.get();
-        if id > self.highest { self.beyond.contains(&id) } else { !self.holes.contains(&id) }
+        if id > self.highest { self.beyond.contains(&id) } else { !self.holes.contains_key(&id) }
     }
 
     /// Accounts for a job.
@@ -125,7 +127,17 @@ impl Numbers {
             }
             return None;
         }
-        self.holes.remove(&id).then_some(NumbersChange::Filled(id))
+        self.holes.remove(&id).map(|_| NumbersChange::Filled(id))
+    }
+
+    /// A job of this number was sought, and is nowhere.
+    pub fn is_nowhere(&mut self, id: JobId) {
+        self.holes.entry(id.get()).and_modify(|was_sought| *was_sought = true);
+    }
+
+    /// Whether that is so, and the number is still waited for.
+    pub fn was_sought(&self, id: JobId) -> bool {
+        self.holes.get(&id.get()) == Some(&true)
     }
 
     /// What is to be written of the numbers that have been seen above the highest, when the serial
@@ -149,7 +161,7 @@ impl Numbers {
         let later = serial.checked_add(1).map(|next| self.beyond.split_off(&next)).unwrap_or_default();
         let seen = std::mem::replace(&mut self.beyond, later);
         self.untold.retain(|id| *id > serial);
-        self.holes.extend((first..=serial).filter(|id| !seen.contains(id)));
+        self.holes.extend((first..=serial).filter(|id| !seen.contains(id)).map(unsought));
         self.highest = serial;
         Some(NumbersChange::GivenOut(first, serial, seen.into_iter().filter(|id| *id >= first).collect()))
     }
@@ -174,7 +186,7 @@ impl Numbers {
     /// No history tells any more that what an earlier daemon has seen above the serial was told: it
     /// is not looked for any more, though a job of another cluster may have its number now.
     pub fn account_for_found_before(&mut self) {
-        self.holes.retain(|id| !self.seen_before.contains(id));
+        self.holes.retain(|id, _| !self.seen_before.contains(id));
     }
 
     /// A first start: only the last `gap` of the numbers up to `serial` are looked for.
@@ -194,10 +206,13 @@ impl Numbers {
     }
 }
 
+/// A hole that no job was sought for.
+fn unsought(id: i64) -> (i64, bool) {
+    (id, false)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;

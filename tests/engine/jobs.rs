@@ -256,6 +256,62 @@ fn a_newer_job_of_the_same_number_shows_that_numbers_have_begun_again() {
 }
 
 #[test]
+fn what_was_nowhere_in_a_cluster_that_is_gone_is_looked_for_like_all_else_in_the_next() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(3);
+    desk.put(ended(1, 0));
+    desk.put(ended(3, 0));
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert_eq!(desk.reads_since(0).iter().filter(|id| **id == 2).count(), 1, "it is a hole");
+    desk.queue = [(id(1), ended(1, 50)), (id(3), ended(3, 0))].into();
+    desk.archive.insert(id(2), ended(2, 51));
+    let before = desk.done.len();
+    desk.serial = Some(2);
+    desk.give(Input::Overflow);
+    desk.settle();
+    let reads = desk.reads_since(before);
+    let first = |id: i64| reads.iter().position(|read| *read == id).unwrap();
+    assert!(first(2) < first(1), "before what is known to be closed: {reads:?}");
+}
+
+#[test]
+fn a_number_above_the_serial_that_was_nowhere_is_news_when_its_job_is_there() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(2);
+    desk.put(ended(1, 0));
+    desk.give(Input::Hint(id(9)));
+    desk.settle();
+    desk.queue = [(id(1), ended(1, 5)), (id(9), delay(9, 5))].into();
+    let before = desk.done.len();
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert_eq!(desk.reads_since(before)[..2], [2, 9]);
+}
+
+#[test]
+fn a_job_of_a_cluster_made_again_is_live_though_one_of_its_number_could_not_be_looked_at() {
+    let numbers = Numbers::new(2, [1]);
+    let mut desk = Desk::again(Remembered { numbers, next_seq: 1, next_run: 1, ..Default::default() });
+    desk.scripts.clear();
+    desk.serial = Some(2);
+    desk.queue.insert(id(1), delay(1, -10));
+    desk.unreadable.insert(id(1));
+    desk.settle();
+    desk.queue.clear();
+    desk.unreadable.clear();
+    desk.serial = Some(0);
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    desk.serial = Some(1);
+    desk.put(delay(1, 5).runs(0, 6));
+    assert_eq!(desk.events(), ["1.0.pre OP_TEST_DELAY pending"]);
+}
+
+#[test]
 fn what_an_earlier_daemon_told_is_asked_of_the_history() {
     let mut desk = Desk::again(ganeti_hookd::engine::change::Remembered {
         past: Past { highest_told: 10, ..Past::default() },

@@ -2,7 +2,7 @@
 
 use ganeti_hookd::engine::change::{Change, Past, Remembered};
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
@@ -225,6 +225,31 @@ fn what_was_told_in_a_first_look_and_has_left_is_not_told_again() {
         desk.settle();
     }
     assert_eq!(desk.events().len(), 1, "{:?}", desk.events());
+    // Nor when numbers begin again, so that it is looked for.
+    desk.serial = Some(2);
+    desk.give(Input::Serial(desk.serial));
+    desk.give(Input::Hint(id(2)));
+    desk.settle();
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    assert_eq!(desk.events().len(), 1, "{:?}", desk.events());
+}
+
+#[test]
+fn what_had_ended_before_a_first_look_is_history_though_numbers_begin_again_in_it() {
+    let mut desk = Desk::before_start(Default::default(), Remembered::default());
+    desk.serial = Some(3);
+    desk.queue.insert(id(3), ended(3, -50));
+    desk.large.insert(id(3));
+    desk.settle();
+    desk.serial = Some(1);
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    desk.large.clear();
+    let job = desk.queue[&id(3)].clone();
+    desk.give(Input::LargeRead { reading: 1, id: id(3), version: Version::Queued(&job, None) });
+    desk.settle();
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
 }
 
 #[test]

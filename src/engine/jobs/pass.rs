@@ -114,6 +114,13 @@ impl Pass {
         }
     }
 
+    /// Job numbers have begun again: those that could not be looked at are of other jobs. What has
+    /// left stays so, and the bound where it was: older jobs may still be in the archive, and in
+    /// the queue.
+    pub fn begin_again(&mut self) {
+        self.unjudged.clear();
+    }
+
     /// Everything that was there has been looked at, but for these. Returns whether that was the
     /// first time ever.
     pub fn end(&mut self, unjudged: BTreeSet<JobId>) -> bool {
