@@ -170,7 +170,8 @@ pub enum Change {
     HistoryLost(Timestamp),
     /// How far the outbox of this name is.
     Outbox(String, Box<Progress>),
-    /// Forget events before this time, at most so many.
+    /// Forget events before this time, at most so many: what had ended by the last of them is
+    /// history then.
     Prune(Timestamp, u32),
 }
 

@@ -448,8 +448,8 @@ impl Jobs {
         self.numbers.give_up_below(oldest)
     }
 
-    /// What is not in the history any more has been told. Returns whether that is new.
-    pub fn history_begins(&mut self, before: Timestamp) -> bool {
-        self.history.begins(before)
+    /// What is not in the history any more has been told.
+    pub fn history_begins(&mut self, before: Timestamp) {
+        self.history.begins(before);
     }
 }

@@ -221,7 +221,9 @@ impl Journal {
             self.events.remove(seq);
             self.runs.retain(|(of, _), _| of != seq);
         }
-        Written { more_to_prune, forgotten: gone.into_iter().map(|(_, time)| time).max() }
+        let forgotten = gone.into_iter().map(|(_, time)| time).max();
+        self.begun = self.begun.max(forgotten);
+        Written { more_to_prune, forgotten }
     }
 
     /// How far the history tells a job.

@@ -41,9 +41,7 @@ impl Engine {
             self.pruning.forgot(written.more_to_prune);
         }
         // What is not in the history any more is not told again.
-        if let Some(forgotten) = written.forgotten.filter(|time| self.jobs.history_begins(*time)) {
-            self.ledger.record(Change::Begun(forgotten));
-        }
+        written.forgotten.into_iter().for_each(|time| self.jobs.history_begins(time));
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
