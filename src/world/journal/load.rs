@@ -128,13 +128,10 @@ fn tracked(row: &Row<'_>) -> rusqlite::Result<Tracked> {
 
 /// How far the events in the journal tell a job; `None` when there are none of it.
 pub fn progress(db: &Connection, id: JobId, received: Timestamp) -> rusqlite::Result<Option<Progress>> {
-    let sql =
-        "SELECT op, phase = 'pre' FROM events WHERE job = ?1 AND received = ?2 ORDER BY seq DESC LIMIT 1";
-    let mut last = db.prepare_cached(sql)?;
-    let mut rows = last.query([id.get(), received.as_micros()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let (op, pre): (u32, bool) = (row.get(0)?, row.get(1)?);
-    Ok(Some(Progress { next: if pre { op } else { op + 1 }, pre }))
+    let sql = "SELECT op, phase FROM events WHERE job = ?1 AND received = ?2 ORDER BY seq DESC LIMIT 1";
+    let key = |row: &Row<'_>| Ok(EventKey { job: id, op: row.get(0)?, phase: word(row, 1)? });
+    let last = db.prepare_cached(sql)?.query_row([id.get(), received.as_micros()], key).optional()?;
+    Ok(last.map(Progress::after))
 }
 
 /// The columns of an event, in the order [`event`] reads them.
