@@ -221,7 +221,8 @@ impl Jobs {
     pub fn anew(&mut self) -> Vec<Change> {
         let lost = self.history.lose();
         self.numbers.account_for_found_before();
-        let mut all = vec![Change::Numbers(self.numbers.all())];
+        let numbers = [self.numbers.all()].into_iter().chain(self.numbers.of_old());
+        let mut all: Vec<Change> = numbers.map(Change::Numbers).collect();
         all.extend(self.begun_for_good().map(Change::Begun));
         all.extend(self.first_look().map(Change::FirstLook));
         all.extend(self.began_again().map(Change::BeganAgain));
@@ -292,15 +293,15 @@ impl Jobs {
     }
 
     /// Whether this is another job than the one that was known by its number: numbers may have
-    /// begun again. If it is newer they have, whatever has been given out since.
-    pub fn is_another(&mut self, job: &Job<'_>) -> bool {
-        let is_another = self.tracker.known(job).is_none()
-            && self.numbers.contains(job.id)
-            && self.begun_for_good().is_some();
-        if is_another && self.is_newer(job) {
-            self.numbers.are_of_old();
-        }
-        is_another
+    /// begun again.
+    pub fn is_another(&self, job: &Job<'_>) -> bool {
+        self.tracker.known(job).is_none() && self.numbers.contains(job.id) && self.begun_for_good().is_some()
+    }
+
+    /// Such a job has been found. If it is newer numbers have begun again, whatever has been given out
+    /// since; that is written, since the serial may be known only to the next daemon.
+    pub fn meet_another(&mut self, job: &Job<'_>) -> Option<NumbersChange> {
+        if self.is_newer(job) { self.numbers.are_of_old() } else { None }
     }
 
     /// Whether an open job of this number is known that was received later: this one is of a cluster

@@ -36,6 +36,8 @@ pub enum NumbersChange {
     SeenAbove(Vec<i64>),
     /// What has been seen above this is not remembered any more.
     GivenUpAbove(i64),
+    /// These are of a cluster that is gone: numbers begin again with the next serial.
+    OfOld,
 }
 
 /// The job numbers seen so far.
@@ -166,9 +168,15 @@ impl Numbers {
         Some(NumbersChange::GivenOut(first, serial, seen.into_iter().filter(|id| *id >= first).collect()))
     }
 
-    /// They are those of a cluster that is gone.
-    pub fn are_of_old(&mut self) {
-        self.begins_again = true;
+    /// They are those of a cluster that is gone: numbers begin again when the serial is known.
+    pub fn are_of_old(&mut self) -> Option<NumbersChange> {
+        let was_known = std::mem::replace(&mut self.begins_again, true);
+        self.of_old().filter(|_| !was_known)
+    }
+
+    /// Whether they are, as a change from nothing.
+    pub fn of_old(&self) -> Option<NumbersChange> {
+        self.begins_again.then_some(NumbersChange::OfOld)
     }
 
     /// Whether numbers have begun again where this is the last that was given out.
@@ -339,6 +347,7 @@ mod tests {
                 NumbersChange::GivenUpBelow(oldest) => holes = holes.split_off(oldest),
                 NumbersChange::SeenAbove(seen) => holes.extend(seen),
                 NumbersChange::GivenUpAbove(last) => holes.retain(|id| id <= last),
+                NumbersChange::OfOld => panic!("nobody said so"),
             }
         }
         Numbers::new(highest, holes)

@@ -256,6 +256,29 @@ fn a_newer_job_of_the_same_number_shows_that_numbers_have_begun_again() {
 }
 
 #[test]
+fn that_numbers_have_begun_again_is_known_to_the_next_daemon_though_the_serial_could_not_be_read() {
+    for is_damaged in [false, true] {
+        let mut desk = a_cluster_that_is_gone();
+        desk.serial = None;
+        desk.put(ended(1, 50));
+        assert!(!desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+        // What is written anew knows it, too.
+        desk.journal_is_damaged = is_damaged;
+        desk.put(delay(3, 50));
+        // While no daemon runs another one comes and is archived.
+        desk.queue.clear();
+        desk.archive.insert(id(2), ended(2, 51));
+        desk.serial = Some(3);
+        let mut desk = desk.restarted();
+        desk.scripts.clear();
+        desk.settle();
+        assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+        let told: Vec<_> = desk.events().into_iter().filter(|event| event.starts_with("2.0")).collect();
+        assert_eq!(told.len(), 2, "{:?}", desk.events());
+    }
+}
+
+#[test]
 fn what_was_nowhere_in_a_cluster_that_is_gone_is_looked_for_like_all_else_in_the_next() {
     let mut desk = Desk::new();
     desk.scripts.clear();

@@ -53,6 +53,7 @@ pub struct Journal {
     /// The highest job number that was given out, as far as is known.
     pub highest: i64,
     holes: BTreeSet<i64>,
+    are_of_old: bool,
     pub events: BTreeMap<i64, Row>,
     /// By event and number.
     pub runs: BTreeMap<(i64, i64), Run>,
@@ -168,6 +169,7 @@ impl Journal {
         match change {
             NumbersChange::All(highest, holes) => {
                 (self.highest, self.holes) = (*highest, holes.iter().copied().collect());
+                self.are_of_old = false;
             }
             NumbersChange::GivenOut(first, last, seen) => {
                 self.holes.retain(|id| *id <= self.highest || *id > *last);
@@ -178,6 +180,7 @@ impl Journal {
             NumbersChange::GivenUpBelow(oldest) => self.holes = self.holes.split_off(oldest),
             NumbersChange::SeenAbove(seen) => self.holes.extend(seen),
             NumbersChange::GivenUpAbove(last) => self.holes.retain(|id| id <= last),
+            NumbersChange::OfOld => self.are_of_old = true,
         }
     }
 
@@ -243,6 +246,10 @@ impl Journal {
         standby.reverse();
         let of_those = |seq: i64| undelivered.iter().chain(&standby).any(|event| event.seq == seq);
         let runs = self.runs.keys().filter(|(seq, _)| of_those(*seq));
+        let mut numbers = Numbers::new(self.highest, self.holes.iter().copied());
+        if self.are_of_old {
+            numbers.are_of_old();
+        }
         Remembered {
             past: Past {
                 begun: self.begun,
@@ -254,7 +261,7 @@ impl Journal {
                 highest_told: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
             },
             jobs: self.jobs.iter().map(|(id, tracked)| (*id, tracked.clone())).collect(),
-            numbers: Numbers::new(self.highest, self.holes.iter().copied()),
+            numbers,
             next_seq: self.last_seq + 1,
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
             outboxes: self.outboxes.clone(),

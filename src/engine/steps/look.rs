@@ -184,6 +184,8 @@ impl Engine {
             },
         };
         if self.jobs.is_another(job) {
+            let change = self.jobs.meet_another(job);
+            self.record_numbers(change);
             self.effects.push(Effect::ReadSerial);
         }
         self.report.count(|counters| counters.versions_read += 1);
