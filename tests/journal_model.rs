@@ -73,6 +73,7 @@ fn numbers() -> impl Strategy<Value = Change> {
         (1..9i64).prop_map(NumbersChange::GivenUpBelow),
         (1..20i64).prop_map(|n| NumbersChange::SeenAbove(vec![n, n + 3])),
         (1..20i64).prop_map(NumbersChange::GivenUpAbove),
+        Just(NumbersChange::OfOld),
     ];
     change.prop_map(Change::Numbers)
 }

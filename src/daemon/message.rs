@@ -1,6 +1,6 @@
 //! What the other threads tell the daemon.
 
-use super::version::LargeVersion;
+use super::version::Found;
 use crate::engine::effect::Token;
 use crate::engine::input::Input;
 use crate::ganeti::job::JobId;
@@ -40,7 +40,7 @@ pub enum Message {
         /// The job.
         id: JobId,
         /// What was there.
-        version: LargeVersion,
+        found: Box<Found<'static>>,
     },
     /// Somebody asks something.
     Asked(Question),

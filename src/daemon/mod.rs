@@ -36,7 +36,7 @@ use hands::Hands;
 use inbox::Shift;
 use message::Message;
 use reruns::Reruns;
-use version::LargeVersion;
+use version::Found;
 use watchdog::Watchdog;
 
 /// The clocks that the engine is told the time by.
@@ -133,7 +133,7 @@ impl Daemon {
                 self.give(Input::KernelStop(means));
             }
             Message::ScanEnded { scan, result } => self.scan_ended(scan, result),
-            Message::LargeRead { reading, id, version } => self.large_read(reading, id, &version),
+            Message::LargeRead { reading, id, found } => self.large_read(reading, id, &found),
             Message::Asked(question) => self.answer(question),
             Message::Reload => self.reload(),
             // Whoever has been woken works.
@@ -179,8 +179,8 @@ impl Daemon {
         self.give(Input::ScanEnded { scan, result });
     }
 
-    fn large_read(&mut self, reading: u64, id: JobId, version: &LargeVersion) {
-        let version = match version.as_version() {
+    fn large_read(&mut self, reading: u64, id: JobId, found: &Found<'_>) {
+        let version = match found.as_version() {
             Version::Gone => self.hands.queue.gone(),
             version => version,
         };

@@ -170,7 +170,8 @@ pub enum Change {
     HistoryLost(Timestamp),
     /// How far the outbox of this name is.
     Outbox(String, Box<Progress>),
-    /// Forget events before this time, at most so many.
+    /// Forget events before this time, at most so many: what had ended by the last of them is
+    /// history then.
     Prune(Timestamp, u32),
 }
 
@@ -192,15 +193,30 @@ pub struct Undelivered {
     pub rerun: Option<Rerun>,
 }
 
-/// What the journal holds when the daemon starts.
-#[derive(Clone, Debug, Default)]
-pub struct Remembered {
+/// What the journal knows of its own beginning, and of what it does not hold any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past {
     /// What had ended by then is history; `None` before the first start is over.
     pub begun: Option<Timestamp>,
     /// The first look that was not over.
     pub first_look: Option<FirstLook>,
     /// When job numbers began again last.
     pub began_again: Option<Timestamp>,
+    /// When the first event that is kept was noticed.
+    pub oldest: Option<Timestamp>,
+    /// What was told up to then is in no history.
+    pub lost: Option<Timestamp>,
+    /// When the journal was written last, if there was one.
+    pub last_written: Option<Timestamp>,
+    /// No event is of a job with a higher number.
+    pub highest_told: i64,
+}
+
+/// What the journal holds when the daemon starts.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// What it knows of its own beginning, and of what it does not hold any more.
+    pub past: Past,
     /// The jobs in the queue.
     pub jobs: Vec<(JobId, Tracked)>,
     /// The job numbers accounted for.
@@ -213,14 +229,6 @@ pub struct Remembered {
     pub next_seq: i64,
     /// The number of the next run.
     pub next_run: i64,
-    /// No event is of a job with a higher number.
-    pub highest_job: i64,
     /// How far each outbox is.
     pub outboxes: BTreeMap<String, Progress>,
-    /// When the first event that is kept was noticed.
-    pub history_since: Option<Timestamp>,
-    /// What was told up to then is in no history.
-    pub history_lost: Option<Timestamp>,
-    /// When the journal was written last, if there was one.
-    pub last_written: Option<Timestamp>,
 }

@@ -326,11 +326,6 @@ impl Holds {
         self.held.remove(&job)
     }
 
-    /// Whether the job of this pre stands still for it, where it published its opcode.
-    pub fn is_in_time(&self, event: &Event) -> bool {
-        self.in_time(event).is_some()
-    }
-
     /// The process that stands still for this pre, where it published its opcode.
     pub fn in_time(&self, event: &Event) -> Option<Token> {
         let hold = self.held.get(&event.key.job).filter(|hold| hold.is_for(event))?;

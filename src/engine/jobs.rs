@@ -1,24 +1,25 @@
-//! The jobs: how far each has been told, which numbers are accounted for, and the processes
-//! that run them.
+//! The jobs: how far each has been told, and which numbers are accounted for.
 //!
-//! After a start, and after this node became master, everything that was there is *backlog*
-//! until it has been looked at once: what it brings to light has happened before, so it is
-//! late and nothing is held for it. The job numbers that had been given out by then bound it: a
-//! job with a higher number is a new one, however much is still to be looked at.
+//! What was told before is the `History`'s to know, and what was there before this daemon began to
+//! look the `Pass`'s.
+
+mod history;
+mod open;
+mod pass;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use self::history::History;
+use self::open::Open;
+use self::pass::Pass;
 use super::agenda::{Cause, Rank};
-use super::change::FirstLook;
+use super::change::{Change, FirstLook, Past};
 use super::input::Stamp;
 use super::metrics::JobStates;
-use super::numbers::{Numbers, NumbersChange, WIDEST_GAP};
-use super::processes::Processes;
+use super::numbers::{Account, Numbers, NumbersChange, WIDEST_GAP};
 use super::tracker::{Tracked, Tracker};
 use super::transitions::{self, Progress};
-use crate::ganeti::about::About;
-use crate::ganeti::event::{Event, EventKey, Phase, PostStatus};
+use crate::ganeti::event::Event;
 use crate::ganeti::job::{Job, JobId, Timestamp};
 
 /// How many of the last numbers are searched on a first start, in the queue and in the archive:
@@ -58,147 +59,23 @@ struct Sight {
     open: Option<Open>,
 }
 
-/// An opcode that had started and not ended, as it was read last.
-#[derive(Clone, Debug)]
-struct Open {
-    op: u32,
-    op_code: String,
-    executed: bool,
-    about: Arc<About>,
-}
-
-impl Open {
-    /// That of a version that was read; what was read of it before is not read anew.
-    fn of(job: &Job<'_>, tracked: &Tracked, before: Option<Self>) -> Option<Self> {
-        let next = tracked.progress.next;
-        let op = job.ops.get(next as usize).filter(|op| op.started.is_some() && tracked.is_open())?;
-        let executed = tracked.executed.or(op.executed);
-        let is_same = |before: &Self| {
-            let About { started, executed: of_before, .. } = *before.about;
-            (before.op, started, of_before) == (next, op.started, executed)
-        };
-        let before = before.filter(is_same);
-        let (op_code, about) = before.map(|before| (before.op_code, before.about)).unwrap_or_else(|| {
-            let about = About::of(job, next as usize, Phase::Post, Some(PostStatus::Disappeared));
-            (op.code.clone().into_owned(), Arc::new(About { executed, ..about }))
-        });
-        Some(Self { op: next, op_code, executed: op.executed.is_some(), about })
-    }
-}
-
-/// One comparison of everything that was there before.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pass {
-    number: u64,
-    is_over: bool,
-    /// The last job number that had been given out when it began, if that is known.
-    bound: Option<i64>,
-    /// Nothing was ever told before: jobs that had ended are history.
-    is_first_ever: bool,
-    /// An earlier daemon began that, and did not come to its end.
-    is_resumed: bool,
-    /// When the watch stood, or when there was no queue yet.
-    since: Timestamp,
-    /// There was no queue when it began.
-    is_before_the_queue: bool,
-}
-
-/// What an earlier daemon left, besides jobs and numbers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Past {
-    /// When the first start ever was over.
-    pub begun: Option<Timestamp>,
-    /// A first start that was not over.
-    pub first_look: Option<FirstLook>,
-    /// When job numbers began again last.
-    pub began_again: Option<Timestamp>,
-    /// The oldest event in the history.
-    pub history_since: Option<Timestamp>,
-    /// What was told up to then is in no history.
-    pub history_lost: Option<Timestamp>,
-    /// When something was written last.
-    pub last_written: Option<Timestamp>,
-    /// No event of a job with a higher number was ever told.
-    pub highest_told: i64,
-}
-
 /// All jobs.
 #[derive(Debug)]
 pub struct Jobs {
     tracker: Tracker,
     numbers: Numbers,
-    /// What had ended by then is history; `None` before the first start is over.
-    begun: Option<Timestamp>,
-    /// The oldest event in the history when this daemon started, or the last one before all of it
-    /// was lost.
-    history_since: Option<Timestamp>,
-    /// What was told up to then is in no history.
-    history_lost: Option<Timestamp>,
-    /// When an earlier daemon wrote something last.
-    last_written: Option<Timestamp>,
-    /// When the last event was told, or this daemon started.
-    told_at: Timestamp,
-    /// Numbers have begun again: the next serial is that of another cluster.
-    begins_again: bool,
-    /// When that was noticed last: what was received before may have been told though its number is
-    /// not accounted for.
-    began_again: Option<Timestamp>,
-    /// No event of a job with a higher number was ever told.
-    highest_told: i64,
-    /// What the history says of jobs that are to be looked at.
-    recalled: BTreeMap<JobId, (Timestamp, Option<Progress>)>,
-    /// Jobs that it could not be asked about.
-    unasked: BTreeSet<JobId>,
-    sights: BTreeMap<JobId, Sight>,
+    history: History,
     pass: Pass,
-    /// Numbers that were given out and that no job was found with.
-    missing: BTreeSet<JobId>,
-    /// Jobs that were looked at in this pass and have left.
-    left: BTreeSet<JobId>,
-    /// Jobs that could not be looked at in the last pass.
-    unjudged: BTreeSet<JobId>,
-    /// Jobs that have vanished, and have not been seen since then, are forgotten.
-    expiry: Option<Timestamp>,
-    /// The processes that run them.
-    pub processes: Processes,
+    sights: BTreeMap<JobId, Sight>,
 }
 
 impl Jobs {
     /// What an earlier daemon left.
     pub fn new(jobs: Vec<(JobId, Tracked)>, numbers: Numbers, past: Past, started: Timestamp) -> Self {
-        let Past { begun, first_look, began_again, history_since, history_lost, .. } = past;
-        let Past { last_written, highest_told, .. } = past;
         let mut tracker = Tracker::default();
         jobs.into_iter().for_each(|(id, tracked)| tracker.keep(id, tracked));
-        let pass = Pass {
-            number: 1,
-            is_first_ever: begun.is_none(),
-            is_resumed: begun.is_none() && first_look.is_some(),
-            since: first_look.map(|look| look.since).unwrap_or_default(),
-            is_before_the_queue: first_look.is_some_and(|look| look.is_before_the_queue),
-            ..Pass::default()
-        };
-        Self {
-            tracker,
-            numbers,
-            begun,
-            history_since: history_since.max(history_lost),
-            history_lost,
-            last_written,
-            told_at: started,
-            begins_again: false,
-            began_again,
-            highest_told,
-            recalled: BTreeMap::new(),
-            unasked: BTreeSet::new(),
-            sights: BTreeMap::new(),
-            pass,
-            missing: BTreeSet::new(),
-            left: BTreeSet::new(),
-            unjudged: BTreeSet::new(),
-            expiry: None,
-            processes: Processes::default(),
-        }
+        let (history, pass) = (History::new(past, started), Pass::new(past));
+        Self { tracker, numbers, history, pass, sights: BTreeMap::new() }
     }
 
     /// The jobs themselves.
@@ -211,26 +88,25 @@ impl Jobs {
         &self.numbers
     }
 
-    /// What had ended by then is history.
-    pub fn begun(&self) -> Option<Timestamp> {
-        self.begun
+    /// Whether the first look ever has begun, or is over: what had ended by then is history.
+    pub fn has_begun(&self) -> bool {
+        self.history.begun().is_some()
     }
 
-    /// The same for the journal: what is there on a first start is history only when all of it
-    /// has been looked at. Before that the next start is a first one again.
-    pub fn begun_for_good(&self) -> Option<Timestamp> {
-        self.begun.filter(|_| !self.is_first_ever())
+    /// What had ended by then is history, for the journal: what is there on a first start is so only
+    /// when all of it has been looked at. Before that the next start is a first one again.
+    fn begun_for_good(&self) -> Option<Timestamp> {
+        self.history.begun().filter(|_| !self.is_first_ever())
     }
 
     /// The first look that is not over, once everything has been found that was there.
     pub fn first_look(&self) -> Option<FirstLook> {
-        let since = self.begun.filter(|_| self.is_first_ever())?;
-        Some(FirstLook { since, is_before_the_queue: self.pass.is_before_the_queue })
+        self.pass.first_look(self.history.begun()?)
     }
 
     /// When job numbers began again last.
     pub fn began_again(&self) -> Option<Timestamp> {
-        self.began_again
+        self.history.began_again()
     }
 
     /// Jobs that may still bring events.
@@ -246,10 +122,10 @@ impl Jobs {
             match open() {
                 _ if !tracked.is_open() => states.ended += 1,
                 None => states.queued += 1,
-                Some(Open { executed: true, .. }) => states.running += 1,
-                Some(Open { about, .. }) => {
+                Some(open) if open.is_executing() => states.running += 1,
+                Some(open) => {
                     states.waiting += 1;
-                    let oldest = [states.oldest_waiting, about.started].into_iter().flatten().min();
+                    let oldest = [states.oldest_waiting, open.started()].into_iter().flatten().min();
                     states.oldest_waiting = oldest;
                 }
             }
@@ -271,65 +147,53 @@ impl Jobs {
 
     /// Whether nothing was ever told before, and what there was has not all been looked at.
     pub fn is_first_ever(&self) -> bool {
-        self.pass.is_first_ever && !self.pass.is_over
+        self.pass.is_first()
     }
 
     /// Whether everything that was there has been looked at.
     pub fn is_pass_over(&self) -> bool {
-        self.pass.is_over
+        self.pass.is_over()
     }
 
     /// The watch stands: what is there now was there before.
     pub fn watch_stands(&mut self, now: Timestamp) {
-        if !self.pass.is_over && self.pass.since == Timestamp::default() {
-            self.pass.since = now;
-        }
+        self.pass.watch_stands(now);
     }
 
     /// There is no queue now, and the watch has never stood: what ends from now on is no history,
     /// however soon the queue's first jobs run.
     pub fn is_without_queue(&mut self, now: Timestamp) {
-        if self.is_first_ever() && self.begun.is_none() {
-            self.pass.since = now;
-            self.pass.is_before_the_queue = true;
+        if !self.has_begun() {
+            self.pass.is_without_queue(now);
         }
     }
 
     /// This node became master: what is there now happened under another one.
     pub fn begin_pass(&mut self, now: Timestamp) {
-        let first_ever = self.is_first_ever();
-        let number = self.pass.number + 1;
-        let first_ever_since = if first_ever { self.pass.since } else { now };
-        self.pass = Pass { number, is_over: false, bound: None, is_first_ever: first_ever, ..self.pass };
-        self.pass.since = first_ever_since;
-        self.left.clear();
+        self.pass.begin(now);
     }
 
     /// Everything that was there has been looked at, as far as it could be. Returns when it was
     /// there, if that was the first time ever: then what could not be looked at is accounted for,
     /// too, and history if it proves to be over.
     pub fn end_pass(&mut self, unjudged: impl Iterator<Item = JobId>) -> Option<Timestamp> {
-        self.unjudged = unjudged.filter(|id| self.is_backlog(*id)).collect();
-        let first = self.is_first_ever();
-        if first && !self.pass.is_before_the_queue {
+        let unjudged: BTreeSet<JobId> = unjudged.filter(|id| self.is_backlog(*id)).collect();
+        if self.pass.is_first_of_a_queue() {
             let is_listed = |id: &&JobId| self.sights.get(id).is_some_and(|sight| sight.listed > 0);
-            self.unjudged.iter().filter(is_listed).for_each(|id| drop(self.numbers.see(*id)));
+            unjudged.iter().filter(is_listed).for_each(|id| drop(self.numbers.see(*id)));
         }
-        self.pass.is_over = true;
-        self.left.clear();
-        self.begun.filter(|_| first)
+        let is_first = self.pass.end(unjudged);
+        self.history.begun().filter(|_| is_first)
     }
 
     /// Whether what a look at this job brings to light happened before.
     pub fn is_backlog(&self, id: JobId) -> bool {
-        let looked_at = || self.has_looked_at(id) || self.left.contains(&id);
-        let is_of_pass = !self.pass.is_over && id.get() <= self.pass.bound.unwrap_or(i64::MAX);
-        is_of_pass && !looked_at() || self.unjudged.contains(&id)
+        self.pass.is_about(id) && !self.has_looked_at(id) || self.pass.is_unjudged(id)
     }
 
     /// Whether the job is there and was looked at in this pass.
     fn has_looked_at(&self, id: JobId) -> bool {
-        self.sights.get(&id).is_some_and(|sight| sight.pass == self.pass.number)
+        self.sights.get(&id).is_some_and(|sight| sight.pass == self.pass.number())
     }
 
     /// Whether the archive is to be looked at for a job that is not in the queue. One that is not
@@ -340,20 +204,17 @@ impl Jobs {
 
     /// The last job number that was given out, read when the queue was already watched. Returns
     /// what changes, and whether numbers have begun again.
-    pub fn serial(&mut self, serial: i64, now: Timestamp) -> (Vec<NumbersChange>, bool) {
-        if !self.pass.is_over {
-            self.pass.bound.get_or_insert(serial);
+    pub fn serial(&mut self, serial: i64, now: Timestamp) -> (Option<NumbersChange>, bool) {
+        self.pass.reach(serial);
+        if !self.has_begun() {
+            return (None, false);
         }
-        if self.is_first_ever() && self.begun.is_none() {
-            return (Vec::new(), false);
+        if self.numbers.begin_again_at(serial) {
+            self.history.begin_again(now);
+            self.pass.begin_again();
+            return (Some(self.numbers.begin_again(serial)), true);
         }
-        let begins_again = std::mem::take(&mut self.begins_again);
-        if begins_again || serial < self.numbers.highest() {
-            // The clock may have been set back since something was told.
-            self.began_again = self.began_again.max(Some(now.max(self.told_at)));
-            return (vec![self.numbers.begin_again(serial)], true);
-        }
-        (self.numbers.reach(serial).into_iter().collect(), false)
+        (self.numbers.reach(serial), false)
     }
 
     /// What is to be written of jobs whose numbers are above the serial, which has been asked for.
@@ -361,36 +222,38 @@ impl Jobs {
         self.numbers.seen_above()
     }
 
-    /// Numbers of jobs in the archive are unaccounted for again. Of those that were told the
-    /// history knows, as far back as it goes; what had ended before that is over.
+    /// Numbers of jobs in the archive are unaccounted for again. Returns what had ended by when is
+    /// history, if that is new.
     pub fn trust_the_history(&mut self) -> Option<Timestamp> {
-        let since = self.history_since.filter(|since| Some(*since) > self.begun)?;
-        self.begun = Some(since);
-        self.begun
+        self.history.trust()
     }
 
-    /// The history of what was told up to now is about to be lost.
-    pub fn is_losing_history(&mut self) {
-        self.numbers.account_for_seen_before();
+    /// All that is to be written of them to a journal that is written anew, and has no history of
+    /// what was told up to now.
+    pub fn anew(&mut self) -> Vec<Change> {
+        let lost = self.history.lose();
+        self.numbers.account_for_found_before();
+        let numbers = [self.numbers.all()].into_iter().chain(self.numbers.of_old());
+        let mut all: Vec<Change> = numbers.map(Change::Numbers).collect();
+        all.extend(self.begun_for_good().map(Change::Begun));
+        all.extend(self.first_look().map(Change::FirstLook));
+        all.extend(self.began_again().map(Change::BeganAgain));
+        all.push(Change::HistoryLost(lost));
+        all.extend(self.tracker.iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
+        all
     }
 
-    /// The history of what was told up to now is lost.
+    /// That journal is in the place of the old one.
     pub fn history_is_lost(&mut self) {
-        self.history_lost = Some(self.told_at);
-        self.history_since = self.history_lost;
-    }
-
-    /// When the last event was told, or this daemon started.
-    pub fn told_at(&self) -> Timestamp {
-        self.told_at
+        self.history.is_lost();
     }
 
     /// The queue has been listed for the first time ever. All but the last numbers are
     /// accounted for; those are when they have been looked at.
     pub fn begin(&mut self, serial: Option<i64>) {
-        self.begun = Some(self.pass.since);
+        self.history.begins(self.pass.since());
         match serial {
-            Some(serial) if self.pass.is_resumed => drop(self.numbers.reach(serial)),
+            Some(serial) if self.pass.is_resumed() => drop(self.numbers.reach(serial)),
             Some(serial) => drop(self.numbers.begin_at(serial, FIRST_START_GAP)),
             None => {}
         }
@@ -403,7 +266,7 @@ impl Jobs {
         sight.listed = scan;
         let unchanged = stamp.is_some() && sight.stamp == stamp;
         if closed && unchanged {
-            sight.pass = self.pass.number;
+            sight.pass = self.pass.number();
         }
         !(closed && unchanged)
     }
@@ -423,7 +286,7 @@ impl Jobs {
         match self.tracker.get(id) {
             Some(tracked) if tracked.is_open() => Rank::News,
             Some(_) => Rank::Closed,
-            None if self.missing.contains(&id) => Rank::Missing,
+            None if self.numbers.was_sought(id) => Rank::Missing,
             None => Rank::News,
         }
     }
@@ -432,9 +295,7 @@ impl Jobs {
     pub fn is_nowhere(&mut self, id: JobId) {
         if self.tracker.get(id).is_none() {
             self.forget(id);
-            if !self.numbers.contains(id) {
-                self.missing.insert(id);
-            }
+            self.numbers.is_nowhere(id);
         }
     }
 
@@ -444,13 +305,15 @@ impl Jobs {
     }
 
     /// Whether this is another job than the one that was known by its number: numbers may have
-    /// begun again. If it is newer they have, whatever has been given out since.
-    pub fn is_another(&mut self, job: &Job<'_>) -> bool {
-        let is_another = self.tracker.known(job).is_none()
-            && self.numbers.contains(job.id)
-            && self.begun_for_good().is_some();
-        self.begins_again |= is_another && self.is_newer(job);
-        is_another
+    /// begun again.
+    pub fn is_another(&self, job: &Job<'_>) -> bool {
+        self.tracker.known(job).is_none() && self.numbers.contains(job.id) && self.begun_for_good().is_some()
+    }
+
+    /// Such a job has been found. If it is newer numbers have begun again, whatever has been given out
+    /// since; that is written, since the serial may be known only to the next daemon.
+    pub fn meet_another(&mut self, job: &Job<'_>) -> Option<NumbersChange> {
+        if self.is_newer(job) { self.numbers.are_of_old() } else { None }
     }
 
     /// Whether an open job of this number is known that was received later: this one is of a cluster
@@ -467,8 +330,7 @@ impl Jobs {
 
     /// An event of the job is told.
     pub fn is_told(&mut self, id: JobId, now: Timestamp) {
-        self.highest_told = self.highest_told.max(id.get());
-        self.told_at = self.told_at.max(now);
+        self.history.tell(id, now);
     }
 
     /// The job's process was found dead. While what was there before is still looked at, it
@@ -489,51 +351,36 @@ impl Jobs {
         if self.tracker.known(job).is_some() {
             return Start::At(Progress::default());
         }
-        let begun = self.begun.unwrap_or(self.pass.since);
-        let is_first_look = self.is_first_ever() && self.is_backlog(job.id);
-        if is_first_look && !self.pass.is_resumed {
+        if self.is_of_first_look(job.id) && !self.pass.is_resumed() {
             // Whatever its times say: it has not changed since before the watch stood.
-            let unchanged = cause == Cause::Scanned && !self.pass.is_before_the_queue;
-            let known = if unchanged { transitions::adopt(job) } else { transitions::as_of(job, begun) };
-            return Start::At(known);
+            let unchanged = cause == Cause::Scanned && self.pass.is_first_of_a_queue();
+            let begun = self.history.begun().unwrap_or(self.pass.since());
+            return Start::At(if unchanged {
+                transitions::adopt(job)
+            } else {
+                transitions::as_of(job, begun)
+            });
         }
-        if job.id.get() > self.highest_told {
-            return Start::At(self.untold(job, kind, begun));
-        }
-        match self.recalled.get(&job.id) {
-            // It is back after it vanished, or was found in the archive of an older cluster
-            // whose numbers are given out again.
-            Some((received, Some(told))) if *received == job.received => Start::At(self.lost(job).max(*told)),
-            Some((received, None)) if *received == job.received => Start::At(self.untold(job, kind, begun)),
-            _ => Start::AskHistory,
+        match self.history.told(job) {
+            Some(Some(told)) => Start::At(told),
+            Some(None) => Start::At(self.untold(job, kind)),
+            None => Start::AskHistory,
         }
     }
 
-    /// How far a job was told, at least, by a history that is lost. Of what is still there, because it
-    /// was to run again, others may have come later.
-    fn lost(&self, job: &Job<'_>) -> Progress {
-        let lost = self.history_lost.filter(|lost| job.received <= *lost);
-        lost.map(|lost| transitions::as_of(job, lost)).unwrap_or_default()
+    /// Whether nothing was ever told before, and the job was there.
+    fn is_of_first_look(&self, id: JobId) -> bool {
+        self.is_first_ever() && self.is_backlog(id)
     }
 
     /// Where a job begins of which the history has no event.
-    fn untold(&self, job: &Job<'_>, kind: Kind, begun: Timestamp) -> Progress {
+    fn untold(&self, job: &Job<'_>, kind: Kind) -> Progress {
+        let is_of_first_look = self.is_of_first_look(job.id);
+        let account = self.numbers.account(job.id);
         // Times alone prove nothing, since the clock may have been set back: a number in the
         // queue that is new to us is a new job, whenever it says that it ended.
-        let is_of_first_look = self.is_first_ever() && self.is_backlog(job.id);
-        let is_accounted_for = self.numbers.contains(job.id);
-        let was_seen = self.numbers.was_seen_before(job.id);
-        let may_be_old = kind == Kind::Archived || is_accounted_for || is_of_first_look || was_seen;
-        // It may have been told before the history that there is begins.
-        let lost = match was_seen {
-            // The history goes back to where it began: nothing is forgotten before that is over.
-            _ if is_of_first_look && (was_seen || is_accounted_for) => self.history_lost,
-            // An earlier daemon has told it, since it is not known any more.
-            true => self.history_since.or(self.last_written),
-            false if is_accounted_for => self.history_since,
-            false => self.history_lost.filter(|_| Some(job.received) <= self.began_again),
-        };
-        let over = lost.map_or(begun, |lost| lost.max(begun));
+        let may_be_old = kind == Kind::Archived || account != Account::Missing || is_of_first_look;
+        let over = self.history.over(job, account, is_of_first_look).unwrap_or(self.pass.since());
         if may_be_old && !self.is_newer(job) && job.received <= over {
             return transitions::as_of(job, over);
         }
@@ -542,30 +389,27 @@ impl Jobs {
 
     /// What the history says of a job that is to be looked at.
     pub fn recall(&mut self, id: JobId, received: Timestamp, told: Option<Progress>) {
-        self.unasked.remove(&id);
-        self.recalled.insert(id, (received, told));
+        self.history.recall(id, received, told);
     }
 
     /// The history could not be asked about a job.
     pub fn cannot_recall(&mut self, id: JobId) {
-        self.unasked.insert(id);
+        self.history.cannot_recall(id);
     }
 
     /// Whether the history has yet to be asked about some job.
     pub fn has_unasked(&self) -> bool {
-        !self.unasked.is_empty()
+        self.history.has_unasked()
     }
 
     /// Takes over the outcome of a look. Returns a change of the numbers.
     pub fn keep(&mut self, job: &Job<'_>, tracked: Tracked, stamp: Option<Stamp>) -> Option<NumbersChange> {
-        self.recalled.remove(&job.id);
-        self.unasked.remove(&job.id);
-        self.missing.remove(&job.id);
-        self.unjudged.remove(&job.id);
+        self.history.forget(job.id);
+        self.pass.is_judged(job.id);
         let is_known = self.tracker.known(job).is_some();
         let Sight { listed, open: before, .. } = self.sights.remove(&job.id).unwrap_or_default();
         let open = Open::of(job, &tracked, before.filter(|_| is_known));
-        let sight = Sight { stamp, listed, pass: self.pass.number, open };
+        let sight = Sight { stamp, listed, pass: self.pass.number(), open };
         self.sights.insert(job.id, sight);
         self.tracker.keep(job.id, tracked);
         self.numbers.see(job.id)
@@ -574,12 +418,11 @@ impl Jobs {
     /// What there is of the job is no job, and its number is accounted for: it was there before us;
     /// should it prove to be over, it is history.
     pub fn is_unfit(&mut self, id: JobId, stamp: Option<Stamp>) -> Option<NumbersChange> {
-        self.unasked.remove(&id);
+        self.history.forget(id);
         let sight = self.sights.entry(id).or_default();
         sight.stamp = stamp;
         let is_there = stamp.is_some() || sight.listed > 0;
-        let was_there = is_there && self.is_first_ever() && !self.pass.is_before_the_queue;
-        if was_there { self.numbers.see(id) } else { None }
+        if is_there && self.pass.is_first_of_a_queue() { self.numbers.see(id) } else { None }
     }
 
     /// The job could not be looked at now.
@@ -587,68 +430,39 @@ impl Jobs {
         self.sights.entry(id).or_default().stamp = None;
     }
 
-    /// The file of an open job is gone, and its process has ended before our eyes while an
-    /// opcode of it had not ended: that it died is all that can be known, and is known.
+    /// The file of an open job is gone, and its process has ended before our eyes: if an opcode of it
+    /// had not ended, that it died is all that can be known, and is known.
     pub fn died_unseen(&mut self, id: JobId, now: Timestamp) -> Option<(Tracked, Event)> {
-        if !self.processes.died_watched(id) {
-            return None;
-        }
-        let tracked = self.tracker.get(id)?;
-        let Open { op, op_code, executed, about } = self.sights.get(&id)?.open.clone()?;
-        if !tracked.is_open() || op != tracked.progress.next {
-            return None;
-        }
-        let event = Event {
-            key: EventKey { job: id, op, phase: Phase::Post },
-            received: tracked.received,
-            op_count: tracked.op_count,
-            op_code,
-            status: Some(PostStatus::Disappeared),
-            executed: executed || tracked.progress.pre,
-            late: false,
-            time: now,
-            about,
-        };
-        let progress = Progress { next: tracked.op_count, pre: false };
-        let tracked = Tracked { progress, executed: None, ..tracked.clone() };
+        let open = self.sights.get(&id)?.open.as_ref()?;
+        let (tracked, event) = open.disappears(id, self.tracker.get(id)?, now)?;
         self.tracker.keep(id, tracked.clone());
         Some((tracked, event))
     }
 
-    /// Whether a job that has vanished is to be forgotten; what was seen since `kept_since` is not,
-    /// however far the clock has been set back since the history was forgotten.
-    pub fn has_expired(&self, id: JobId, kept_since: Timestamp) -> bool {
-        let is_before = |seen| Some(seen) < self.expiry && seen < kept_since;
-        self.tracker.get(id).is_some_and(|tracked| is_before(tracked.seen))
-    }
-
     /// The job has left the queue.
     pub fn forget(&mut self, id: JobId) {
-        if !self.pass.is_over && self.has_looked_at(id) {
-            self.left.insert(id);
+        if self.has_looked_at(id) {
+            self.pass.leave(id);
         }
         self.tracker.forget(id);
         self.sights.remove(&id);
-        self.recalled.remove(&id);
-        self.unasked.remove(&id);
+        self.history.forget(id);
     }
 
-    /// History from before this time is forgotten. Returns the jobs that may have vanished
-    /// since, and what changes.
-    pub fn forget_before(&mut self, before: Timestamp) -> (Vec<JobId>, Option<NumbersChange>) {
-        self.expiry = Some(before);
-        let old = self.tracker.iter().filter(|(_, tracked)| tracked.is_open() && tracked.seen < before);
-        let old = old.map(|(id, _)| id).collect();
+    /// Open jobs that have not been seen since: they may have vanished.
+    pub fn not_seen_since(&self, before: Timestamp) -> impl Iterator<Item = JobId> {
+        let old = move |tracked: &Tracked| tracked.is_open() && tracked.seen < before;
+        self.tracker.iter().filter(move |(_, tracked)| old(tracked)).map(|(id, _)| id)
+    }
+
+    /// Stops looking for the numbers that have been missing the longest.
+    pub fn give_up_oldest(&mut self) -> Option<NumbersChange> {
         let oldest = self.numbers.highest().saturating_sub(WIDEST_GAP);
-        (old, self.numbers.give_up_below(oldest))
+        self.numbers.give_up_below(oldest)
     }
 
-    /// What is not in the history any more has been told. Returns whether that is new.
-    pub fn history_begins(&mut self, before: Timestamp) -> bool {
-        let is_later = Some(before) > self.begun;
-        if is_later {
-            self.begun = Some(before);
-        }
-        is_later
+    /// What is not in the history any more has been told.
+    pub fn history_begins(&mut self, before: Timestamp) {
+        self.history.begins(before);
     }
 }

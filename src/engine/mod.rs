@@ -10,7 +10,8 @@
 //! | owner | has |
 //! |---|---|
 //! | [`agenda::Agenda`] | what to look at, and when to try again |
-//! | [`jobs::Jobs`] | how far each job was told, numbers, processes |
+//! | [`jobs::Jobs`] | how far each job was told, numbers, what the history knows |
+//! | [`processes::Processes`] | job processes, looked for, watched and ended |
 //! | [`deliveries::Deliveries`] | events undelivered, in standby, under way |
 //! | [`holds::Holds`] | who stands still |
 //! | [`ledger::Ledger`] | changes to write, effects that wait for them |
@@ -60,11 +61,12 @@ use deliveries::{Deliveries, Delivery};
 use effect::{Effect, Level};
 use holds::Holds;
 use input::{Input, Now};
-use jobs::{Jobs, Past};
+use jobs::Jobs;
 use ledger::Ledger;
 use life::Life;
 use outboxes::Outboxes;
 use place::Place;
+use processes::Processes;
 use pruning::Pruning;
 use report::Report;
 use settings::{Nodes, PreMode, Settings};
@@ -95,6 +97,7 @@ pub struct Engine {
     settings: Settings,
     agenda: Agenda,
     jobs: Jobs,
+    processes: Processes,
     deliveries: Deliveries,
     holds: Holds,
     ledger: Ledger,
@@ -113,16 +116,12 @@ pub struct Engine {
 impl Engine {
     /// An engine that goes on from what an earlier one left.
     pub fn new(settings: Settings, node: String, remembered: Remembered, now: Now) -> Self {
-        let Remembered { begun, first_look, began_again, jobs, numbers, undelivered, standby, .. } =
-            remembered;
-        let (history_since, highest_told) = (remembered.history_since, remembered.highest_job);
-        let (history_lost, last_written) = (remembered.history_lost, remembered.last_written);
-        let past =
-            Past { begun, first_look, began_again, history_since, history_lost, last_written, highest_told };
+        let Remembered { past, jobs, numbers, undelivered, standby, .. } = remembered;
         let queue_dir = settings.paths.queue_dir.display().to_string();
         let mut engine = Self {
             agenda: Agenda::new(),
             jobs: Jobs::new(jobs, numbers, past, now.time),
+            processes: Processes::default(),
             deliveries: Deliveries::default(),
             holds: Holds::default(),
             ledger: Ledger::new(remembered.next_seq, remembered.next_run),
@@ -136,9 +135,9 @@ impl Engine {
             effects: Vec::new(),
             settings,
         };
-        match begun.or(first_look.map(|look| look.since)) {
+        match past.begun.or(past.first_look.map(|look| look.since)) {
             None => engine.report.say(Level::Info, "first start: jobs that have ended are history"),
-            Some(_) => engine.tell_of_gap(now, remembered.last_written),
+            Some(_) => engine.tell_of_gap(now, past.last_written),
         }
         for event in standby {
             engine.keep_in_standby(now, event.seq, Delivery::resumed(event, now));

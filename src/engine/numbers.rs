@@ -9,7 +9,7 @@
 //! given that since, or is no job of this queue at all: it is kept apart until the serial
 //! reaches it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ganeti::job::JobId;
 
@@ -36,13 +36,16 @@ pub enum NumbersChange {
     SeenAbove(Vec<i64>),
     /// What has been seen above this is not remembered any more.
     GivenUpAbove(i64),
+    /// These are of a cluster that is gone: numbers begin again with the next serial.
+    OfOld,
 }
 
 /// The job numbers seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     highest: i64,
-    holes: BTreeSet<i64>,
+    /// The numbers up to the highest that no job has been seen with, and whether one was sought.
+    holes: BTreeMap<i64, bool>,
     /// Seen, and above the highest.
     beyond: BTreeSet<i64>,
     /// Those of them that the journal has not been told of.
@@ -51,6 +54,20 @@ pub struct Numbers {
     seen_before: BTreeSet<i64>,
     /// Some of those that the journal has were given up.
     is_given_up: bool,
+    /// Numbers have begun again: the next serial is that of another cluster.
+    begins_again: bool,
+}
+
+/// Whether a number is accounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// It is not.
+    Missing,
+    /// A job of it has been found.
+    Found,
+    /// An earlier daemon has found one, when the number had not been given out as far as was known,
+    /// and this one has not.
+    FoundBefore,
 }
 
 impl Numbers {
@@ -59,6 +76,7 @@ impl Numbers {
     pub fn new(highest: i64, numbers: impl IntoIterator<Item = i64>) -> Self {
         let (holes, seen): (BTreeSet<i64>, BTreeSet<i64>) =
             numbers.into_iter().partition(|id| *id <= highest);
+        let holes = holes.into_iter().map(unsought).collect();
         let is_given_up = seen.len() > BEYOND_MAX;
         let seen_before = seen.into_iter().take(BEYOND_MAX).collect();
         Self { highest, holes, seen_before, is_given_up, ..Self::default() }
@@ -71,26 +89,29 @@ impl Numbers {
 
     /// The numbers up to the highest that no job has been seen with.
     pub fn holes(&self) -> impl Iterator<Item = JobId> {
-        self.holes.iter().filter_map(|id| JobId::try_from(*id).ok())
+        self.holes.keys().filter_map(|id| JobId::try_from(*id).ok())
     }
 
     /// All of it, as a change from nothing.
     pub fn all(&self) -> NumbersChange {
         let seen_before = self.seen_before.range(self.highest.saturating_add(1)..);
-        let numbers = self.holes.iter().chain(&self.beyond).chain(seen_before);
+        let numbers = self.holes.keys().chain(&self.beyond).chain(seen_before);
         NumbersChange::All(self.highest, numbers.copied().collect())
     }
 
-    /// Whether an earlier daemon has seen a job of this number, which had not been given out as far
-    /// as was known, and this one has not.
-    pub fn was_seen_before(&self, id: JobId) -> bool {
-        self.seen_before.contains(&id.get())
+    /// Whether the job's number is accounted for, and how.
+    pub fn account(&self, id: JobId) -> Account {
+        match self.contains(id) {
+            _ if self.seen_before.contains(&id.get()) => Account::FoundBefore,
+            true => Account::Found,
+            false => Account::Missing,
+        }
     }
 
     /// Whether the job is one that has been accounted for.
     pub fn contains(&self, id: JobId) -> bool {
         let id = id.get();
-        if id > self.highest { self.beyond.contains(&id) } else { !self.holes.contains(&id) }
+        if id > self.highest { self.beyond.contains(&id) } else { !self.holes.contains_key(&id) }
     }
 
     /// Accounts for a job.
@@ -108,7 +129,17 @@ impl Numbers {
             }
             return None;
         }
-        self.holes.remove(&id).then_some(NumbersChange::Filled(id))
+        self.holes.remove(&id).map(|_| NumbersChange::Filled(id))
+    }
+
+    /// A job of this number was sought, and is nowhere.
+    pub fn is_nowhere(&mut self, id: JobId) {
+        self.holes.entry(id.get()).and_modify(|was_sought| *was_sought = true);
+    }
+
+    /// Whether that is so, and the number is still waited for.
+    pub fn was_sought(&self, id: JobId) -> bool {
+        self.holes.get(&id.get()) == Some(&true)
     }
 
     /// What is to be written of the numbers that have been seen above the highest, when the serial
@@ -132,9 +163,25 @@ impl Numbers {
         let later = serial.checked_add(1).map(|next| self.beyond.split_off(&next)).unwrap_or_default();
         let seen = std::mem::replace(&mut self.beyond, later);
         self.untold.retain(|id| *id > serial);
-        self.holes.extend((first..=serial).filter(|id| !seen.contains(id)));
+        self.holes.extend((first..=serial).filter(|id| !seen.contains(id)).map(unsought));
         self.highest = serial;
         Some(NumbersChange::GivenOut(first, serial, seen.into_iter().filter(|id| *id >= first).collect()))
+    }
+
+    /// They are those of a cluster that is gone: numbers begin again when the serial is known.
+    pub fn are_of_old(&mut self) -> Option<NumbersChange> {
+        let was_known = std::mem::replace(&mut self.begins_again, true);
+        self.of_old().filter(|_| !was_known)
+    }
+
+    /// Whether they are, as a change from nothing.
+    pub fn of_old(&self) -> Option<NumbersChange> {
+        self.begins_again.then_some(NumbersChange::OfOld)
+    }
+
+    /// Whether numbers have begun again where this is the last that was given out.
+    pub fn begin_again_at(&self, serial: i64) -> bool {
+        self.begins_again || serial < self.highest
     }
 
     /// Job numbers have begun again: nothing is accounted for.
@@ -146,8 +193,8 @@ impl Numbers {
 
     /// No history tells any more that what an earlier daemon has seen above the serial was told: it
     /// is not looked for any more, though a job of another cluster may have its number now.
-    pub fn account_for_seen_before(&mut self) {
-        self.holes.retain(|id| !self.seen_before.contains(id));
+    pub fn account_for_found_before(&mut self) {
+        self.holes.retain(|id, _| !self.seen_before.contains(id));
     }
 
     /// A first start: only the last `gap` of the numbers up to `serial` are looked for. What was seen
@@ -169,10 +216,13 @@ impl Numbers {
     }
 }
 
+/// A hole that no job was sought for.
+fn unsought(id: i64) -> (i64, bool) {
+    (id, false)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -235,13 +285,14 @@ mod tests {
     #[test]
     fn what_an_earlier_daemon_saw_above_the_serial_is_looked_for_once_that_is_reached() {
         let mut numbers = Numbers::new(10, [7, 12, 20]);
-        assert!(!numbers.contains(id(12)) && numbers.was_seen_before(id(12)));
+        assert!(!numbers.contains(id(12)));
+        assert_eq!(numbers.account(id(12)), Account::FoundBefore);
         assert_eq!(numbers.all(), NumbersChange::All(10, vec![7, 12, 20]));
         assert_eq!(numbers.reach(13), Some(NumbersChange::GivenOut(11, 13, vec![])));
         assert_eq!(numbers.all(), NumbersChange::All(13, vec![7, 11, 12, 13, 20]));
-        assert!(numbers.was_seen_before(id(12)), "until it has been looked at");
+        assert_eq!(numbers.account(id(12)), Account::FoundBefore, "until it has been looked at");
         assert_eq!(numbers.see(id(12)), Some(NumbersChange::Filled(12)));
-        assert!(!numbers.was_seen_before(id(12)));
+        assert_eq!(numbers.account(id(12)), Account::Found);
         let flood = Numbers::new(10, 11..=11 + BEYOND_MAX as i64).seen_above().next();
         assert_eq!(flood, Some(NumbersChange::GivenUpAbove(10 + BEYOND_MAX as i64)));
     }
@@ -309,6 +360,7 @@ mod tests {
                 NumbersChange::GivenUpBelow(oldest) => holes = holes.split_off(oldest),
                 NumbersChange::SeenAbove(seen) => holes.extend(seen),
                 NumbersChange::GivenUpAbove(last) => holes.retain(|id| id <= last),
+                NumbersChange::OfOld => panic!("nobody said so"),
             }
         }
         Numbers::new(highest, holes)

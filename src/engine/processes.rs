@@ -26,12 +26,24 @@ pub struct Watched {
 
 /// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Death {
+pub struct Death {
     process: ProcessRef,
     /// It was watched: it has ended while this daemon looked on.
     was_watched: bool,
     /// When that was, by the steady clock.
     at: Duration,
+}
+
+impl Death {
+    /// The process.
+    pub fn process(&self) -> &ProcessRef {
+        &self.process
+    }
+
+    /// When it ended, if it was watched and not found dead.
+    pub fn watched_at(&self) -> Option<Duration> {
+        self.was_watched.then_some(self.at)
+    }
 }
 
 /// All of them.
@@ -132,29 +144,15 @@ impl Processes {
         self.watched.get(&token)
     }
 
-    /// Whether this process has ended, and its job has not been judged since.
-    pub fn is_dead(&self, job: JobId, process: &ProcessRef) -> bool {
-        self.dead.get(&job).is_some_and(|death| death.process == *process)
+    /// The end of the job's last process, if it has ended and the job has not been judged since.
+    pub fn death(&self, job: JobId) -> Option<&Death> {
+        self.dead.get(&job)
     }
 
-    /// Whether some process of the job has ended, and the job has not been judged since.
-    pub fn has_dead(&self, job: JobId) -> bool {
-        self.dead.contains_key(&job)
-    }
-
-    /// Whether the job's last process was watched and has ended.
-    pub fn died_watched(&self, job: JobId) -> bool {
-        self.dead.get(&job).is_some_and(|death| death.was_watched)
-    }
-
-    /// When the job's last process ended, if it was watched and has.
-    pub fn died_at(&self, job: JobId) -> Option<Duration> {
-        self.dead.get(&job).filter(|death| death.was_watched).map(|death| death.at)
-    }
-
-    /// The job has been judged by a version from after the end of its process.
-    pub fn is_judged(&mut self, job: JobId) {
-        self.dead.remove(&job);
+    /// The job is judged by a version from after the end of its process, which is told here alone
+    /// and once.
+    pub fn is_judged(&mut self, job: JobId) -> Option<Death> {
+        self.dead.remove(&job)
     }
 
     /// How many are watched.
@@ -200,9 +198,11 @@ mod tests {
             None,
             "told late, by a thread that knew of it before"
         );
-        assert!(!processes.has_dead(id(1)));
+        assert_eq!(processes.death(id(1)), None);
         assert_eq!(processes.ended(new, Duration::ZERO), Some(id(1)));
-        assert!(processes.is_dead(id(1), &process(11)) && processes.died_watched(id(1)));
+        let death = Death { process: process(11), was_watched: true, at: Duration::ZERO };
+        assert_eq!(processes.death(id(1)), Some(&death));
+        assert_eq!((processes.is_judged(id(1)), processes.is_judged(id(1))), (Some(death), None));
     }
 
     #[test]
@@ -219,9 +219,9 @@ mod tests {
         let mut processes = Processes::default();
         let token = sought(&processes.meet(id(1), &process(10)));
         processes.ended(token, Duration::ZERO);
-        assert!(!processes.died_watched(id(1)), "it was found dead");
+        assert_eq!(processes.death(id(1)).map(Death::watched_at), Some(None), "it was found dead");
         assert!(processes.meet(id(1), &process(10)).is_empty());
         assert!(!processes.meet(id(1), &process(11)).is_empty());
-        assert!(!processes.has_dead(id(1)));
+        assert_eq!(processes.death(id(1)), None);
     }
 }

@@ -15,39 +15,46 @@ const EVERY: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug)]
 pub struct Pruning {
     next: Duration,
-    /// Events from before this are being forgotten.
+    /// What is from before this is forgotten.
     before: Option<Timestamp>,
+    /// There may be more of it.
+    is_under_way: bool,
 }
 
 impl Pruning {
     /// The first time is at once.
     pub fn new(steady: Duration) -> Self {
-        Self { next: steady, before: None }
+        Self { next: steady, before: None, is_under_way: false }
     }
 
     /// Whether it is time to begin.
     pub fn is_due(&self, steady: Duration) -> bool {
-        self.before.is_none() && steady >= self.next
+        !self.is_under_way && steady >= self.next
     }
 
     /// Begins to forget events from before this time.
     pub fn begin(&mut self, before: Timestamp, steady: Duration) {
-        self.before = Some(before);
+        (self.before, self.is_under_way) = (Some(before), true);
         self.next = steady + EVERY;
     }
 
     /// A piece was forgotten.
     pub fn forgot(&mut self, there_is_more: bool) {
-        self.before = self.before.filter(|_| there_is_more);
+        self.is_under_way &= there_is_more;
     }
 
     /// Events from before this are being forgotten.
     pub fn before(&self) -> Option<Timestamp> {
-        self.before
+        self.before.filter(|_| self.is_under_way)
     }
 
     /// Whether something is being forgotten.
     pub fn is_under_way(&self) -> bool {
-        self.before.is_some()
+        self.is_under_way
+    }
+
+    /// Whether what was seen at this time last is forgotten.
+    pub fn has_forgotten(&self, seen: Timestamp) -> bool {
+        Some(seen) < self.before
     }
 }

@@ -31,7 +31,7 @@ pub fn name(text: &str) -> Result<Option<&str>, NoName> {
 
 /// Whether a text can be the name of a node or a cluster: it fits into a variable and into a line.
 pub fn is_name(text: &str) -> bool {
-    text.len() <= NAME_MAX && text.chars().all(is_plain)
+    (1..=NAME_MAX).contains(&text.len()) && text.chars().all(is_plain)
 }
 
 #[cfg(test)]
@@ -53,5 +53,6 @@ mod tests {
             let error = name(bad).unwrap_err().to_string();
             assert!(error.len() < 160 && error.chars().all(is_plain), "{error}");
         }
+        assert!(!is_name("") && is_name("x"));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ganeti_hookd::engine::change::{Change, FirstLook, Remembered};
+use ganeti_hookd::engine::change::{Change, FirstLook, Past, Remembered};
 use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
 use ganeti_hookd::engine::input::{
@@ -117,7 +117,8 @@ impl Desk {
     /// One that was started before, has seen the numbers up to `highest`, and is not started.
     pub fn again(remembered: Remembered) -> Self {
         let begun = Some(Timestamp::from((EPOCH - 1000, 0)));
-        Self::before_start(Settings::default(), Remembered { begun, ..remembered })
+        let past = Past { begun, ..remembered.past };
+        Self::before_start(Settings::default(), Remembered { past, ..remembered })
     }
 
     /// The next daemon, which knows what this one has written, and finds the same.
@@ -128,8 +129,9 @@ impl Desk {
         let told = journal.events.values().map(|row| (row.event.received, row.event.key));
         let history = told.map(|(received, key)| (key.job, (received, Progress::after(key)))).collect();
         let (last_written, now) = (Some(self.now.time), self.now);
-        let remembered =
-            Remembered { last_written, next_seq: 1000, next_run: 1000, ..journal.load(now.time) };
+        let remembered = journal.load(now.time);
+        let past = Past { last_written, ..remembered.past };
+        let remembered = Remembered { past, next_seq: 1000, next_run: 1000, ..remembered };
         let engine = Engine::new(Settings::default(), HERE.to_owned(), remembered, now);
         let Self { queue, archive, serial, scripts, large, unreadable, .. } = self;
         let next = Self::before_start(Settings::default(), Remembered::default());

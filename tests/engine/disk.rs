@@ -9,6 +9,7 @@ use ganeti_hookd::engine::plan::Plan;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
 use crate::desk::{Desk, Life, delay, ended, id, job};
+use crate::journal::Journal;
 
 #[test]
 fn without_room_nothing_is_looked_at_so_nothing_grows() {
@@ -212,11 +213,38 @@ fn where_the_history_begins_is_written_when_it_moves() {
     desk.put(delay(1, 100).waits(0, 100).ends(0, Status::Error, 100));
     let event = desk.now.time;
     (0..3).for_each(|_| desk.wait(40.0 * 86_400.0));
-    let begins = desk.written.iter().filter_map(|change| match change {
-        Change::Begun(time) => Some(*time),
-        _ => None,
+    let begins = desk.written.iter().scan(Journal::default(), |journal, change| {
+        *journal = std::mem::take(journal).with(std::slice::from_ref(change)).unwrap().0;
+        Some(journal.begun)
     });
-    assert_eq!(begins.skip(1).collect::<Vec<_>>(), [event]);
+    let mut begins: Vec<_> = begins.flatten().collect();
+    begins.dedup();
+    assert_eq!(begins[1..], [event]);
+}
+
+#[test]
+fn killed_as_soon_as_its_events_are_forgotten_the_daemon_tells_no_job_again() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.wait(100.0);
+    desk.serial = Some(2);
+    desk.put(ended(1, 99));
+    let job = desk.queue.remove(&id(1)).unwrap();
+    desk.archive.insert(id(1), job);
+    desk.give(Input::Hint(id(1)));
+    desk.wait(40.0 * 86_400.0);
+    desk.put(delay(2, 41 * 86_400));
+    let forgets = |change: &Change| matches!(change, Change::Prune(..));
+    let last = desk.written.iter().rposition(forgets).unwrap();
+    desk.written.truncate(last + 1);
+    // The serial goes back: the archive is searched.
+    desk.queue.clear();
+    desk.serial = Some(1);
+    let mut desk = desk.restarted();
+    assert!(desk.history.is_empty());
+    desk.settle();
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Processes, and what is known of jobs whose files are not there.
 
-use ganeti_hookd::engine::change::{Change, Remembered};
+use ganeti_hookd::engine::change::{Change, Past, Remembered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
@@ -256,9 +256,88 @@ fn a_newer_job_of_the_same_number_shows_that_numbers_have_begun_again() {
 }
 
 #[test]
+fn that_numbers_have_begun_again_is_known_to_the_next_daemon_though_the_serial_could_not_be_read() {
+    for is_damaged in [false, true] {
+        let mut desk = a_cluster_that_is_gone();
+        desk.serial = None;
+        desk.put(ended(1, 50));
+        assert!(!desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+        // What is written anew knows it, too.
+        desk.journal_is_damaged = is_damaged;
+        desk.put(delay(3, 50));
+        // While no daemon runs another one comes and is archived.
+        desk.queue.clear();
+        desk.archive.insert(id(2), ended(2, 51));
+        desk.serial = Some(3);
+        let mut desk = desk.restarted();
+        desk.scripts.clear();
+        desk.settle();
+        assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+        let told: Vec<_> = desk.events().into_iter().filter(|event| event.starts_with("2.0")).collect();
+        assert_eq!(told.len(), 2, "{:?}", desk.events());
+    }
+}
+
+#[test]
+fn what_was_nowhere_in_a_cluster_that_is_gone_is_looked_for_like_all_else_in_the_next() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(3);
+    desk.put(ended(1, 0));
+    desk.put(ended(3, 0));
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert_eq!(desk.reads_since(0).iter().filter(|id| **id == 2).count(), 1, "it is a hole");
+    desk.queue = [(id(1), ended(1, 50)), (id(3), ended(3, 0))].into();
+    desk.archive.insert(id(2), ended(2, 51));
+    let before = desk.done.len();
+    desk.serial = Some(2);
+    desk.give(Input::Overflow);
+    desk.settle();
+    let reads = desk.reads_since(before);
+    let first = |id: i64| reads.iter().position(|read| *read == id).unwrap();
+    assert!(first(2) < first(1), "before what is known to be closed: {reads:?}");
+}
+
+#[test]
+fn a_number_above_the_serial_that_was_nowhere_is_news_when_its_job_is_there() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(2);
+    desk.put(ended(1, 0));
+    desk.give(Input::Hint(id(9)));
+    desk.settle();
+    desk.queue = [(id(1), ended(1, 5)), (id(9), delay(9, 5))].into();
+    let before = desk.done.len();
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert_eq!(desk.reads_since(before)[..2], [2, 9]);
+}
+
+#[test]
+fn a_job_of_a_cluster_made_again_is_live_though_one_of_its_number_could_not_be_looked_at() {
+    let numbers = Numbers::new(2, [1]);
+    let mut desk = Desk::again(Remembered { numbers, next_seq: 1, next_run: 1, ..Default::default() });
+    desk.scripts.clear();
+    desk.serial = Some(2);
+    desk.queue.insert(id(1), delay(1, -10));
+    desk.unreadable.insert(id(1));
+    desk.settle();
+    desk.queue.clear();
+    desk.unreadable.clear();
+    desk.serial = Some(0);
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    desk.serial = Some(1);
+    desk.put(delay(1, 5).runs(0, 6));
+    assert_eq!(desk.events(), ["1.0.pre OP_TEST_DELAY pending"]);
+}
+
+#[test]
 fn what_an_earlier_daemon_told_is_asked_of_the_history() {
     let mut desk = Desk::again(ganeti_hookd::engine::change::Remembered {
-        highest_job: 10,
+        past: Past { highest_told: 10, ..Past::default() },
         numbers: ganeti_hookd::engine::numbers::Numbers::new(10, [7]),
         next_seq: 100,
         next_run: 1,
@@ -391,7 +470,7 @@ fn a_process_that_was_found_dead_at_the_start_died_before() {
 #[test]
 fn the_last_job_that_was_told_is_asked_of_the_history_and_nothing_is_written_for_that() {
     let mut desk = Desk::again(Remembered {
-        highest_job: 7,
+        past: Past { highest_told: 7, ..Past::default() },
         numbers: Numbers::new(7, [7]),
         next_seq: 100,
         next_run: 1,
@@ -437,8 +516,7 @@ fn a_job_that_had_begun_no_opcode_does_not_disappear_with_its_file() {
 /// A daemon whose history begins later than it did, and an archived job from between.
 fn forgetful() -> Desk {
     let mut desk = Desk::again(Remembered {
-        history_since: Some(Timestamp::from((EPOCH - 100, 0))),
-        highest_job: 10,
+        past: Past { oldest: Some(Timestamp::from((EPOCH - 100, 0))), highest_told: 10, ..Past::default() },
         numbers: Numbers::new(10, []),
         next_seq: 100,
         next_run: 1,
@@ -477,7 +555,7 @@ fn an_interrupted_first_start_still_looks_for_what_it_looked_for() {
     let mut desk = Desk::before_start(
         Default::default(),
         Remembered {
-            first_look: Some(first_look(-10)),
+            past: Past { first_look: Some(first_look(-10)), ..Past::default() },
             numbers: Numbers::new(5000, [100]),
             next_seq: 1,
             next_run: 1,
@@ -517,7 +595,7 @@ fn what_the_history_says_of_another_job_of_the_number_is_not_taken_for_this_one(
     // Of the other job it knows all, and nothing of this one; and the other way round.
     for (of_other, of_this, expected) in [(Some(all), None, 2), (None, Some(all), 0)] {
         let mut desk = Desk::again(Remembered {
-            highest_job: 10,
+            past: Past { highest_told: 10, ..Past::default() },
             numbers: Numbers::new(10, []),
             next_seq: 100,
             next_run: 1,
@@ -579,9 +657,9 @@ fn what_was_told_above_a_serial_that_cannot_be_read_is_not_told_again_though_the
         // What is written anew has no history.
         desk.journal_is_damaged = is_damaged;
         desk.put(delay(3, 0));
-        let (numbers, last_written) = (numbers(&desk), Some(Timestamp::from((EPOCH + 1, 0))));
-        let remembered =
-            Remembered { numbers, last_written, next_seq: 10, next_run: 10, ..Default::default() };
+        let last_written = Some(Timestamp::from((EPOCH + 1, 0)));
+        let (numbers, past) = (numbers(&desk), Past { last_written, ..Past::default() });
+        let remembered = Remembered { numbers, past, next_seq: 10, next_run: 10, ..Default::default() };
         let mut desk = Desk::again(remembered.clone());
         desk.serial = Some(2);
         desk.archive.insert(id(2), job);
@@ -598,9 +676,9 @@ fn what_was_told_above_a_serial_that_cannot_be_read_is_not_told_again_though_the
 
 #[test]
 fn a_first_start_that_cannot_read_the_serial_looks_for_what_is_missing_once_it_can() {
-    let first_look = Some(first_look(-100));
+    let past = Past { first_look: Some(first_look(-100)), ..Past::default() };
     let numbers = Numbers::new(1, []);
-    let remembered = Remembered { first_look, numbers, next_seq: 1, next_run: 1, ..Default::default() };
+    let remembered = Remembered { past, numbers, next_seq: 1, next_run: 1, ..Default::default() };
     let mut desk = Desk::before_start(Default::default(), remembered);
     // Job 2 came and was archived while no daemon ran.
     desk.serial = Some(2);
@@ -686,8 +764,7 @@ fn a_job_whose_file_is_gone_is_not_forgotten_for_one_of_an_older_cluster_in_the_
 #[test]
 fn of_what_is_to_run_again_a_lost_history_had_told_more() {
     let mut desk = Desk::again(Remembered {
-        history_lost: Some(Timestamp::from((EPOCH - 100, 0))),
-        highest_job: 10,
+        past: Past { lost: Some(Timestamp::from((EPOCH - 100, 0))), highest_told: 10, ..Past::default() },
         numbers: Numbers::new(10, []),
         next_seq: 100,
         next_run: 1,
@@ -723,9 +800,8 @@ fn a_large_job_of_a_cluster_made_again_that_went_while_it_was_read_is_told() {
 
 #[test]
 fn what_was_told_above_the_serial_is_not_told_again_though_the_history_is_lost_before_it_is_looked_at() {
-    let (numbers, highest_job) = (Numbers::new(1, [2]), 2);
-    let mut desk =
-        Desk::again(Remembered { numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() });
+    let (numbers, past) = (Numbers::new(1, [2]), Past { highest_told: 2, ..Past::default() });
+    let mut desk = Desk::again(Remembered { numbers, past, next_seq: 5, next_run: 5, ..Default::default() });
     desk.serial = Some(2);
     let told = ended(2, -50);
     desk.history.insert(id(2), (told.received, Progress { next: 1, pre: false }));

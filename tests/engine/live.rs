@@ -1,6 +1,6 @@
 //! What happens now comes before what is old, and nobody stands still for nothing.
 
-use ganeti_hookd::engine::change::{Remembered, Undelivered};
+use ganeti_hookd::engine::change::{Past, Remembered, Undelivered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
@@ -201,8 +201,8 @@ fn a_backlog_has_three_quarters_of_the_workers_however_many_they_are() {
     let remembered = Remembered { undelivered, numbers, next_seq: 1001, next_run: 1, ..Default::default() };
     let mut settings = Settings::default();
     settings.hooks.workers = 400;
-    let begun = Some(Timestamp::from((EPOCH - 1000, 0)));
-    let mut desk = Desk::before_start(settings, Remembered { begun, ..remembered });
+    let past = Past { begun: Some(Timestamp::from((EPOCH - 1000, 0))), ..Past::default() };
+    let mut desk = Desk::before_start(settings, Remembered { past, ..remembered });
     desk.serial = Some(1000);
     desk.settle();
     assert_eq!(desk.running.len(), 300);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ganeti_hookd::engine::change::{Change, Remembered};
+use ganeti_hookd::engine::change::{Change, Past, Remembered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::numbers::Numbers;
@@ -600,12 +600,10 @@ fn what_happened_between_two_first_starts_is_not_history() {
         _ => None,
     });
     let remembered = Remembered {
-        begun,
-        first_look,
+        past: Past { begun, first_look, highest_told: 3, ..Past::default() },
         jobs: jobs.collect(),
         next_seq: 4,
         next_run: 1,
-        highest_job: 3,
         ..Default::default()
     };
     let mut again = Desk::before_start(Default::default(), remembered);

@@ -1,6 +1,6 @@
 //! What the record of an event tells (design, section 13).
 
-use ganeti_hookd::engine::change::{Change, Notice, Remembered};
+use ganeti_hookd::engine::change::{Change, Notice, Past, Remembered};
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
 use ganeti_hookd::ganeti::event::{Event, EventRecord, Fate};
@@ -147,8 +147,8 @@ fn the_feed_tells_of_a_takeover_and_of_a_time_nobody_watched() {
     let desk = Desk::new();
     assert_eq!(notices(&desk), [], "a first start follows nothing");
     let since = Some(Timestamp::from((EPOCH - 60, 0)));
-    let mut desk =
-        Desk::again(Remembered { next_seq: 1, next_run: 1, last_written: since, ..Default::default() });
+    let past = Past { last_written: since, ..Past::default() };
+    let mut desk = Desk::again(Remembered { past, next_seq: 1, next_run: 1, ..Default::default() });
     desk.settle();
     assert_eq!(notices(&desk), [Notice::Gap { time: EPOCH as f64, since: Some((EPOCH - 60) as f64) }]);
     for (master, more) in [(THERE, 0), (HERE, 1), (HERE, 1)] {

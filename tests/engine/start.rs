@@ -1,8 +1,8 @@
 //! The first look at a long queue: beside the work, and obedient.
 
-use ganeti_hookd::engine::change::{Change, Remembered};
+use ganeti_hookd::engine::change::{Change, Past, Remembered};
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
@@ -225,15 +225,38 @@ fn what_was_told_in_a_first_look_and_has_left_is_not_told_again() {
         desk.settle();
     }
     assert_eq!(desk.events().len(), 1, "{:?}", desk.events());
+    // Nor when numbers begin again, so that it is looked for.
+    desk.serial = Some(2);
+    desk.give(Input::Serial(desk.serial));
+    desk.give(Input::Hint(id(2)));
+    desk.settle();
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    assert_eq!(desk.events().len(), 1, "{:?}", desk.events());
+}
+
+#[test]
+fn what_had_ended_before_a_first_look_is_history_though_numbers_begin_again_in_it() {
+    let mut desk = Desk::before_start(Default::default(), Remembered::default());
+    desk.serial = Some(3);
+    desk.queue.insert(id(3), ended(3, -50));
+    desk.large.insert(id(3));
+    desk.settle();
+    desk.serial = Some(1);
+    desk.give(Input::Overflow);
+    desk.settle();
+    assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
+    desk.large.clear();
+    let job = desk.queue[&id(3)].clone();
+    desk.give(Input::LargeRead { reading: 1, id: id(3), version: Version::Queued(&job, None) });
+    desk.settle();
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
 }
 
 #[test]
 fn what_came_after_a_first_look_is_no_history_though_the_history_cannot_be_asked() {
-    let first_look = Some(first_look(-100));
+    let past = Past { first_look: Some(first_look(-100)), highest_told: 4, ..Past::default() };
     let numbers = Numbers::new(4, [3]);
-    let highest_job = 4;
-    let remembered =
-        Remembered { first_look, numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() };
+    let remembered = Remembered { past, numbers, next_seq: 5, next_run: 5, ..Default::default() };
     let mut desk = Desk::before_start(Default::default(), remembered);
     desk.serial = Some(4);
     desk.archive.insert(id(3), ended(3, -50));
@@ -249,9 +272,8 @@ fn what_came_after_a_first_look_is_no_history_though_the_history_cannot_be_asked
 
 #[test]
 fn nothing_is_forgotten_while_the_history_has_yet_to_be_asked_about_a_job() {
-    let (numbers, highest_job) = (Numbers::new(4, [3]), 4);
-    let mut desk =
-        Desk::again(Remembered { numbers, highest_job, next_seq: 5, next_run: 5, ..Default::default() });
+    let (numbers, past) = (Numbers::new(4, [3]), Past { highest_told: 4, ..Past::default() });
+    let mut desk = Desk::again(Remembered { numbers, past, next_seq: 5, next_run: 5, ..Default::default() });
     desk.serial = Some(4);
     desk.archive.insert(id(3), ended(3, -50));
     desk.history_fails = true;
@@ -325,11 +347,14 @@ fn what_could_not_be_looked_at_is_told_though_it_has_left_when_the_first_look_go
 #[test]
 fn what_the_history_could_not_be_asked_about_is_told_from_the_beginning_on() {
     let remembered = Remembered {
-        first_look: Some(first_look(-100)),
+        past: Past {
+            first_look: Some(first_look(-100)),
+            highest_told: 4,
+            // The first look has told something else, later.
+            oldest: Some(Timestamp::from((EPOCH - 20, 0))),
+            ..Past::default()
+        },
         numbers: Numbers::new(4, [3]),
-        highest_job: 4,
-        // The first look has told something else, later.
-        history_since: Some(Timestamp::from((EPOCH - 20, 0))),
         next_seq: 5,
         next_run: 5,
         ..Default::default()

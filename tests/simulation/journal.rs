@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ganeti_hookd::engine::change::{Change, EventState, FirstLook, Remembered, Rerun, RunStart, Undelivered};
+use ganeti_hookd::engine::change::{
+    Change, EventState, FirstLook, Past, Remembered, Rerun, RunStart, Undelivered,
+};
 use ganeti_hookd::engine::input::{Recorded, Written};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::outbox_progress::{Progress as OutboxProgress, Span};
@@ -51,6 +53,7 @@ pub struct Journal {
     /// The highest job number that was given out, as far as is known.
     pub highest: i64,
     holes: BTreeSet<i64>,
+    are_of_old: bool,
     pub events: BTreeMap<i64, Row>,
     /// By event and number.
     pub runs: BTreeMap<(i64, i64), Run>,
@@ -166,6 +169,7 @@ impl Journal {
         match change {
             NumbersChange::All(highest, holes) => {
                 (self.highest, self.holes) = (*highest, holes.iter().copied().collect());
+                self.are_of_old = false;
             }
             NumbersChange::GivenOut(first, last, seen) => {
                 self.holes.retain(|id| *id <= self.highest || *id > *last);
@@ -176,6 +180,7 @@ impl Journal {
             NumbersChange::GivenUpBelow(oldest) => self.holes = self.holes.split_off(oldest),
             NumbersChange::SeenAbove(seen) => self.holes.extend(seen),
             NumbersChange::GivenUpAbove(last) => self.holes.retain(|id| id <= last),
+            NumbersChange::OfOld => self.are_of_old = true,
         }
     }
 
@@ -219,7 +224,9 @@ impl Journal {
             self.events.remove(seq);
             self.runs.retain(|(of, _), _| of != seq);
         }
-        Written { more_to_prune, forgotten: gone.into_iter().map(|(_, time)| time).max() }
+        let forgotten = gone.into_iter().map(|(_, time)| time).max();
+        self.begun = self.begun.max(forgotten);
+        Written { more_to_prune, forgotten }
     }
 
     /// How far the history tells a job.
@@ -239,18 +246,24 @@ impl Journal {
         standby.reverse();
         let of_those = |seq: i64| undelivered.iter().chain(&standby).any(|event| event.seq == seq);
         let runs = self.runs.keys().filter(|(seq, _)| of_those(*seq));
+        let mut numbers = Numbers::new(self.highest, self.holes.iter().copied());
+        if self.are_of_old {
+            numbers.are_of_old();
+        }
         Remembered {
-            begun: self.begun,
-            first_look: self.first_look,
-            began_again: self.began_again,
+            past: Past {
+                begun: self.begun,
+                first_look: self.first_look,
+                began_again: self.began_again,
+                oldest: self.events.values().next().map(|row| row.event.time),
+                lost: self.history_lost,
+                last_written: self.last_written,
+                highest_told: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
+            },
             jobs: self.jobs.iter().map(|(id, tracked)| (*id, tracked.clone())).collect(),
-            numbers: Numbers::new(self.highest, self.holes.iter().copied()),
+            numbers,
             next_seq: self.last_seq + 1,
             next_run: runs.map(|(_, run)| *run).max().unwrap_or(0) + 1,
-            highest_job: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
-            history_since: self.events.values().next().map(|row| row.event.time),
-            history_lost: self.history_lost,
-            last_written: self.last_written,
             outboxes: self.outboxes.clone(),
             undelivered,
             standby,

@@ -140,7 +140,7 @@ impl Recipe {
         }
         directories(&mut settings.hooks, seed);
         settings.deaths.tell_ganeti = Dice::of(seed, "deaths").one_in(2);
-        if !quick && !faults.contains(&Fault::RecallFails) {
+        if !quick {
             settings.outboxes = outbox::settings(seed);
         }
         Self {

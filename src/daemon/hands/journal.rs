@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::daemon::message::Message;
-use crate::engine::change::{Change, Remembered};
+use crate::engine::change::{Change, Past, Remembered};
 use crate::engine::input::{CommitError, Input, Recorded, Written};
 use crate::engine::transitions::Progress;
 use crate::ganeti::event_name::EventName;
@@ -160,7 +160,9 @@ fn open(
     if first_seq > 1 {
         journal.give_out_none_below(first_seq)?;
     }
-    let remembered = Remembered { last_written, ..journal.load(standby_since)? };
+    let remembered = journal.load(standby_since)?;
+    let past = Past { last_written, ..remembered.past };
+    let remembered = Remembered { past, ..remembered };
     journal.checkpoint_aside(state_dir, teller(inbox));
     let books = Books { journal, state_dir: state_dir.to_owned(), damage: None, inbox: inbox.clone() };
     Ok((books, remembered))
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(opened(dir.path()).1.next_seq, 1);
         fs::write(dir.path().join(journal::FILE), "no journal").unwrap();
         let (_, remembered) = opened(dir.path());
-        assert!(remembered.next_seq > 1_000_000_000 && remembered.begun.is_none());
+        assert!(remembered.next_seq > 1_000_000_000 && remembered.past.begun.is_none());
         assert_eq!(opened(dir.path()).1.next_seq, remembered.next_seq);
     }
 

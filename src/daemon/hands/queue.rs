@@ -2,21 +2,20 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::Once;
+use std::path::{Path, PathBuf};
 
 use crate::daemon::inbox::Inbox;
 use crate::daemon::message::Message;
 use crate::daemon::threads::large::LargeFiles;
 use crate::daemon::threads::scanner::{self, Scanner};
-use crate::daemon::version::{unreadable, unreadable_in_archive};
+use crate::daemon::version::{Found, find};
 use crate::engine::input::{Input, Version};
 use crate::engine::settings::Paths;
-use crate::ganeti::job::{self, JobId};
+use crate::ganeti::job::JobId;
 use crate::world::cluster::{MASTER_NODE, ONLINE_NODES};
 use crate::world::flood::Flow;
 use crate::world::queue::mounts::Place;
-use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
+use crate::world::queue::read::JobReader;
 use crate::world::queue::watch::{Hint, Watch, watch};
 
 /// What is done with the queue directory.
@@ -117,50 +116,24 @@ impl Queue {
         archive: bool,
         tell: impl FnOnce(Version<'_>) -> R,
     ) -> R {
-        match self.reader.version(id, limit.min(JOB_SIZE_LIMIT)) {
-            Ok(Some(FileVersion { bytes, stamp })) => match job::parse(id, bytes) {
-                Ok(job) => {
-                    if job.ops.is_empty() && job::is_old(id, bytes) {
-                        say_old(id);
-                    }
-                    tell(Version::Queued(&job, stamp))
-                }
-                Err(error) => tell(Version::Bad(error.to_string(), stamp)),
-            },
-            Ok(None) if archive => self.read_archived(id, limit.min(JOB_SIZE_LIMIT), tell),
-            Ok(None) => tell(self.gone()),
-            Err(error) => tell(unreadable(&error, || self.reader.stamp_of(id))),
-        }
+        let (place, queue_dir) = (self.place.as_ref(), &self.queue_dir);
+        find(&mut self.reader, id, limit, archive, |found| match found {
+            Found::Other(Version::Gone) => tell(gone(place, queue_dir)),
+            found => tell(found.as_version()),
+        })
     }
 
-    fn read_archived<R>(&mut self, id: JobId, limit: u64, tell: impl FnOnce(Version<'_>) -> R) -> R {
-        match self.reader.archived(id, limit) {
-            Ok(Some(bytes)) => match job::parse(id, bytes) {
-                Ok(job) => tell(Version::Archived(&job)),
-                Err(error) => tell(Version::Bad(error.to_string(), None)),
-            },
-            Ok(None) => tell(self.gone()),
-            Err(error) => tell(unreadable_in_archive(&error)),
-        }
-    }
-
-    /// What is to be said of a file that was not there: where the queue is not what it was, a
-    /// missing file says nothing.
+    /// What is to be said of a file that was not there.
     pub fn gone(&self) -> Version<'static> {
-        let is_there = match &self.place {
-            Some(place) => place.is_current(),
-            None => self.queue_dir.is_dir(),
-        };
-        if is_there { Version::Gone } else { Version::Failed("the queue is not where it was".to_owned()) }
+        gone(self.place.as_ref(), &self.queue_dir)
     }
 }
 
-/// Says once that there are old jobs.
-fn say_old(id: JobId) {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        log::info!("{} is a job of a Ganeti before 2.7: it and all of its kind are history", id.file_name());
-    });
+/// What is to be said of a file that was not there: where the queue is not what it was, a missing
+/// file says nothing.
+fn gone(place: Option<&Place>, queue_dir: &Path) -> Version<'static> {
+    let is_there = place.map_or_else(|| queue_dir.is_dir(), Place::is_current);
+    if is_there { Version::Gone } else { Version::Failed("the queue is not where it was".to_owned()) }
 }
 
 /// Tells the daemon what it has to look at.
@@ -187,12 +160,12 @@ fn tell(inbox: Inbox, queue_dir: PathBuf, data_dir: PathBuf) -> impl FnMut(Hint<
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::path::Path;
 
     use crossbeam_channel::Receiver;
 
     use super::*;
     use crate::engine::settings::Settings;
+    use crate::world::queue::read::JOB_SIZE_LIMIT;
 
     const JOB: &str = r#"{"id":1,"received_timestamp":[5,0],"ops":[]}"#;
 

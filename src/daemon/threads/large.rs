@@ -8,13 +8,13 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::daemon::message::Message;
-use crate::daemon::version::{LargeVersion, unreadable, unreadable_in_archive};
+use crate::daemon::version::{Found, find};
 use crate::engine::input::Version;
-use crate::ganeti::job::{self, JobId};
+use crate::ganeti::job::JobId;
 use crate::world::failpoints;
 use crate::world::panics::caught;
 use crate::world::process::priority;
-use crate::world::queue::read::{FileVersion, JOB_SIZE_LIMIT, JobReader};
+use crate::world::queue::read::{JOB_SIZE_LIMIT, JobReader};
 
 /// The way to the thread.
 #[derive(Debug)]
@@ -46,38 +46,17 @@ fn work(mut reader: JobReader, inbox: &Receiver<(u64, JobId)>, owner: &Sender<Me
     priority::come_last();
     for (reading, id) in inbox {
         let read = caught(|| read(&mut reader, id));
-        let version = read.unwrap_or_else(|what| LargeVersion::Other(Version::Bad(what, None)));
+        let found = Box::new(read.unwrap_or_else(|what| Found::Other(Version::Bad(what, None))));
         reader.give_back();
-        if owner.send(Message::LargeRead { reading, id, version }).is_err() {
+        if owner.send(Message::LargeRead { reading, id, found }).is_err() {
             return;
         }
     }
 }
 
-fn read(reader: &mut JobReader, id: JobId) -> LargeVersion {
+fn read(reader: &mut JobReader, id: JobId) -> Found<'static> {
     failpoints::defect("large-files");
-    let error = match reader.version(id, JOB_SIZE_LIMIT) {
-        Ok(Some(FileVersion { bytes, stamp })) => {
-            return match job::parse(id, bytes) {
-                Ok(job) => LargeVersion::Job(Box::new(job.into_owned()), stamp),
-                Err(error) => LargeVersion::Other(Version::Bad(error.to_string(), stamp)),
-            };
-        }
-        Ok(None) => return archived(reader, id),
-        Err(error) => error,
-    };
-    LargeVersion::Other(unreadable(&error, || reader.stamp_of(id)))
-}
-
-fn archived(reader: &mut JobReader, id: JobId) -> LargeVersion {
-    LargeVersion::Other(match reader.archived(id, JOB_SIZE_LIMIT) {
-        Ok(Some(bytes)) => match job::parse(id, bytes) {
-            Ok(job) => return LargeVersion::Archived(Box::new(job.into_owned())),
-            Err(error) => Version::Bad(error.to_string(), None),
-        },
-        Ok(None) => Version::Gone,
-        Err(error) => unreadable_in_archive(&error),
-    })
+    find(reader, id, JOB_SIZE_LIMIT, true, |found| found.into_owned())
 }
 
 #[cfg(test)]
@@ -98,7 +77,7 @@ mod tests {
         let version = |id: i64| {
             large.read(7, id.try_into().unwrap());
             match answers.recv().unwrap() {
-                Message::LargeRead { reading: 7, version, .. } => version,
+                Message::LargeRead { reading: 7, found, .. } => found,
                 other => panic!("{other:?}"),
             }
         };

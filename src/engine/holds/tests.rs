@@ -79,18 +79,18 @@ fn a_hold_lasts_as_long_as_it_may() {
 fn in_time_is_who_stands_still_where_it_published_its_opcode() {
     let mut holds = Holds::default();
     let _ = holds.stop(&event(), TOKEN, SECOND, SECOND, BEGAN, true);
-    assert!(!holds.is_in_time(&event()), "it was only told to");
-    assert!(!held(Landing::Late).is_in_time(&event()));
+    assert_eq!(holds.in_time(&event()), None, "it was only told to");
+    assert_eq!(held(Landing::Late).in_time(&event()), None);
     let mut holds = held(Landing::Early);
     let next = Event { key: "7.1.pre".parse().unwrap(), ..event() };
     let of_an_older_job = Event { received: Timestamp::default(), ..event() };
     for other in [&next, &of_an_older_job] {
-        assert!(!holds.is_in_time(other) && holds.let_go_for(other).is_none());
+        assert_eq!((holds.in_time(other), holds.let_go_for(other)), (None, None));
         holds.begins(other);
     }
     assert_eq!(holds.next_deadline(), Some(SECOND + VAIN_LIMIT), "no hook of it has begun");
-    assert!(holds.is_in_time(&event()));
-    assert!(holds.let_go_for(&event()).is_some() && !holds.is_in_time(&event()));
+    assert_eq!(holds.in_time(&event()), Some(TOKEN));
+    assert!(holds.let_go_for(&event()).is_some() && holds.in_time(&event()).is_none());
 }
 
 #[test]

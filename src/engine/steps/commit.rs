@@ -24,7 +24,6 @@ impl Engine {
             Err(CommitError { text, damaged: true }) if self.ledger.begin_anew() => {
                 let text = format!("{text}; the journal is written anew, the old one is set aside");
                 self.report.say(Level::Error, &text);
-                self.jobs.is_losing_history();
                 let everything = self.everything(now);
                 self.effects.push(Effect::WriteAnew(Arc::new(everything)));
             }
@@ -42,9 +41,7 @@ impl Engine {
             self.pruning.forgot(written.more_to_prune);
         }
         // What is not in the history any more is not told again.
-        if let Some(forgotten) = written.forgotten.filter(|time| self.jobs.history_begins(*time)) {
-            self.ledger.record(Change::Begun(forgotten));
-        }
+        written.forgotten.into_iter().for_each(|time| self.jobs.history_begins(time));
         if outgoing.was_stalled {
             self.report.say(Level::Warning, "the journal can be written again; going on");
             self.report.solved(Problem::Journal);
@@ -113,12 +110,7 @@ impl Engine {
 
     /// All that a later start must know.
     fn everything(&mut self, now: Now) -> Vec<Change> {
-        let mut all = vec![Change::Numbers(self.jobs.numbers().all())];
-        all.extend(self.jobs.begun_for_good().map(Change::Begun));
-        all.extend(self.jobs.first_look().map(Change::FirstLook));
-        all.extend(self.jobs.began_again().map(Change::BeganAgain));
-        all.push(Change::HistoryLost(self.jobs.told_at()));
-        all.extend(self.jobs.tracker().iter().map(|(id, tracked)| Change::Job(id, tracked.clone())));
+        let mut all = self.jobs.anew();
         all.extend(self.outboxes.all());
         let pending = self.deliveries.iter().map(|event| (EventState::Pending, event));
         let standby = self.deliveries.in_standby().map(|event| (EventState::Standby, event));

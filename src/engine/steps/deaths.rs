@@ -7,20 +7,23 @@
 use crate::engine::Engine;
 use crate::engine::change::Change;
 use crate::engine::effect::{Death, Effect, Level};
-use crate::ganeti::job::{Job, JobId, ProcessRef};
+use crate::engine::processes;
+use crate::ganeti::job::{Job, JobId};
 
 impl Engine {
-    /// The job's process that was watched and has ended, if Ganeti is to be told of that.
-    pub(in crate::engine) fn watched_death(&self, job: &Job<'_>) -> Option<ProcessRef> {
+    /// Has Ganeti told that the job's process has died, if it is to be; `seq` tells of it here.
+    pub(in crate::engine) fn tell_ganeti(
+        &mut self,
+        job: &Job<'_>,
+        death: &processes::Death,
+        seq: Option<i64>,
+    ) {
         let is_wanted = self.settings.deaths.tell_ganeti && self.place.is_surely_master();
-        let process = job.process().filter(|_| is_wanted && self.jobs.processes.died_watched(job.id))?;
-        self.jobs.processes.is_dead(job.id, &process).then_some(process)
-    }
-
-    /// Has Ganeti told that the job's process has died; `seq` tells of it here.
-    pub(in crate::engine) fn tell_ganeti(&mut self, job: &Job<'_>, process: ProcessRef, seq: Option<i64>) {
-        let death = Death { seq, job: job.id, received: job.received, process };
-        self.ledger.after(Effect::TellGaneti(death));
+        if is_wanted && death.watched_at().is_some() {
+            let process = death.process().clone();
+            let death = Death { seq, job: job.id, received: job.received, process };
+            self.ledger.after(Effect::TellGaneti(death));
+        }
     }
 
     /// Whether an effect is still to be done: while it waited for the journal, telling Ganeti may have

@@ -65,11 +65,11 @@ impl Engine {
         });
         // What is not looked at promptly must not be stopped.
         let is_prompt = kind == Kind::Queued && self.agenda.is_watching() && !self.ledger.is_stalled();
-        let token = self.jobs.processes.of(job.id).filter(|_| may_begin && is_prompt);
+        let token = self.processes.of(job.id).filter(|_| may_begin && is_prompt);
         if may_begin && is_prompt && token.is_none() {
             self.effects.extend(self.holds.attach());
         }
-        let now = token.filter(|token| self.jobs.processes.may_be_armed(*token));
+        let now = token.filter(|token| self.processes.may_be_armed(*token));
         match now.map(|token| self.holds.arm(job.id, token)) {
             Some(effects) if !effects.is_empty() => self.effects.extend(effects),
             _ => self.effects.extend(self.holds.disarm(job.id)),
@@ -79,7 +79,7 @@ impl Engine {
     /// Jobs may be held that could not before, or may not any more: those that run are looked at
     /// again, so that they are armed before they publish anything.
     pub(in crate::engine) fn look_at_those_that_run(&mut self) {
-        let running: Vec<JobId> = self.jobs.processes.jobs().collect();
+        let running: Vec<JobId> = self.processes.jobs().collect();
         running.into_iter().for_each(|id| self.agenda.hint(id));
     }
 
@@ -124,7 +124,7 @@ impl Engine {
     pub(in crate::engine) fn armed(&mut self, token: Token, result: Result<(), String>) {
         if let Err(why) = result {
             self.effects.extend(self.holds.not_armed(token));
-            let job = self.jobs.processes.get(token).map(|watched| watched.job.to_string());
+            let job = self.processes.get(token).map(|watched| watched.job.to_string());
             let text = format!("job {} is not armed: {why}", job.unwrap_or_default());
             self.report.say(Level::Debug, &text);
         }
@@ -159,8 +159,7 @@ impl Engine {
         if !self.deliveries.may_follow_soon(id, BEFORE_A_HOLD) {
             return Err("hooks of its earlier opcodes have yet to run".to_owned());
         }
-        let token =
-            self.jobs.processes.of(id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
+        let token = self.processes.of(id).ok_or_else(|| "its process is not known to be alive".to_owned())?;
         // Should somebody have let it go on behind our back.
         self.effects.extend(self.holds.let_go(id));
         let limit = self.settings.hooks.hold_limit;

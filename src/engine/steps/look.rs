@@ -8,6 +8,7 @@ use crate::engine::deliveries::{Delivery, Notice};
 use crate::engine::effect::{Effect, Level, Token};
 use crate::engine::input::{Now, Presence, Stamp, Version};
 use crate::engine::jobs::{Kind, Start};
+use crate::engine::processes::Death;
 use crate::engine::settings::PreMode;
 use crate::engine::tracker::{Lateness, Look};
 use crate::engine::transitions::Progress;
@@ -108,8 +109,9 @@ impl Engine {
     fn gone(&mut self, now: Now, id: JobId) {
         self.report.good_file(id);
         let is_backlog = self.jobs.is_backlog(id);
-        if let Some((tracked, mut event)) = self.jobs.died_unseen(id, now.time) {
-            let died_at = self.jobs.processes.died_at(id).unwrap_or(now.steady);
+        if let Some(died_at) = self.processes.death(id).and_then(Death::watched_at)
+            && let Some((tracked, mut event)) = self.jobs.died_unseen(id, now.time)
+        {
             self.report.death_noticed(now.steady.saturating_sub(died_at));
             event.late = is_backlog;
             self.ledger.record(Change::Job(id, tracked));
@@ -120,12 +122,12 @@ impl Engine {
         self.jobs.is_nowhere(id);
         let Some(tracked) = self.jobs.tracker().get(id) else { return };
         let process = tracked.process.clone().filter(|_| self.place.is_master());
-        if !tracked.is_open() || self.jobs.has_expired(id, self.kept_since(now)) {
+        if !tracked.is_open() || self.has_expired(now, tracked.seen) {
             return self.forget(id);
         }
         self.report.vanished(id);
-        if let Some(process) = process.filter(|_| !self.jobs.processes.has_dead(id)) {
-            self.effects.extend(self.jobs.processes.meet(id, &process));
+        if let Some(process) = process.filter(|_| self.processes.death(id).is_none()) {
+            self.effects.extend(self.processes.meet(id, &process));
         }
     }
 
@@ -133,7 +135,7 @@ impl Engine {
     fn let_be(&mut self, id: JobId) {
         self.effects.extend(self.holds.let_go(id));
         self.effects.extend(self.holds.disarm(id));
-        self.effects.extend(self.jobs.processes.forget(id));
+        self.effects.extend(self.processes.forget(id));
     }
 
     fn forget(&mut self, id: JobId) {
@@ -182,6 +184,8 @@ impl Engine {
             },
         };
         if self.jobs.is_another(job) {
+            let change = self.jobs.meet_another(job);
+            self.record_numbers(change);
             self.effects.push(Effect::ReadSerial);
         }
         self.report.count(|counters| counters.versions_read += 1);
@@ -191,21 +195,20 @@ impl Engine {
             false => self.report.not_vanished(job.id),
         }
         let is_backlog = self.jobs.is_backlog(job.id);
-        let death = self.watched_death(job);
-        let died_at = self.jobs.processes.died_at(job.id);
-        let liveness = self.liveness(now, job, kind);
-        if let Some(died_at) = died_at.filter(|_| liveness == Liveness::Dead) {
+        let death = self.death(now, job, kind);
+        if let Some(died_at) = death.as_ref().and_then(Death::watched_at) {
             self.report.death_noticed(now.steady.saturating_sub(died_at));
         }
+        let liveness = if death.is_some() { Liveness::Dead } else { Liveness::Unknown };
         let lateness = self.lateness(is_backlog);
         let mut look = self.jobs.tracker().look(job, liveness, start, lateness, now.time);
         if !is_backlog {
             self.hold(now, job, kind, &mut look.events);
         }
         self.round.wants.pre_hooks |= tells_of_wait(job);
-        let posts = self.keep(now, job, kind, look, stamp);
-        if let Some(process) = death.filter(|_| liveness == Liveness::Dead) {
-            self.tell_ganeti(job, process, posts);
+        let seq = self.keep(now, job, kind, look, stamp);
+        if let Some(death) = death {
+            self.tell_ganeti(job, &death, seq);
         }
     }
 
@@ -218,30 +221,26 @@ impl Engine {
         }
     }
 
-    /// Whether the job's process is there, as far as it matters. Only the master's own machine
-    /// can tell.
-    fn liveness(&mut self, now: Now, job: &Job<'_>, kind: Kind) -> Liveness {
-        let processes = &mut self.jobs.processes;
+    /// The death that this version of the job is judged by: its process has ended, and it was read
+    /// after that. Only the master's own machine can tell. Has the process looked for if it is new.
+    fn death(&mut self, now: Now, job: &Job<'_>, kind: Kind) -> Option<Death> {
         if kind == Kind::Archived || job.is_final() {
-            processes.is_judged(job.id);
-            return Liveness::Unknown;
+            self.processes.is_judged(job.id);
+            return None;
         }
+        let death = self.processes.death(job.id);
         // From before the end of its process nothing can be told about what it left.
-        let is_older = kind == Kind::Overtaken && processes.has_dead(job.id);
-        let Some(process) = job.process().filter(|_| self.place.is_master() && !is_older) else {
-            return Liveness::Unknown;
-        };
-        if processes.is_dead(job.id, &process) {
-            if processes.died_watched(job.id) || self.place.is_surely_master() {
-                processes.is_judged(job.id);
-                return Liveness::Dead;
+        let is_older = kind == Kind::Overtaken && death.is_some();
+        let process = job.process().filter(|_| self.place.is_master() && !is_older)?;
+        match death.filter(|death| *death.process() == process) {
+            None => self.effects.extend(self.processes.meet(job.id, &process)),
+            Some(death) if death.watched_at().is_some() || self.place.is_surely_master() => {
+                return self.processes.is_judged(job.id);
             }
             // It may be another node's; that will be known.
-            self.agenda.again(job.id, now.steady);
-            return Liveness::Unknown;
+            Some(_) => self.agenda.again(job.id, now.steady),
         }
-        self.effects.extend(processes.meet(job.id, &process));
-        Liveness::Unknown
+        None
     }
 
     /// Takes over the outcome of a look. Returns the number of the event that tells of a death.
@@ -313,14 +312,14 @@ impl Engine {
     pub(in crate::engine) fn found(&mut self, now: Now, token: Token, presence: Presence) {
         match presence {
             Presence::Alive => {
-                if let Some(id) = self.jobs.processes.is_alive(token) {
+                if let Some(id) = self.processes.is_alive(token) {
                     self.effects.extend(self.holds.arm(id, token));
                 }
             }
             // The process writes its last version and then ends: what has been read may be
             // older. It is read again.
             Presence::Dead => {
-                if let Some(id) = self.jobs.processes.ended(token, now.steady) {
+                if let Some(id) = self.processes.ended(token, now.steady) {
                     self.jobs.died_before(id);
                     // Another node's process is not here; who is master may just have changed.
                     self.effects.push(Effect::AskMaster);
@@ -329,12 +328,12 @@ impl Engine {
                 }
             }
             Presence::Unknown(why) => {
-                if let Some(id) = self.jobs.processes.not_found(token) {
+                if let Some(id) = self.processes.not_found(token) {
                     self.report.say(Level::Debug, &format!("job {id}: {why}"));
                 }
             }
             Presence::Shortage(why) => {
-                if let Some(id) = self.jobs.processes.not_found(token) {
+                if let Some(id) = self.processes.not_found(token) {
                     self.look_again(now, id, &why);
                 }
             }
@@ -343,7 +342,7 @@ impl Engine {
 
     /// A process that was watched has ended.
     pub(in crate::engine) fn exited(&mut self, now: Now, token: Token) {
-        if let Some(id) = self.jobs.processes.ended(token, now.steady) {
+        if let Some(id) = self.processes.ended(token, now.steady) {
             self.effects.extend(self.holds.let_go(id));
             self.effects.extend(self.holds.disarm(id));
             self.agenda.hint(id);

@@ -5,7 +5,7 @@ use crate::engine::agenda::Rank;
 use crate::engine::change::Change;
 use crate::engine::input::Now;
 use crate::engine::pruning::PER_COMMIT;
-use crate::ganeti::job::Timestamp;
+use crate::ganeti::job::{JobId, Timestamp};
 
 impl Engine {
     /// Forgets old history, at most once an hour, never for that alone, and a piece at a time.
@@ -37,8 +37,15 @@ impl Engine {
         let before = self.kept_since(now);
         self.pruning.begin(before, now.steady);
         self.deliveries.forget_before(before);
-        let (vanished, numbers) = self.jobs.forget_before(before);
+        let vanished: Vec<JobId> = self.jobs.not_seen_since(before).collect();
         vanished.into_iter().for_each(|id| self.agenda.found(id, Rank::News));
-        numbers.into_iter().for_each(|change| self.ledger.record(Change::Numbers(change)));
+        let numbers = self.jobs.give_up_oldest();
+        self.record_numbers(numbers);
+    }
+
+    /// Whether a job that has vanished is to be forgotten which was seen then; what was seen since
+    /// history is kept is not, however far the clock has been set back since some was forgotten.
+    pub(in crate::engine) fn has_expired(&self, now: Now, seen: Timestamp) -> bool {
+        self.pruning.has_forgotten(seen) && seen < self.kept_since(now)
     }
 }

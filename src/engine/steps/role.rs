@@ -105,7 +105,7 @@ impl Engine {
             self.leave_to_another(now, seq, delivery);
         }
         self.effects.extend(self.holds.let_all_go());
-        self.effects.extend(self.jobs.processes.forget_all());
+        self.effects.extend(self.processes.forget_all());
     }
 
     pub(in crate::engine) fn leave_to_another(&mut self, now: Now, seq: i64, delivery: Delivery) {

@@ -241,7 +241,7 @@ impl Engine {
     /// On a first start what is there is accounted for as a whole, before any of it is looked
     /// at.
     fn may_look_at_scanned(&self) -> bool {
-        !self.jobs.is_first_ever() || self.jobs.begun().is_some()
+        self.jobs.has_begun()
     }
 
     fn look_at_scanned(&mut self) {

@@ -32,7 +32,7 @@ impl Engine {
             problems: self.report.problems(),
             jobs_tracked: self.jobs.tracker().len(),
             jobs_open: self.jobs.open().count(),
-            processes_watched: self.jobs.processes.watched(),
+            processes_watched: self.processes.watched(),
             undelivered: self.deliveries.len(),
             lag_seconds: oldest.map_or(0.0, since),
             hold_exact: matches!(self.holds.exactness(), Exactness::Exact(_)),
@@ -113,7 +113,7 @@ impl Engine {
     }
 
     fn pid(&self, token: Token) -> u32 {
-        self.jobs.processes.get(token).map_or(0, |watched| watched.process.pid)
+        self.processes.get(token).map_or(0, |watched| watched.process.pid)
     }
 
     /// The script that runs for an event.

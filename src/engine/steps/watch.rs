@@ -65,7 +65,7 @@ impl Engine {
         self.report.solved(Problem::Queue);
         self.report.count(|counters| counters.scans += 1);
         self.agenda.scan_ended();
-        if self.jobs.is_first_ever() && self.jobs.begun().is_none() {
+        if !self.jobs.has_begun() {
             self.jobs.begin(serial);
             if serial.is_none() {
                 self.agenda.serial_lacks();
@@ -97,8 +97,8 @@ impl Engine {
             return self.agenda.serial_is_missing(now.steady, was_known);
         };
         let lacked = self.agenda.serial_is_known();
-        let (changes, again) = self.jobs.serial(serial, now.time);
-        self.record_numbers(changes);
+        let (change, again) = self.jobs.serial(serial, now.time);
+        self.record_numbers(change);
         self.record_seen_above();
         if lacked {
             // What a scan could not know has to be looked for.

@@ -24,7 +24,7 @@ fn answers_by_name_and_by_uuid() {
 
 #[test]
 fn what_no_node_can_be_called_costs_that_node() {
-    for bad in ["a\\u0000b".to_owned(), "a\\u001b[2J".to_owned(), "x".repeat(256)] {
+    for bad in ["".to_owned(), "a\\u0000b".to_owned(), "a\\u001b[2J".to_owned(), "x".repeat(256)] {
         let nodes = format!(r#"{{"n1":{{"name":"{bad}"}},"n2":{{"name":"node2"}}}}"#);
         let text = format!(r#"{{"cluster":{{"master_node":"n1"}},"nodes":{nodes}}}"#);
         let config = ClusterConfig::parse(text.as_bytes()).unwrap();

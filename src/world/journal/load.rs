@@ -7,8 +7,8 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::numbers;
-use crate::engine::change::{Earlier, FirstLook, Remembered, Rerun, RunKey, Undelivered};
-use crate::engine::input::{Past, Recorded};
+use crate::engine::change::{Earlier, FirstLook, Past, Remembered, Rerun, RunKey, Undelivered};
+use crate::engine::input::{Past as PastFigures, Recorded};
 use crate::engine::outbox_progress::Progress as OutboxProgress;
 use crate::engine::tracker::Tracked;
 use crate::engine::transitions::Progress;
@@ -43,9 +43,15 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
     let time = |key: &str| Ok::<_, rusqlite::Error>(meta(key)?.map(Timestamp::from_micros));
     let is_before_the_queue = meta("before_the_queue")? == Some(1);
     Ok(Remembered {
-        begun: time("begun")?,
-        first_look: time("first_look")?.map(|since| FirstLook { since, is_before_the_queue }),
-        began_again: time("began_again")?,
+        past: Past {
+            begun: time("begun")?,
+            first_look: time("first_look")?.map(|since| FirstLook { since, is_before_the_queue }),
+            began_again: time("began_again")?,
+            oldest: first_event_time(db)?,
+            lost: time("history_lost")?,
+            last_written: None,
+            highest_told: number("SELECT max(job) FROM events")?.unwrap_or(0),
+        },
         jobs: jobs(db)?,
         numbers: numbers::load(db)?,
         undelivered: pending(db)?.into_iter().map(with_runs).collect::<rusqlite::Result<_>>()?,
@@ -53,10 +59,6 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
         next_seq: 1,
         next_run: last_run + 1,
         outboxes: outboxes(db)?,
-        highest_job: number("SELECT max(job) FROM events")?.unwrap_or(0),
-        history_since: first_event_time(db)?,
-        history_lost: time("history_lost")?,
-        last_written: None,
     })
 }
 
@@ -126,13 +128,10 @@ fn tracked(row: &Row<'_>) -> rusqlite::Result<Tracked> {
 
 /// How far the events in the journal tell a job; `None` when there are none of it.
 pub fn progress(db: &Connection, id: JobId, received: Timestamp) -> rusqlite::Result<Option<Progress>> {
-    let sql =
-        "SELECT op, phase = 'pre' FROM events WHERE job = ?1 AND received = ?2 ORDER BY seq DESC LIMIT 1";
-    let mut last = db.prepare_cached(sql)?;
-    let mut rows = last.query([id.get(), received.as_micros()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let (op, pre): (u32, bool) = (row.get(0)?, row.get(1)?);
-    Ok(Some(Progress { next: if pre { op } else { op + 1 }, pre }))
+    let sql = "SELECT op, phase FROM events WHERE job = ?1 AND received = ?2 ORDER BY seq DESC LIMIT 1";
+    let key = |row: &Row<'_>| Ok(EventKey { job: id, op: row.get(0)?, phase: word(row, 1)? });
+    let last = db.prepare_cached(sql)?.query_row([id.get(), received.as_micros()], key).optional()?;
+    Ok(last.map(Progress::after))
 }
 
 /// The columns of an event, in the order [`event`] reads them.
@@ -221,10 +220,10 @@ fn first_event_time(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
 }
 
 /// What figures go on from.
-pub fn past(db: &Connection) -> rusqlite::Result<Past> {
+pub fn past(db: &Connection) -> rusqlite::Result<PastFigures> {
     let sql = "SELECT op_code, max(CASE status WHEN 'succeeded' THEN coalesce(ended, time) END), max(time)
         FROM events GROUP BY op_code";
-    let mut past = Past::default();
+    let mut past = PastFigures::default();
     let mut found = db.prepare(sql)?;
     let mut rows = found.query([])?;
     while let Some(row) = rows.next()? {

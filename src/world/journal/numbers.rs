@@ -17,7 +17,11 @@ pub fn load(db: &Connection) -> rusqlite::Result<Numbers> {
         db.query_row("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest'", [], |row| row.get(0))?;
     let mut holes = db.prepare("SELECT id FROM holes")?;
     let holes = holes.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
-    Ok(Numbers::new(highest, holes))
+    let mut numbers = Numbers::new(highest, holes);
+    if db.prepare("SELECT 1 FROM meta WHERE key = 'of_old'")?.exists([])? {
+        numbers.are_of_old();
+    }
+    Ok(numbers)
 }
 
 /// Writes one change of them.
@@ -25,6 +29,7 @@ pub fn write(db: &Connection, change: &NumbersChange) -> rusqlite::Result<()> {
     match change {
         NumbersChange::All(highest, holes) => {
             statement(db, "DELETE FROM holes")?.execute([])?;
+            statement(db, "DELETE FROM meta WHERE key = 'of_old'")?.execute([])?;
             write_holes(db, holes.iter().copied())?;
             write_highest(db, *highest)
         }
@@ -44,6 +49,10 @@ pub fn write(db: &Connection, change: &NumbersChange) -> rusqlite::Result<()> {
         NumbersChange::SeenAbove(seen) => write_holes(db, seen.iter().copied()),
         NumbersChange::GivenUpAbove(last) => {
             statement(db, "DELETE FROM holes WHERE id > ?1")?.execute([last])?;
+            Ok(())
+        }
+        NumbersChange::OfOld => {
+            statement(db, "INSERT OR REPLACE INTO meta VALUES ('of_old', 1)")?.execute([])?;
             Ok(())
         }
     }
@@ -105,6 +114,24 @@ mod tests {
         assert_eq!(commit(numbers.see(id(7)).unwrap()), numbers);
         assert_eq!(commit(numbers.give_up_below(11).unwrap()), numbers);
         assert_eq!(commit(numbers.begin_again(2)), Numbers::new(2, [1, 2]));
+    }
+
+    #[test]
+    fn that_they_are_of_a_cluster_that_is_gone_is_read_until_they_begin_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let mut numbers = Numbers::new(10, [3]);
+        let mut commit = |change: NumbersChange| {
+            journal.commit(&[Change::Numbers(change)]).unwrap();
+            load(&journal.db).unwrap()
+        };
+        commit(numbers.all());
+        let change = numbers.are_of_old().unwrap();
+        assert_eq!(numbers.are_of_old(), None, "it is written once");
+        let mut read = commit(change);
+        assert!(read == numbers && read.begin_again_at(10));
+        let again = commit(read.begin_again(10));
+        assert!(again == read && !again.begin_again_at(10));
     }
 
     #[test]

@@ -12,8 +12,9 @@ const CHANGES_EACH: usize = 4;
 
 /// Forgets at most `limit` events, and their runs: those that the feed told first, up to the first
 /// that was noticed at `before` or later. What is not delivered stays, and is told again when it
-/// is. Changes that others have overtaken go as well. Returns whether there is more to forget, and
-/// when the last of those was noticed that were forgotten.
+/// is. Changes that others have overtaken go as well. What had ended by the last of those that were
+/// forgotten is history from then on. Returns whether there is more to forget, and when that one was
+/// noticed.
 pub fn prune(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<(bool, Option<Timestamp>)> {
     let Old { events, overtaken, last, latest, more } = old(db, before, limit as usize)?;
     for change in overtaken {
@@ -24,6 +25,11 @@ pub fn prune(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result
         statement(db, &format!("INSERT OR REPLACE INTO meta VALUES ('seq', {LAST_SEQ})"))?.execute([])?;
         statement(db, "INSERT OR REPLACE INTO meta VALUES ('forgotten', ?1)")?.execute([last])?;
         statement(db, "DELETE FROM changes WHERE change <= ?1")?.execute([last])?;
+    }
+    if let Some(latest) = latest {
+        let sql = "INSERT INTO meta VALUES ('begun', ?1)
+            ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)";
+        statement(db, sql)?.execute([latest.as_micros()])?;
     }
     for seq in events {
         statement(db, "DELETE FROM events WHERE seq = ?1")?.execute([seq])?;

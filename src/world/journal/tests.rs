@@ -96,6 +96,21 @@ fn the_history_is_forgotten_a_piece_at_a_time_and_oldest_first() {
 }
 
 #[test]
+fn where_the_history_begins_is_written_with_what_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let micros = Timestamp::from_micros;
+    let at = |seq, time| Change::Event(seq, Event { time: micros(time), ..event(seq) }, EventState::Done);
+    journal.commit(&[Change::Begun(micros(2)), at(1, 1), at(2, 4), at(3, 3), at(4, 9)]).unwrap();
+    let mut begun = |limit| {
+        journal.commit(&[Change::Prune(micros(9), limit)]).unwrap();
+        load(dir.path()).past.begun
+    };
+    // Never earlier than it was.
+    assert_eq!([0, 1, 1, 9, 9].map(&mut begun), [2, 2, 4, 4, 4].map(|time| Some(micros(time))));
+}
+
+#[test]
 fn a_number_that_could_not_be_written_is_given_out_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(dir.path()).unwrap();
@@ -145,8 +160,8 @@ fn what_another_node_was_to_deliver_is_loaded_as_far_back_as_is_asked() {
     assert_eq!(loaded.standby.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(loaded.standby[1].runs[&run(3, 7).key()], (1, false));
     assert_eq!(loaded.next_run, 8, "higher than any of theirs");
-    assert_eq!((loaded.next_seq, loaded.highest_job), (4, 3));
-    assert_eq!(loaded.history_since, Some(Timestamp::from_micros(10)));
+    assert_eq!((loaded.next_seq, loaded.past.highest_told), (4, 3));
+    assert_eq!(loaded.past.oldest, Some(Timestamp::from_micros(10)));
 }
 
 #[test]
