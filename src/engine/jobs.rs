@@ -136,13 +136,7 @@ impl Jobs {
     /// The opcodes that wait for their locks, as the pres that will come of them.
     pub fn waiting(&self, now: Timestamp) -> impl Iterator<Item = Event> {
         let jobs = self.tracker.iter().filter(|(_, tracked)| tracked.is_open());
-        jobs.filter_map(move |(job, &Tracked { received, op_count, .. })| {
-            let open = self.sights.get(&job)?.open.as_ref().filter(|open| !open.executed)?;
-            let key = EventKey { job, op: open.op, phase: Phase::Pre };
-            let (op_code, about) = (open.op_code.clone(), Arc::clone(&open.about));
-            let (status, executed, late, time) = (None, false, false, now);
-            Some(Event { key, received, op_count, op_code, status, executed, late, time, about })
-        })
+        jobs.filter_map(move |(job, known)| self.sights.get(&job)?.open.as_ref()?.waits(job, known, now))
     }
 
     /// Whether nothing was ever told before, and what there was has not all been looked at.

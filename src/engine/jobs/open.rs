@@ -49,22 +49,33 @@ impl Open {
     /// Its job's process has ended and left no file. What is known of the job then, and the event;
     /// `None` when the opcode is not the job's next.
     pub fn disappears(&self, id: JobId, known: &Tracked, now: Timestamp) -> Option<(Tracked, Event)> {
-        let Tracked { progress, op_count, received, .. } = *known;
+        let Tracked { progress, op_count, .. } = *known;
         if !known.is_open() || self.op != progress.next {
             return None;
         }
-        let event = Event {
-            key: EventKey { job: id, op: self.op, phase: Phase::Post },
-            received,
-            op_count,
-            op_code: self.op_code.clone(),
-            status: Some(PostStatus::Disappeared),
-            executed: self.executed || progress.pre,
-            late: false,
-            time: now,
-            about: Arc::clone(&self.about),
-        };
+        let status = Some(PostStatus::Disappeared);
+        let executed = self.executed || progress.pre;
+        let event = Event { status, executed, ..self.event(id, Phase::Post, known, now) };
         let progress = Progress { next: op_count, pre: false };
         Some((Tracked { progress, executed: None, ..known.clone() }, event))
+    }
+
+    /// The pre that will come of it, while it waits for its locks.
+    pub fn waits(&self, id: JobId, known: &Tracked, now: Timestamp) -> Option<Event> {
+        (!self.executed).then(|| self.event(id, Phase::Pre, known, now))
+    }
+
+    fn event(&self, job: JobId, phase: Phase, known: &Tracked, time: Timestamp) -> Event {
+        Event {
+            key: EventKey { job, op: self.op, phase },
+            received: known.received,
+            op_count: known.op_count,
+            op_code: self.op_code.clone(),
+            status: None,
+            executed: false,
+            late: false,
+            time,
+            about: Arc::clone(&self.about),
+        }
     }
 }
