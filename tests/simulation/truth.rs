@@ -24,6 +24,8 @@ pub struct Truth {
     pub told_to_end: bool,
     /// Its file went before its end was told; if it does not come back, nobody can know.
     pub removed: bool,
+    /// Since when it is there again after it had gone.
+    pub back_since: Option<u64>,
     /// Its file can never be read.
     pub unreadable: bool,
     /// It had ended before anybody looked.
@@ -49,7 +51,9 @@ impl Truth {
     /// A version appears.
     pub fn written(&mut self, job: &Job<'_>, now: u64) {
         self.since.get_or_insert(now);
-        self.removed = false;
+        if std::mem::take(&mut self.removed) {
+            self.back_since = Some(now);
+        }
         for (op, truth) in job.ops.iter().zip(&mut self.ops) {
             if op.executed.is_some() {
                 truth.pre.get_or_insert(now);

@@ -103,6 +103,13 @@ impl Judge {
     /// What nobody can know any more (design, section 3): it happened unseen.
     fn cannot_be_known(&self, world: &World, journal: &Journal, job: &SimJob, at: u64) -> bool {
         let truth = &job.truth;
+        // Its file had gone, and the history was lost before it came back: that had been told, perhaps.
+        if truth
+            .back_since
+            .is_some_and(|back| at <= back && self.history_lost_at.is_some_and(|lost| lost <= back))
+        {
+            return true;
+        }
         if truth.known_since.is_some_and(|since| at > since) {
             return false;
         }
