@@ -433,7 +433,7 @@ impl Driver {
         self.journal = new;
         self.journal.last_written = Some(self.world.time());
         if anew {
-            self.judge.history_is_lost(self.world.now);
+            self.judge.history_is_lost(&mut self.world);
         }
         self.judge.is_written(changes, &mut self.world, &self.journal)?;
         self.crash(&Effect::Ready, 2)?;

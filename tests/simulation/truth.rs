@@ -24,7 +24,9 @@ pub struct Truth {
     pub told_to_end: bool,
     /// Its file went before its end was told; if it does not come back, nobody can know.
     pub removed: bool,
-    /// Since when it is there again after it had gone.
+    /// The history was lost while the file was gone.
+    pub is_forgotten: bool,
+    /// Since when the file is there again after that.
     pub back_since: Option<u64>,
     /// Its file can never be read.
     pub unreadable: bool,
@@ -51,7 +53,8 @@ impl Truth {
     /// A version appears.
     pub fn written(&mut self, job: &Job<'_>, now: u64) {
         self.since.get_or_insert(now);
-        if std::mem::take(&mut self.removed) {
+        self.removed = false;
+        if std::mem::take(&mut self.is_forgotten) {
             self.back_since = Some(now);
         }
         for (op, truth) in job.ops.iter().zip(&mut self.ops) {
@@ -92,6 +95,11 @@ impl Truth {
         {
             self.ops[last].success_lost = true;
         }
+    }
+
+    /// The history was lost.
+    pub fn history_is_lost(&mut self) {
+        self.is_forgotten |= self.removed;
     }
 
     /// The file was removed for good.

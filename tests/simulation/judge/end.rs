@@ -104,10 +104,7 @@ impl Judge {
     fn cannot_be_known(&self, world: &World, journal: &Journal, job: &SimJob, at: u64) -> bool {
         let truth = &job.truth;
         // Its file had gone, and the history was lost before it came back: that had been told, perhaps.
-        if truth
-            .back_since
-            .is_some_and(|back| at <= back && self.history_lost_at.is_some_and(|lost| lost <= back))
-        {
+        if truth.back_since.is_some_and(|back| at <= back) {
             return true;
         }
         if truth.known_since.is_some_and(|since| at > since) {

@@ -259,8 +259,9 @@ impl Judge {
     }
 
     /// The journal was written anew: what was told before that, only the engine's memory tells.
-    pub fn history_is_lost(&mut self, now: u64) {
-        self.history_lost_at = Some(now);
+    pub fn history_is_lost(&mut self, world: &mut World) {
+        self.history_lost_at = Some(world.now);
+        world.ganeti.jobs.iter_mut().for_each(|job| job.truth.history_is_lost());
     }
 
     /// Whether the daemon has been told to stop.
