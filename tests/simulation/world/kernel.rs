@@ -21,7 +21,7 @@ pub struct Process {
     pub alive: bool,
     /// We have stopped it.
     pub held: Option<Held>,
-    /// It ended while we held it: in which life of the daemon, which has not let it go, and as whom.
+    /// It ended or was continued while we held it: in which life of the daemon, which has not let it go, and as whom.
     unheard: Option<(u64, Token)>,
     /// Whether the kernel stops it, and in which life of the daemon that was wanted.
     pub arming: Arming,
@@ -38,6 +38,12 @@ impl Process {
     /// Whether it stands still.
     pub fn stands(&self) -> bool {
         self.held.is_some() || self.by_admin || self.arming.stands_since().is_some()
+    }
+
+    /// What held it holds it no more, and nobody tells the daemon. Returns whether anything did.
+    pub fn goes_unheard(&mut self) -> bool {
+        self.unheard = self.held.as_ref().map(|held| (held.life, held.token));
+        self.unheard.is_some()
     }
 }
 
@@ -127,7 +133,7 @@ impl World {
         if !std::mem::replace(&mut process.alive, false) {
             return;
         }
-        process.unheard = process.held.as_ref().map(|held| (held.life, held.token));
+        process.goes_unheard();
         (process.held, process.arming) = (None, Arming::Not);
         let job = process.job;
         let tokens: Vec<Token> = self

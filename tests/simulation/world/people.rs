@@ -200,7 +200,7 @@ impl World {
             Deed::Stray(id) => self.stray(id),
             Deed::AdminStop => self.admin_stop(),
             Deed::AdminContinue(process) => {
-                if self.kernel.processes[process].held.is_some() {
+                if self.kernel.processes[process].goes_unheard() {
                     self.people.continued.push(process);
                 }
                 self.story.say(|| "an administrator continues a process".to_owned());
