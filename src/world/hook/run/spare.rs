@@ -9,7 +9,8 @@
 //! The child shares our memory (clone(2), `CLONE_VM`), so that nothing is copied, and has descriptors
 //! of its own: the three of a script and no other. It dies with us (`PR_SET_PDEATHSIG`). What it does
 //! after it has said that it is ready it does by system calls that leave errno alone, since that is
-//! our thread's.
+//! our thread's. Until then it leaves signals pending, and becomes nothing if there is one: before Linux 5.16 one that
+//! dumps core would end all who share its memory, and us.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::{self, PipeReader};
@@ -26,6 +27,7 @@ use syscalls::{Sysno, raw_syscall};
 
 use super::spawn::{Manners, Process, Starter, Words, clone};
 use super::stack::Stack;
+use crate::world::signals;
 
 /// What a spare process is doing.
 mod state {
@@ -195,7 +197,8 @@ extern "C" fn wait_to_become(child: *mut c_void) -> c_int {
     while call.state.load(Ordering::Acquire) == state::READY {
         wait(&call.state, state::READY);
     }
-    if said == state::READY {
+    if said == state::READY && !has_signal() {
+        signals::block_none();
         execute(call);
     }
     call.state.store(state::FAILED, Ordering::Release);
@@ -209,6 +212,17 @@ fn closes_all_others() -> bool {
     #[expect(unsafe_code, reason = "no crate here closes a range")]
     let closed = unsafe { raw_syscall!(Sysno::close_range, 3, u32::MAX, 0) };
     closed == 0
+}
+
+/// Whether somebody has sent it a signal while it waited.
+fn has_signal() -> bool {
+    let mut pending = 0_u64;
+    // SAFETY: the kernel's sets of signals have 64 bits; it refuses to write one of another size.
+    #[expect(unsafe_code, reason = "errno is another thread's")]
+    unsafe {
+        raw_syscall!(Sysno::rt_sigpending, &raw mut pending, size_of::<u64>());
+    }
+    pending != 0
 }
 
 fn wait(word: &AtomicU32, value: u32) {
@@ -351,6 +365,21 @@ mod tests {
         assert_eq!(run_with(&starter, Path::new("/bin/true"), &variables(&[])), None);
         assert!(start.elapsed() < Duration::from_secs(30), "not for as long as the script may run");
         assert_eq!(children(), "");
+    }
+
+    #[test]
+    fn one_that_gets_a_signal_waits_on_and_becomes_nothing() {
+        for signal in [Signal::TERM, Signal::QUIT, Signal::ABORT, Signal::SEGV] {
+            let starter = Starter::new().unwrap();
+            starter.spares().fill(&starter);
+            let spare = starter.spares().take().unwrap();
+            pidfd_send_signal(&spare.process, signal).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!spare.process.has_ended(), "{signal:?}");
+            *starter.spares().0.lock().unwrap() = Some(spare);
+            assert_eq!(run_with(&starter, Path::new("/bin/true"), &variables(&[])), None);
+            assert_eq!(children(), "");
+        }
     }
 
     extern "C" fn stand_still(_: *mut c_void) -> c_int {
