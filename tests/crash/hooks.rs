@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::harness::{Daemon, Job, Tree, wait_for};
@@ -191,4 +191,23 @@ fn what_waits_to_become_a_hook_ends_with_the_daemon() {
         let living = || after.iter().filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap()).count();
         wait_for(|| (living() == 0).then_some(()), || format!("the end of {after:?} after {how:?}"));
     }
+}
+
+#[test]
+fn what_waits_to_become_a_hook_and_was_stopped_delays_none() {
+    let tree = Tree::with_log();
+    // Both phases have ended, and so it waits.
+    let daemon = tree.start();
+    let before = children(&daemon);
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+    let mut waits = children(&daemon);
+    waits.retain(|pid| !before.contains(pid));
+    for pid in waits {
+        kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::STOP).unwrap();
+    }
+    tree.put(&Job::ended(2));
+    daemon.wait_done(&["2.0.post"]);
+    assert_eq!(tree.hook_log().len(), 4, "{:?}", tree.hook_log());
+    assert_no_zombies(&daemon);
 }

@@ -35,6 +35,8 @@ pub struct Runs {
     planner: Planner,
     starter: Arc<Starter>,
     daemons: NodeDaemons,
+    /// The event whose scripts have been looked at last, until its first one begins.
+    prepared: Option<i64>,
     /// Run scripts.
     workers: Workers,
     /// Ask node daemons: nodes that hang take no worker from the scripts of this one.
@@ -55,6 +57,7 @@ impl Runs {
             starter: Arc::new(Starter::new()?),
             planner: Planner::start(paths, inbox.clone())?,
             daemons: NodeDaemons::new(&paths.data_dir),
+            prepared: None,
             workers: Workers::new(inbox.clone(), usize::MAX)?,
             callers: Workers::new(inbox.clone(), CALLERS_MAX)?,
         })
@@ -102,6 +105,7 @@ impl Runs {
     pub fn prepare(&mut self, seq: i64, phase: Phase, paths: Vec<HooksPath>) -> Input<'static> {
         let lists: Result<Vec<_>, String> = paths.into_iter().map(|path| self.list(path, phase)).collect();
         let scripts = lists.map(|lists| lists.into_iter().flatten().collect());
+        self.prepared = Some(seq);
         Input::Prepared { seq, scripts, facts: self.cluster.facts(None) }
     }
 
@@ -138,8 +142,16 @@ impl Runs {
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let (starter, limits) = (Arc::clone(&self.starter), Limits { timeout, output });
-        let work = Work { run, seq, task: Task::Script { starter, script, env, limits, begun: None } };
+        let at_once = self.has_just_seen(seq);
+        let task = Task::Script { starter, script, env, limits, at_once, begun: None };
+        let work = Work { run, seq, task };
         self.workers.submit(work).err().map(|error| Input::Postponed { run, seq, error })
+    }
+
+    /// Whether this event's next script has been looked at just now, and so its file system did not hang.
+    /// When a later one begins, it may.
+    fn has_just_seen(&mut self, seq: i64) -> bool {
+        self.prepared.take_if(|prepared| *prepared == seq).is_some()
     }
 
     /// Has a node daemon asked. Tells if that could not begin.
@@ -240,6 +252,18 @@ mod tests {
         let (scripts, _) = prepare();
         assert_eq!((scripts[0].name.as_str(), scripts.len()), ("global-pre.d", 2));
         assert!(scripts[0].refusal.is_some() && scripts[1].refusal.is_none());
+    }
+
+    #[test]
+    fn the_first_script_of_an_event_is_begun_at_once_and_later_ones_by_threads_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = runs(dir.path());
+        assert!(!runs.has_just_seen(7));
+        runs.prepare(7, Phase::Pre, Vec::new());
+        assert!(runs.has_just_seen(7) && !runs.has_just_seen(7));
+        runs.prepare(7, Phase::Pre, Vec::new());
+        runs.prepare(8, Phase::Post, Vec::new());
+        assert!(!runs.has_just_seen(7) && runs.has_just_seen(8));
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub enum Task {
         env: Environment,
         /// Its limits.
         limits: Limits,
+        /// Whether who hands it in may begin it. Its file is looked at for that: what lies on a file
+        /// system that hangs is to be begun by a thread of its own.
+        at_once: bool,
         /// It, if it has begun.
         begun: Option<Begun>,
     },
@@ -90,7 +93,7 @@ impl Work {
 impl Task {
     /// Begins what needs no thread of ours to begin.
     fn begin(&mut self) {
-        if let Self::Script { starter, script, env, begun, .. } = self {
+        if let Self::Script { starter, script, env, at_once: true, begun, .. } = self {
             *begun = begin(starter, script, env);
         }
     }
@@ -99,7 +102,7 @@ impl Task {
     fn run(&mut self, stop: BorrowedFd<'_>) -> (Outcome, Vec<(String, Outcome)>) {
         failpoints::defect("hook");
         match self {
-            Self::Script { starter, script, env, limits, begun } => {
+            Self::Script { starter, script, env, limits, begun, .. } => {
                 let begun = begun.take().and_then(|begun| {
                     make_ready(starter);
                     begun.finish(*limits, Some(stop))
@@ -243,6 +246,7 @@ mod tests {
             script: Path::new(path).to_owned(),
             env: Environment::new(),
             limits,
+            at_once: true,
             begun: None,
         }
     }

@@ -43,6 +43,10 @@ const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 /// before the run is postponed.
 const SHORTAGE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a process that was made ahead may take until it begins to become a script. Somebody may
+/// have stopped it.
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Between two attempts at something that is short.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -67,7 +71,7 @@ pub fn run(
     let start = Instant::now();
     failpoints::point("hook.before-start");
     let outcome = match patiently(start, stop, || spawn(starter, script, env)) {
-        Ok(running) => running.wait(limits, start, stop),
+        Ok(running) => running.wait(Capture::new(limits.output), limits, start, stop),
         // What passes by itself might have passed: the next start tries again.
         Err(error) if patience_with(&error) > Duration::ZERO && is_stopped(stop) => {
             Outcome { interrupted: true, ..Outcome::default() }
@@ -94,6 +98,10 @@ pub struct Begun {
 /// Has a process that was made ahead become a script, if one waits and the script is trusted at
 /// this moment. It is not waited for.
 pub fn begin(starter: &Starter, script: &Path, env: &Environment) -> Option<Begun> {
+    // Else it would be judged here for nothing.
+    if !starter.spares().has_one() {
+        return None;
+    }
     let file = trusted(script).ok()?;
     let words = Words::new(&file, script, env).ok()?;
     let spare = starter.spares().take()?;
@@ -107,9 +115,15 @@ pub fn begin(starter: &Starter, script: &Path, env: &Environment) -> Option<Begu
 impl Begun {
     /// The same as [`run`] for the rest of it; `None` if nothing came of it, and it is still to be run.
     pub fn finish(self, limits: Limits, stop: Option<BorrowedFd<'_>>) -> Option<Outcome> {
-        let Self { running, start, called } = self;
-        let outcome = running.wait(limits, start, stop);
-        called.has_become().then(|| ended(outcome, start))
+        let mut capture = Capture::new(limits.output);
+        let patience = self.start + CALL_PATIENCE.min(limits.timeout);
+        let woken = self.running.read_until(&mut capture, Some(patience), stop);
+        // With all of `self` the process goes first, then what it uses.
+        if woken != Woken::Ended && self.called.revoke() {
+            return None;
+        }
+        let outcome = self.running.wait(capture, limits, self.start, stop);
+        self.called.has_become().then(|| ended(outcome, self.start))
     }
 }
 
@@ -210,8 +224,13 @@ enum Woken {
 }
 
 impl Running {
-    fn wait(mut self, limits: Limits, start: Instant, stop: Option<BorrowedFd<'_>>) -> Outcome {
-        let mut capture = Capture::new(limits.output);
+    fn wait(
+        mut self,
+        mut capture: Capture,
+        limits: Limits,
+        start: Instant,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> Outcome {
         let woken = self.read_until(&mut capture, Some(start + limits.timeout), stop);
         if woken != Woken::Ended {
             self.end(&mut capture, if woken == Woken::Stop { STOP_GRACE } else { GRACE });

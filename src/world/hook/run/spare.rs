@@ -9,7 +9,8 @@
 //! The child shares our memory (clone(2), `CLONE_VM`), so that nothing is copied, and has descriptors
 //! of its own: the three of a script and no other. It dies with us (`PR_SET_PDEATHSIG`). What it does
 //! after it has said that it is ready it does by system calls that leave errno alone, since that is
-//! our thread's.
+//! our thread's. Until then it leaves signals pending, and becomes nothing if there is one: before Linux 5.16 one that
+//! dumps core would end all who share its memory, and us.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::{self, PipeReader};
@@ -17,6 +18,7 @@ use std::os::fd::AsFd;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::futex;
@@ -25,6 +27,7 @@ use syscalls::{Sysno, raw_syscall};
 
 use super::spawn::{Manners, Process, Starter, Words, clone};
 use super::stack::Stack;
+use crate::world::signals;
 
 /// What a spare process is doing.
 mod state {
@@ -43,6 +46,9 @@ mod state {
 /// How long a spare process that makes itself ready is waited for before one looks whether it lives.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
+/// How long it is waited for at all: a script whose time limit nobody looks after meanwhile may run.
+const MAKING_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What both sides know.
 #[derive(Debug)]
 struct Call {
@@ -51,11 +57,23 @@ struct Call {
     words: [AtomicPtr<c_char>; 3],
 }
 
+impl Call {
+    /// Returns whether it was `from`, and then it is `to`.
+    fn replace(&self, from: u32, to: u32) -> bool {
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
 /// Processes that wait to become scripts: one, or none.
 #[derive(Debug, Default)]
 pub struct Spares(Mutex<Option<Spare>>);
 
 impl Spares {
+    /// Whether one waits that can be taken now.
+    pub fn has_one(&self) -> bool {
+        self.0.try_lock().is_ok_and(|spare| spare.is_some())
+    }
+
     /// Takes the one that waits, if there is one.
     pub fn take(&self) -> Option<Spare> {
         match self.0.try_lock() {
@@ -96,6 +114,11 @@ pub struct Called {
 }
 
 impl Called {
+    /// Takes it back if the process has not begun to become the script: it never will.
+    pub fn revoke(&self) -> bool {
+        self.call.replace(state::CALLED, state::FAILED)
+    }
+
     /// Whether the process, which has ended, had become the script.
     pub fn has_become(&self) -> bool {
         self.call.state.load(Ordering::Acquire) == state::BECOMING
@@ -106,8 +129,12 @@ impl Spare {
     /// Makes one, and waits until it is ready.
     ///
     /// # Errors
-    /// When the kernel says no to any part of it.
+    /// When the kernel says no to any part of it, or it takes too long.
     fn new(starter: &Starter) -> io::Result<Self> {
+        Self::that_does(wait_to_become, starter)
+    }
+
+    fn that_does(work: extern "C" fn(*mut c_void) -> c_int, starter: &Starter) -> io::Result<Self> {
         let (output, input) = io::pipe()?;
         rustix::io::ioctl_fionbio(&output, true)?;
         let stack = Stack::new()?;
@@ -120,8 +147,12 @@ impl Spare {
         // waited for; the rest until it has become a script or has ended, since `process`
         // is dropped before them.
         let argument = std::ptr::from_ref(&child).cast_mut().cast();
-        let process = clone(wait_to_become, stack.top(), argument, 0)?;
-        while call.state.load(Ordering::Acquire) == state::MAKING && !process.has_ended() {
+        let process = clone(work, stack.top(), argument, 0)?;
+        let start = Instant::now();
+        while call.state.load(Ordering::Acquire) == state::MAKING
+            && !process.has_ended()
+            && start.elapsed() < MAKING_PATIENCE
+        {
             let _ = futex::wait(&call.state, futex::Flags::PRIVATE, state::MAKING, Some(&LOOK));
         }
         match call.state.load(Ordering::Acquire) {
@@ -166,7 +197,8 @@ extern "C" fn wait_to_become(child: *mut c_void) -> c_int {
     while call.state.load(Ordering::Acquire) == state::READY {
         wait(&call.state, state::READY);
     }
-    if said == state::READY {
+    if said == state::READY && !has_signal() {
+        signals::block_none();
         execute(call);
     }
     call.state.store(state::FAILED, Ordering::Release);
@@ -180,6 +212,17 @@ fn closes_all_others() -> bool {
     #[expect(unsafe_code, reason = "no crate here closes a range")]
     let closed = unsafe { raw_syscall!(Sysno::close_range, 3, u32::MAX, 0) };
     closed == 0
+}
+
+/// Whether somebody has sent it a signal while it waited.
+fn has_signal() -> bool {
+    let mut pending = 0_u64;
+    // SAFETY: the kernel's sets of signals have 64 bits; it refuses to write one of another size.
+    #[expect(unsafe_code, reason = "errno is another thread's")]
+    unsafe {
+        raw_syscall!(Sysno::rt_sigpending, &raw mut pending, size_of::<u64>());
+    }
+    pending != 0
 }
 
 fn wait(word: &AtomicU32, value: u32) {
@@ -208,8 +251,10 @@ fn execute(call: &Call) {
     #[expect(unsafe_code, reason = "errno is another thread's")]
     unsafe {
         raw_syscall!(Sysno::prctl, libc::PR_SET_PDEATHSIG, 0);
-        call.state.store(state::BECOMING, Ordering::Release);
-        raw_syscall!(Sysno::execve, file, argv, envp);
+        // Who told us may have thought better of it.
+        if call.replace(state::CALLED, state::BECOMING) {
+            raw_syscall!(Sysno::execve, file, argv, envp);
+        }
     }
 }
 
@@ -229,7 +274,6 @@ mod tests {
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
-    use std::time::Duration;
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::process::pidfd_send_signal;
@@ -308,6 +352,54 @@ mod tests {
         starter.spares().fill(&starter);
         assert_eq!(run_with(&starter, Path::new("/bin/true"), &none).unwrap().code, Some(0));
         assert!(begin(&starter, Path::new("/bin/true"), &none).is_none(), "one was made, not two");
+    }
+
+    #[test]
+    fn one_that_stands_still_is_not_waited_for() {
+        let starter = Starter::new().unwrap();
+        starter.spares().fill(&starter);
+        let spare = starter.spares().take().unwrap();
+        pidfd_send_signal(&spare.process, Signal::STOP).unwrap();
+        *starter.spares().0.lock().unwrap() = Some(spare);
+        let start = Instant::now();
+        assert_eq!(run_with(&starter, Path::new("/bin/true"), &variables(&[])), None);
+        assert!(start.elapsed() < Duration::from_secs(30), "not for as long as the script may run");
+        assert_eq!(children(), "");
+    }
+
+    #[test]
+    fn one_that_gets_a_signal_waits_on_and_becomes_nothing() {
+        for signal in [Signal::TERM, Signal::QUIT, Signal::ABORT, Signal::SEGV] {
+            let starter = Starter::new().unwrap();
+            starter.spares().fill(&starter);
+            let spare = starter.spares().take().unwrap();
+            pidfd_send_signal(&spare.process, signal).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!spare.process.has_ended(), "{signal:?}");
+            *starter.spares().0.lock().unwrap() = Some(spare);
+            assert_eq!(run_with(&starter, Path::new("/bin/true"), &variables(&[])), None);
+            assert_eq!(children(), "");
+        }
+    }
+
+    extern "C" fn stand_still(_: *mut c_void) -> c_int {
+        let word = AtomicU32::new(0);
+        loop {
+            wait(&word, 0);
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_become_ready_is_not_waited_for() {
+        let starter = Starter::new().unwrap();
+        assert!(Spare::that_does(stand_still, &starter).is_err());
+        assert_eq!(children(), "");
+    }
+
+    #[test]
+    fn a_script_that_runs_is_not_taken_back() {
+        let ended = outcome("#!/bin/sh\nsleep 2\necho ran\n", &variables(&[("PATH", "/bin")]));
+        assert_eq!((ended.output.as_str(), ended.code), ("ran\n", Some(0)));
     }
 
     #[test]

@@ -251,23 +251,19 @@ pub(super) struct Manners<'a> {
 impl Manners<'_> {
     /// Does it. The child shares our memory and may have been started while another thread held any
     /// lock: it makes system calls and nothing else. Returns whether all was well; if not, errno
-    /// says what was not.
+    /// says what was not. Signals stay blocked.
     pub fn adopt(&self) -> bool {
         self.signals.iter().for_each(|signal| signals::set_default(*signal));
         // SAFETY: descriptors 0 to 2 are open in us (the standard library sees to that when we
         // start), so that none of ours is one of them and dup2 makes copies without close-on-exec.
         #[expect(unsafe_code, reason = "no crate here makes these calls without allocating")]
-        let is_well = unsafe {
+        unsafe {
             libc::setpgid(0, 0) == 0
                 && libc::dup2(self.input, 0) == 0
                 && libc::dup2(self.output, 1) == 1
                 && libc::dup2(self.output, 2) == 2
                 && libc::chdir(c"/".as_ptr()) == 0
-        };
-        if is_well {
-            signals::block_none();
         }
-        is_well
     }
 }
 
@@ -291,6 +287,7 @@ extern "C" fn become_script(child: *mut c_void) -> c_int {
     #[expect(unsafe_code, reason = "no crate here makes these calls without allocating")]
     unsafe {
         if is_well {
+            signals::block_none();
             libc::execve(file, argv.cast(), envp.cast());
         }
         child.errno = *libc::__errno_location();
