@@ -15,7 +15,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +23,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::time::{ClockId, clock_gettime};
 
+mod jobs;
+#[expect(dead_code, reason = "other benchmarks use the rest of it")]
 mod master;
 mod peers;
+mod programs;
 mod readers;
 mod shapes;
+mod times;
 
-use master::{Kill, Result, epoch, hookd, make_dirs, number, start_daemon};
+use jobs::{Job, put};
+use master::{Kill, Result, await_status, epoch, hookd, make_dirs, number, start_daemon};
 use peers::Peer;
+use programs::{await_line, compile, stamp, stamps, stand_in};
 use readers::Readers;
+use times::{Pace, Table, now};
 
 const RUNS: u32 = 1000;
 
@@ -110,31 +116,6 @@ fn beside_readers(bench: &mut Bench, runs: u32) -> Result<()> {
     Ok(())
 }
 
-/// How long lies between two transitions, in milliseconds.
-struct Pace {
-    rest: u32,
-    vary: u32,
-}
-
-impl Pace {
-    fn of_environment() -> Self {
-        Self { rest: number("REST", 10), vary: number("VARY", 0) }
-    }
-
-    fn rest(&self) {
-        // As good as random: where the clock stands.
-        let vary = now() / 1000 % (2000 * u64::from(self.vary) + 1);
-        let rest = 1000 * u64::from(self.rest - self.vary.min(self.rest)) + vary;
-        thread::sleep(Duration::from_micros(rest));
-    }
-}
-
-impl std::fmt::Display for Pace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ms (give or take {}) between two transitions", self.rest, self.vary)
-    }
-}
-
 /// The same rename while a job of 64 MiB is rewritten a hundred times a second.
 fn beside_large_jobs(bench: &mut Bench, runs: u32) -> Result<()> {
     for shape in ["64 MiB in a list", "64 MiB in a string"] {
@@ -181,41 +162,6 @@ fn beside_large_jobs(bench: &mut Bench, runs: u32) -> Result<()> {
     Ok(())
 }
 
-/// Times in nanoseconds, by what they were measured of; the first is what the others are
-/// compared with.
-struct Table(Vec<(&'static str, Vec<u64>)>);
-
-impl Table {
-    fn new(columns: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(columns.into_iter().map(|column| (column, Vec::new())).collect())
-    }
-
-    fn add(&mut self, column: usize, time: u64) {
-        self.0[column].1.push(time);
-    }
-
-    fn print(mut self, what: &str) {
-        for (_, times) in &mut self.0 {
-            times.sort_unstable();
-        }
-        for percent in [50, 90, 99] {
-            let at = |times: &[u64]| times[(times.len() - 1) * percent / 100] as f64 / 1000.0;
-            print!("{what:15} p{percent}:");
-            let first = at(&self.0[0].1);
-            for (column, times) in &self.0 {
-                print!(" {column} {:.0} us ({:.2})", at(times), at(times) / first);
-            }
-            println!();
-        }
-    }
-}
-
-/// The monotonic clock, in nanoseconds.
-fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
-}
-
 struct Bench {
     dir: PathBuf,
     /// Where the limit program's hook and the daemon's hooks leave their times.
@@ -234,8 +180,8 @@ impl Bench {
     fn new(dir: &Path, hookd: &OsStr) -> Result<Self> {
         make_dirs(dir)?;
         fs::create_dir(dir.join("limit"))?;
-        let limit_stamps = stamps(dir, "limit-stamp")?;
-        let daemon_stamps = stamps(dir, "daemon-stamp")?;
+        let limit_stamps = stamps(dir, "limit-stamp", None)?;
+        let daemon_stamps = stamps(dir, "daemon-stamp", None)?;
         compile("limit", &dir.join("limit-program"), &[])?;
         for phase in ["pre", "post"] {
             fs::copy(dir.join("daemon-stamp"), dir.join(format!("hooks/global-{phase}.d/10-stamp")))?;
@@ -272,16 +218,16 @@ impl Bench {
     }
 
     fn limit_rename(&mut self, dir: &str) -> Result<u64> {
-        let text = job(1, epoch(), "running", 0, "");
+        let text = Job::new(1, epoch()).is("running").text();
         self.pace.rest();
-        let start = self.publish(dir, 1, &text)?;
+        let start = put(&self.dir.join(dir), 1, &text)?;
         Ok(stamp(&mut self.limit_stamps)? - start)
     }
 
     /// Waits until a peer runs something for a file, and then for the last of that.
     fn await_peer(&mut self, peer: &Peer) -> Result<()> {
         for id in 1..100 {
-            self.publish(peer.name, id, "")?;
+            put(&self.dir.join(peer.name), id, "")?;
             let mut runs = 0;
             while self.limit_stamp_within(Duration::from_millis(100))? {
                 runs += 1;
@@ -311,17 +257,17 @@ impl Bench {
     /// The pre hook of a job that begins to execute, and its post hook.
     fn transitions(&mut self) -> Result<[u64; 2]> {
         self.next_job += 1;
-        let (id, received) = (self.next_job, epoch());
+        let (job, queue) = (Job::new(self.next_job, epoch()), self.dir.join("queue"));
         self.await_rest(self.others)?;
-        self.publish("queue", id, &job(id, received, "waiting", 0, ""))?;
+        job.is("waiting").publish(&queue)?;
         self.await_rest(self.others + 1)?;
         let mut times = [0; 2];
         for (time, status) in times.iter_mut().zip(["running", "success"]) {
             self.pace.rest();
-            let start = self.publish("queue", id, &job(id, received, status, 0, ""))?;
+            let start = job.is(status).publish(&queue)?;
             *time = stamp(&mut self.daemon_stamps)? - start;
         }
-        fs::remove_file(self.dir.join(format!("queue/job-{id}")))?;
+        fs::remove_file(queue.join(format!("job-{}", job.id)))?;
         Ok(times)
     }
 
@@ -346,8 +292,9 @@ impl Bench {
         self.await_rest(self.others)?;
         let livelock = self.dir.join(format!("ganeti/livelocks/job_{id:06}_1"));
         let mut process = stand_in(&livelock)?;
-        let text = job(id, epoch(), "running", process.0.id(), &livelock.display().to_string());
-        self.publish("queue", id, &text)?;
+        let (path, pid) = (livelock.display().to_string(), process.0.id());
+        let job = Job { livelock: Some(&path), process: Some(pid), ..Job::new(id, epoch()) };
+        job.is("running").publish(&self.dir.join("queue"))?;
         stamp(&mut self.daemon_stamps)?;
         self.await_rest(self.others + 1)?;
         self.pace.rest();
@@ -376,74 +323,6 @@ impl Bench {
 
     /// Waits until the daemon knows so many jobs and has nothing else to do.
     fn await_rest(&self, jobs: usize) -> Result<()> {
-        loop {
-            let status = ganeti_hookd::world::api::get(&self.dir.join("run"), "/v1/status")?;
-            let status: ganeti_hookd::engine::status::Status = serde_json::from_slice(&status)?;
-            if status.undelivered == 0 && status.jobs_tracked == jobs {
-                return Ok(());
-            }
-        }
+        await_status(&self.dir, |status| status.undelivered == 0 && status.jobs_tracked == jobs).map(drop)
     }
-
-    /// Puts a job file in place by rename, and tells when.
-    fn publish(&self, dir: &str, id: u32, text: &str) -> Result<u64> {
-        let new = self.dir.join("new");
-        fs::write(&new, text)?;
-        let start = now();
-        fs::rename(new, self.dir.join(dir).join(format!("job-{id}")))?;
-        Ok(start)
-    }
-}
-
-/// Makes the hook of this name, and the FIFO that it leaves its times in.
-fn stamps(dir: &Path, name: &str) -> Result<File> {
-    let fifo = dir.join(format!("{name}s"));
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)?;
-    compile("stamp", &dir.join(name), &[format!("-DSTAMP=\"{}\"", fifo.display()), "-static".to_owned()])?;
-    Ok(File::options().read(true).write(true).open(&fifo)?)
-}
-
-/// The time of the next stamp.
-fn stamp(stamps: &mut File) -> Result<u64> {
-    let mut bytes = [0; 8];
-    stamps.read_exact(&mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
-}
-
-/// A process that holds a livelock.
-fn stand_in(livelock: &Path) -> Result<Kill> {
-    let mut child = Command::new(hookd())
-        .arg("stand-in")
-        .arg(livelock)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    await_line(&mut BufReader::new(child.stdout.take().ok_or("no pipe")?))?;
-    Ok(Kill(child))
-}
-
-fn await_line(reader: &mut impl BufRead) -> Result<()> {
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    if line.is_empty() { Err("a program ended early".into()) } else { Ok(()) }
-}
-
-fn compile(name: &str, program: &Path, options: &[String]) -> Result<()> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/{name}.c"));
-    let status = Command::new("cc").arg("-O2").args(options).arg("-o").arg(program).arg(source).status()?;
-    if status.success() { Ok(()) } else { Err(format!("cc cannot compile {name}.c").into()) }
-}
-
-/// A job file of one opcode. One that has a process has begun just now.
-fn job(id: u32, started: u64, status: &str, pid: u32, livelock: &str) -> String {
-    let time = |set: bool| if set { format!("[{started}, 0]") } else { "null".to_owned() };
-    let process = if pid == 0 { "null".to_owned() } else { pid.to_string() };
-    format!(
-        r#"{{"id": {id}, "ops": [{{"input": {{"duration": 1.0, "on_master": true, "reason": [], "OP_ID": "OP_TEST_DELAY"}}, "status": "{status}", "result": null, "log": [], "start_timestamp": {}, "exec_timestamp": {}, "end_timestamp": {}, "priority": 0}}], "received_timestamp": [{started}, {id}], "start_timestamp": {}, "end_timestamp": null, "livelock": "{livelock}", "process_id": {process}}}"#,
-        time(true),
-        time(status != "waiting"),
-        time(status == "success"),
-        time(true),
-    )
 }

@@ -5,6 +5,8 @@
  *                             spawns PROGRAM when such a process ends
  *   limit hold DIR PROGRAM PID   for each file renamed into DIR stops the process, spawns PROGRAM,
  *                             waits for it, and lets the process go on
+ *   limit flood PROGRAM       reads numbers from standard input, one a line; runs PROGRAM so often, 16 at
+ *                             a time, and says how many nanoseconds that took
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -17,6 +19,7 @@
 #include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void spawn(char *program)
@@ -68,6 +71,44 @@ static int death(char *program)
 	return 0;
 }
 
+static long long nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static int flood(char *program)
+{
+	enum { AT_A_TIME = 16 };
+	char *argv[] = { program, NULL }, *envp[] = { NULL };
+	char line[32];
+
+	puts("ready");
+	fflush(stdout);
+	while (fgets(line, sizeof line, stdin)) {
+		long long begin = nanoseconds();
+		int left = atoi(line), running = 0;
+		pid_t pid;
+
+		while (left > 0 || running > 0) {
+			if (left > 0 && running < AT_A_TIME) {
+				if (posix_spawn(&pid, program, NULL, NULL, argv, envp) != 0)
+					return 1;
+				left--;
+				running++;
+			} else {
+				waitpid(-1, NULL, 0);
+				running--;
+			}
+		}
+		printf("%lld\n", nanoseconds() - begin);
+		fflush(stdout);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "watch") == 0)
@@ -76,5 +117,7 @@ int main(int argc, char **argv)
 		return watch(argv[2], argv[3], atoi(argv[4]));
 	if (argc == 3 && strcmp(argv[1], "death") == 0)
 		return death(argv[2]);
+	if (argc == 3 && strcmp(argv[1], "flood") == 0)
+		return flood(argv[2]);
 	return 2;
 }

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use ganeti_hookd::engine::status::Status;
+use ganeti_hookd::world::api;
+
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A number that the environment may give.
@@ -37,13 +40,18 @@ impl Drop for Kill {
     }
 }
 
-/// Starts this program of the daemon and waits until it is ready.
+/// Starts this program of the daemon and waits until it is ready. Pre hooks run beside the opcode.
 pub fn start_daemon(dir: &Path, hookd: &OsStr) -> Result<Kill> {
+    start_with(dir, hookd, "pre = \"notify\"\n")
+}
+
+/// The same with other lines in `[hooks]`, and what comes after them.
+pub fn start_with(dir: &Path, hookd: &OsStr, hooks: &str) -> Result<Kill> {
     fs::write(dir.join("data/ssconf_master_node"), "node1.example.com\n")?;
     fs::write(dir.join("data/ssconf_cluster_name"), "cluster.example.com\n")?;
     let path = |name: &str| dir.join(name).display().to_string();
     let config = format!(
-        "[paths]\nqueue-dir = \"{}\"\ndata-dir = \"{}\"\nhooks-dir = \"{}\"\nganeti-run-dir = \"{}\"\nstate-dir = \"{}\"\nrun-dir = \"{}\"\n[hooks]\npre = \"notify\"\n[master]\nname = \"node1.example.com\"\n",
+        "[paths]\nqueue-dir = \"{}\"\ndata-dir = \"{}\"\nhooks-dir = \"{}\"\nganeti-run-dir = \"{}\"\nstate-dir = \"{}\"\nrun-dir = \"{}\"\n[master]\nname = \"node1.example.com\"\n[hooks]\n{hooks}",
         path("queue"),
         path("data"),
         path("hooks"),
@@ -69,6 +77,32 @@ pub fn start_daemon(dir: &Path, hookd: &OsStr) -> Result<Kill> {
         let length = socket.recv(&mut buffer)?;
         if buffer[..length].starts_with(b"READY=1") {
             return Ok(child);
+        }
+    }
+}
+
+/// How long the daemon's threads have worked, in nanoseconds. It is not asked.
+pub fn worked(daemon: &Kill) -> Result<u64> {
+    let mut time = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", daemon.0.id()))? {
+        // A thread may end.
+        let stat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        time += stat.split(' ').next().unwrap_or_default().parse::<u64>().unwrap_or(0);
+    }
+    Ok(time)
+}
+
+/// The daemon's status.
+pub fn status(dir: &Path) -> Result<Status> {
+    Ok(serde_json::from_slice(&api::get(&dir.join("run"), "/v1/status")?)?)
+}
+
+/// Waits until the daemon is as wanted. That asks it all the while.
+pub fn await_status(dir: &Path, mut is_wanted: impl FnMut(&Status) -> bool) -> Result<Status> {
+    loop {
+        let status = status(dir)?;
+        if is_wanted(&status) {
+            return Ok(status);
         }
     }
 }

@@ -72,9 +72,9 @@ pub enum Task {
 impl Work {
     /// Does it, and tells how it ended. Not even a defect of ours may leave a run without an
     /// end: its event would be under way for ever.
-    fn run(self, stop: BorrowedFd<'_>) -> Input<'static> {
+    fn run(self, stop: BorrowedFd<'_>, outstanding: &AtomicUsize) -> Input<'static> {
         let Self { run, seq, mut task } = self;
-        let (outcome, scripts) = caught(|| task.run(stop)).unwrap_or_else(|what| {
+        let (outcome, scripts) = caught(|| task.run(stop, outstanding)).unwrap_or_else(|what| {
             static FLOW: Flow = Flow::new();
             FLOW.error(format_args!("{task}: {what}"));
             (Outcome::not_run(what), Vec::new())
@@ -99,16 +99,21 @@ impl Task {
     }
 
     /// How it ended, and how each of another node's scripts did.
-    fn run(&mut self, stop: BorrowedFd<'_>) -> (Outcome, Vec<(String, Outcome)>) {
+    fn run(&mut self, stop: BorrowedFd<'_>, outstanding: &AtomicUsize) -> (Outcome, Vec<(String, Outcome)>) {
         failpoints::defect("hook");
         match self {
             Self::Script { starter, script, env, limits, begun, .. } => {
+                let make_ready = || {
+                    if outstanding.load(Ordering::Acquire) <= FEW {
+                        make_ready(starter);
+                    }
+                };
                 let begun = begun.take().and_then(|begun| {
-                    make_ready(starter);
+                    make_ready();
                     begun.finish(*limits, Some(stop))
                 });
                 let outcome = begun.unwrap_or_else(|| run(starter, script, env, *limits, Some(stop)));
-                make_ready(starter);
+                make_ready();
                 (outcome, Vec::new())
             }
             Self::Node { daemons, request } => ask(daemons, request, stop),
@@ -150,6 +155,10 @@ fn ask(daemons: &NodeDaemons, request: &Request, stop: BorrowedFd<'_>) -> (Outco
     }
 }
 
+/// While more than so many are under way nothing is made ahead, and who hands them in begins none: the processors
+/// are busy, and what is to save a wake-up costs more than that.
+const FEW: usize = 4;
+
 /// A worker needs no more than this for itself; scripts have their own.
 const STACK_SIZE: usize = 256 * 1024;
 
@@ -180,7 +189,7 @@ impl Workers {
 
     /// Has the work done, by an idle thread or a new one: while there are fewer threads than
     /// the most, none waits for another to be done. What it has to do at once it does when there is
-    /// such a thread ([`Task::begin`]).
+    /// such a thread ([`Task::begin`]), unless much else is under way.
     ///
     /// # Errors
     /// What could not begin, and why: every thread has its work, and none can be started.
@@ -192,8 +201,9 @@ impl Workers {
         {
             return Err(format!("{} has no thread to run it: {}", work.task, explain(&error)));
         }
-        self.outstanding.fetch_add(1, Ordering::AcqRel);
-        work.task.begin();
+        if self.outstanding.fetch_add(1, Ordering::AcqRel) < FEW {
+            work.task.begin();
+        }
         let _ = sender.send(work);
         Ok(())
     }
@@ -206,7 +216,7 @@ impl Workers {
         let started = builder.spawn(move || {
             priority::reset();
             for work in queue {
-                let ended = work.run(stop.as_fd());
+                let ended = work.run(stop.as_fd(), &outstanding);
                 outstanding.fetch_sub(1, Ordering::AcqRel);
                 if inbox.send(Message::Input(ended)).is_err() {
                     return;
