@@ -257,11 +257,19 @@ impl Jobs {
         states
     }
 
-    /// The opcodes that wait for their locks, as the pres that will come of them.
+    /// The opcodes that wait for their locks, as the pres that will come of them; those that have
+    /// waited longest first. However many there are, only what is taken of them is made.
     pub fn waiting(&self, now: Timestamp) -> impl Iterator<Item = Event> {
-        let jobs = self.tracker.iter().filter(|(_, tracked)| tracked.is_open());
-        jobs.filter_map(move |(job, &Tracked { received, op_count, .. })| {
-            let open = self.sights.get(&job)?.open.as_ref().filter(|open| !open.executed)?;
+        let since = |(job, sight): (&JobId, &Sight)| {
+            let open = sight.open.as_ref().filter(|open| !open.executed)?;
+            Some((open.about.started, *job))
+        };
+        let mut waiting: Vec<_> = self.sights.iter().filter_map(since).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().filter_map(move |(_, job)| {
+            let tracked = self.tracker.get(job).filter(|tracked| tracked.is_open())?;
+            let &Tracked { received, op_count, .. } = tracked;
+            let open = self.sights.get(&job)?.open.as_ref()?;
             let key = EventKey { job, op: open.op, phase: Phase::Pre };
             let (op_code, about) = (open.op_code.clone(), Arc::clone(&open.about));
             let (status, executed, late, time) = (None, false, false, now);

@@ -51,6 +51,7 @@ pub mod topic;
 pub mod tracker;
 pub mod transitions;
 pub mod views;
+pub mod waiting;
 
 use std::time::Duration;
 
