@@ -133,10 +133,19 @@ impl Jobs {
         states
     }
 
-    /// The opcodes that wait for their locks, as the pres that will come of them.
+    /// The opcodes that wait for their locks, as the pres that will come of them; those that have
+    /// waited longest first. However many there are, only what is taken of them is made.
     pub fn waiting(&self, now: Timestamp) -> impl Iterator<Item = Event> {
-        let jobs = self.tracker.iter().filter(|(_, tracked)| tracked.is_open());
-        jobs.filter_map(move |(job, known)| self.sights.get(&job)?.open.as_ref()?.waits(job, known, now))
+        let since = |(job, sight): (&JobId, &Sight)| {
+            let open = sight.open.as_ref().filter(|open| !open.is_executing())?;
+            Some((open.started(), *job))
+        };
+        let mut waiting: Vec<_> = self.sights.iter().filter_map(since).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().filter_map(move |(_, job)| {
+            let known = self.tracker.get(job).filter(|known| known.is_open())?;
+            self.sights.get(&job)?.open.as_ref()?.waits(job, known, now)
+        })
     }
 
     /// Whether nothing was ever told before, and what there was has not all been looked at.

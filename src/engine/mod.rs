@@ -52,6 +52,7 @@ pub mod topic;
 pub mod tracker;
 pub mod transitions;
 pub mod views;
+pub mod waiting;
 
 use std::time::Duration;
 

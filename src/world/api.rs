@@ -56,7 +56,8 @@ use crate::engine::effect::NoRerun;
 use crate::engine::metrics::Metrics;
 use crate::engine::settings::Paths;
 use crate::engine::status::Status;
-use crate::ganeti::event::{Event, EventRecord, Fate};
+use crate::engine::waiting::Waiting;
+use crate::ganeti::event::{EventRecord, Fate};
 use crate::world::deadline::Timed;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
@@ -111,7 +112,7 @@ pub enum Question {
     /// The same for Prometheus.
     Metrics(Sender<Box<Metrics>>),
     /// Which opcodes wait for their locks?
-    Waiting(Sender<Vec<Event>>),
+    Waiting(Sender<Waiting>),
     /// Have an outbox do this.
     Outbox(outbox::Wanted, Sender<Result<outbox::Done, outbox::NotDone>>),
     /// Have this run again.
@@ -343,9 +344,15 @@ fn waiting(sources: &Sources, request: &Request) -> Result<Answer, Problem> {
     let waiting =
         ask(&*sources.owner, Question::Waiting)?.recv_timeout(PEER_TIMEOUT).map_err(io::Error::other)?;
     let fate = Fate { state: "waiting", ..Fate::default() };
-    let records = waiting.iter().map(|event| EventRecord::new(0, event, fate));
-    let lines = records.map(|record| serde_json::to_string(&record).unwrap_or_default() + "\n");
-    Ok(Answer::new(200, feed::LINES, lines.collect::<String>()))
+    let mut lines = String::new();
+    for event in waiting.events() {
+        let record = serde_json::to_string(&EventRecord::new(0, &event, fate)).map_err(io::Error::other)?;
+        if lines.len() + record.len() >= feed::ANSWER_MAX {
+            break;
+        }
+        lines.extend([&*record, "\n"]);
+    }
+    Ok(Answer::new(200, feed::LINES, lines))
 }
 
 /// What outboxes have still to send is counted in the history, not by the daemon's own thread.

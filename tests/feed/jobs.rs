@@ -97,6 +97,27 @@ fn what_waits_for_locks_is_told_as_the_event_that_it_will_be() {
     assert_eq!(events[0]["id"], told[1]["id"]);
 }
 
+#[test]
+fn what_is_told_of_those_that_wait_is_bounded_however_long_their_texts_are() {
+    let tree = Tree::new();
+    let daemon = tree.start();
+    // Each character is six in JSON; what is kept of a text is 1 KiB, of a trail 16 entries.
+    let text = "\u{1}".repeat(1100);
+    for id in 1..=40 {
+        let mut job = Job::new(id, &["OP_TEST_DELAY"]);
+        job.op(0)["input"]["reason"] = json!(vec![json!([text, text, 1_795_000_000_000_000_000_i64]); 20]);
+        tree.put(job.waits(0));
+    }
+    daemon.fence();
+    let told = wait_for(
+        || Some(get(&tree.path("hookd/hookd.sock"), "/v1/waiting")).filter(|told| told.lines().len() > 20),
+        || "who waits".to_owned(),
+    );
+    assert!((3..=4).contains(&(told.body.len() / 1024 / 1024)), "{}", told.body.len());
+    let jobs: Vec<i64> = told.lines().iter().map(|event| event["job"].as_i64().unwrap()).collect();
+    assert_eq!(jobs, (1..=jobs.len().try_into().unwrap()).collect::<Vec<_>>(), "who has waited longest");
+}
+
 /// Waits for the end of a job while `end` brings it about.
 fn awaited(daemon: &Daemon<'_>, tree: &Tree, id: i64, end: impl FnOnce()) -> Value {
     let (socket, begin) = (tree.path("hookd/hookd.sock"), Instant::now());

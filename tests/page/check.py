@@ -29,6 +29,15 @@ NAMED = {
 }
 OUTPUT = "</pre></script><script>document.title='owned'</script>\x1b[31m\u202ered \u2603 & <b>bold</b>\n"
 
+# A job process: it has its livelock.
+HOLDS = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(600)
+"""
+
 
 class Everything:
     """The browser, and the nodes that tests share."""
@@ -172,6 +181,49 @@ def what_waits_for_locks_is_there(world):
     assert rows(tab) == 2
     is_content(tab)
     tab.close()
+
+
+def what_waits_for_what_no_event_tells_of_is_there(world):
+    node = world.node()
+    # It ran before the first start: its pre is never told. So it is with one that began before what is looked at.
+    livelock = node.path("run/livelocks/job_31")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, livelock], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "locked\n"
+        Job(node, 31, "OP_INSTANCE_REPLACE_DISKS", instance_name="web1.example.com").waits().runs(holder)
+        node.start()
+        tab = world.tab(node.url)
+        tab.until("document.getElementById('place').innerText")
+        waiting = Job(node, 32, "OP_INSTANCE_MIGRATE", instance_name="web1.example.com").put().waits()
+        tab.until(row("32") + "?.innerText.includes('waiting')")
+        click_row(tab, "32")
+        detail = "document.querySelector('#detail .outcome').innerText"
+        tab.until(f"{detail} === 'waiting'")
+        # Its event comes after the news that it waits no more: the connection may be slow.
+        tab.run("really = fetch; fetch = (path, ...more) => path === '/v1/waiting' ? Promise.resolve(new Response('')) : really(path, ...more)")
+        tab.until(f"{detail} === 'waits no more'")
+        tab.until("document.body.dataset.rows === '0'")
+        tab.run("fetch = really")
+        waiting.runs()
+        tab.until(f"{detail} === 'running'")
+        tab.until("document.body.dataset.rows === '1'")
+        other = Job(node, 33, "OP_INSTANCE_REBOOT", instance_name="web2.example.com").put().waits()
+        click_row(tab, "33")
+        tab.until(f"{detail} === 'waiting'")
+        other.ends("canceled", None)
+        tab.until(f"!({is_there('33')})")
+        tab.until(f"{detail} === 'waits no more'")
+        # Who does not answer for a while is asked again.
+        tab.run("refused = 0; fetch = (path, ...more) => path === '/v1/waiting' ? Promise.resolve(new Response('{}', {status: 503, refused: ++refused})) : really(path, ...more)")
+        Job(node, 34, "OP_INSTANCE_REBOOT", instance_name="web3.example.com").put().waits()
+        tab.until("refused > 0")
+        tab.run("fetch = really")
+        tab.until(row("34") + "?.innerText.includes('waiting')")
+        is_content(tab)
+        tab.close()
+    finally:
+        holder.kill()
+        holder.wait()
 
 
 def a_run_that_was_cut_short_is_over(world):
@@ -512,6 +564,12 @@ def switches(pid):
 
 def an_idle_page_wakes_nobody(world):
     node = world.many
+    node.stop()
+    # Of a job that has been lost no end is told, ever.
+    journal, begun = history.Journal(node.path("state/journal.db")), history.micros(time.time() - 30)
+    journal.event(job=99, received=begun, op=0, op_count=1, op_code="OP_TEST_DELAY", executed=1, late=0, state="done", started=begun, executed_at=begun, reason="[]", phase="pre", time=begun)
+    journal.close()
+    node.start()
     tab = world.tab(node.url)
     tab.until("document.body.dataset.rows > 0")
     # What it asks after all has come it has asked by then.
@@ -537,6 +595,7 @@ CHECKS = [
     a_page_is_empty_and_then_live,
     who_was_told_of_a_death,
     what_waits_for_locks_is_there,
+    what_waits_for_what_no_event_tells_of_is_there,
     a_run_that_was_cut_short_is_over,
     by_keyboard,
     filters_choose,

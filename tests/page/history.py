@@ -33,7 +33,7 @@ class Journal:
     def __init__(self, path):
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("BEGIN")
-        last = self.db.execute("SELECT coalesce(max(seq), 0), coalesce(max(change), 0) FROM events").fetchone()
+        last = self.db.execute("SELECT (SELECT coalesce(max(seq), 0) FROM events), (SELECT coalesce(max(change), 0) FROM changes)").fetchone()
         self.seq, self.change = last
         self.run = self.db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0]
         uuid = "11111111-2222-3333-4444-555555555555"

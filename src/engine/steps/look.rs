@@ -303,7 +303,7 @@ impl Engine {
     }
 
     /// Adds which cluster the event is of.
-    pub(in crate::engine) fn place_in_cluster(&self, event: &mut Event) {
+    fn place_in_cluster(&self, event: &mut Event) {
         let Some(cluster) = self.place.cluster() else { return };
         Arc::make_mut(&mut event.about).place_in(&cluster.uuid, &cluster.name);
     }

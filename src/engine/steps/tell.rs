@@ -11,6 +11,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::report::Problem;
 use crate::engine::status::{ArmedJob, HeldJob, RunningHook, Status};
 use crate::engine::topic::{MessageId, Topic};
+use crate::engine::waiting::Waiting;
 use crate::ganeti::event::Event;
 use crate::ganeti::job::Timestamp;
 
@@ -67,13 +68,10 @@ impl Engine {
 
     /// The opcodes that wait for their locks, those that have waited longest first: events that are to
     /// come, with the names that these will have.
-    pub fn waiting(&self, now: Now) -> Vec<Event> {
-        let waiting = self.jobs.waiting(now.time).filter(|event| !self.report.has_vanished(event.key.job));
-        let mut waiting: Vec<Event> = waiting.collect();
-        waiting.sort_by_key(|event| event.about.started);
-        waiting.truncate(WAITING_TOLD);
-        waiting.iter_mut().for_each(|event| self.place_in_cluster(event));
-        waiting
+    pub fn waiting(&self, now: Now) -> Waiting {
+        let is_there = |event: &Event| !self.report.has_vanished(event.key.job);
+        let events = self.jobs.waiting(now.time).filter(is_there).take(WAITING_TOLD).collect();
+        Waiting::new(events, self.place.cluster().cloned())
     }
 
     /// When the oldest event was noticed that is undelivered.

@@ -30,7 +30,7 @@ pub const CURSOR: &str = "Ganeti-Hookd-Cursor";
 
 /// The most bytes of one answer; the rest is for the next question. An event that is larger by
 /// itself comes alone.
-const ANSWER_MAX: usize = 4 * 1024 * 1024;
+pub(super) const ANSWER_MAX: usize = 4 * 1024 * 1024;
 
 /// How long a stream is silent at most.
 const HEARTBEAT: Duration = Duration::from_secs(30);

@@ -21,7 +21,8 @@ class Detail {
 
   // Its runs with their outputs, as they are now.
   async refresh() {
-    const op = this.op;
+    // It may be there anew: it waited, did no more, and then its event came.
+    const op = (this.op = this.model.ops.get(this.op.key) ?? this.op);
     const turn = (this.turn = (this.turn ?? 0) + 1);
     try {
       const runs = await this.load(op);
@@ -42,14 +43,15 @@ class Detail {
   write(op, runs, trouble) {
     const close = el("button", { type: "button", class: "close", textContent: "Close", title: "Escape" });
     close.addEventListener("click", () => this.close());
+    const isGone = op.outcome === "waiting" && !this.model.ops.has(op.key);
     this.box.replaceChildren(...[
       close,
       el("h2", { textContent: `Job ${op.job}${op.opCount > 1 ? `, opcode ${op.op} of 0\u2013${op.opCount - 1}` : ""}` }),
       el("div", { textContent: plain(op.code) }),
       op.object && el("bdi", { textContent: plain(op.object) }),
-      el("div", { class: `outcome ${op.outcome}` }, icon(op.outcome), outcomeWords(op)),
+      el("div", { class: `outcome ${op.outcome}` }, icon(op.outcome), isGone ? "waits no more" : outcomeWords(op)),
       op.outcome === "disappeared" && el("p", { class: "what dead", textContent: `The job process died while the opcode was under way. ${locksWords(op)} How far it came nobody knows.` }),
-      op.outcome === "waiting" && el("p", { class: "what waits", textContent: "It waits for its locks. On the master \u201cganeti-hookd locks\u201d says which these are, and who has them." }),
+      op.outcome === "waiting" && el("p", { class: "what waits", textContent: isGone ? "It was canceled, or its event is still to come." : "It waits for its locks. On the master \u201cganeti-hookd locks\u201d says which these are, and who has them." }),
       op.error && el("p", { class: "what", dir: "auto", textContent: plain(op.error) }),
       el("h3", { textContent: "Course" }),
       this.course(op),

@@ -107,10 +107,11 @@ async function problem(answer) {
 
 const records = async answer => (await answer.text()).split("\n").filter(Boolean).map(line => JSON.parse(line));
 
-// What waits for its locks now; nothing where nobody says it.
+// What waits for its locks now.
 async function waiting() {
   const answer = await fetch("/v1/waiting", { cache: "no-store" });
-  return answer.ok ? records(answer) : [];
+  if (!answer.ok) throw new Error(await problem(answer));
+  return records(answer);
 }
 
 // Everything that the history has of an opcode, with its runs' outputs.

@@ -17,7 +17,9 @@ class Model {
 
   // Takes an event, as it is now. An event comes again with each change; its last state counts.
   take(event) {
-    this.settle(this.op(event), event.phase === "pre" ? "pre" : "post", event);
+    const op = this.op(event);
+    delete op.events.wait;
+    this.settle(op, event.phase === "pre" ? "pre" : "post", event);
   }
 
   // The opcode that an event is of.
@@ -32,18 +34,21 @@ class Model {
   wait(waiting) {
     const told = new Set(waiting.map(opcodeKey));
     const over = [...this.ops.values()].filter(op => op.events.wait && !told.has(op.key));
-    for (const op of over) {
-      delete op.events.wait;
-      if (!op.events.pre && !op.events.post) this.ops.delete(op.key);
+    for (const op of over) this.ops.delete(op.key);
+    for (const event of waiting) {
+      const op = this.op(event);
+      // An event that has been told is newer.
+      if (!op.events.pre && !op.events.post) this.settle(op, "wait", event);
     }
-    for (const event of waiting) this.settle(this.op(event), "wait", event);
     return over.length + waiting.length > 0;
   }
 
   // Whether something may begin to wait though the feed says nothing: something has its locks, or has
-  // died with them a short time ago.
-  isBusy(now) {
-    return [...this.ops.values()].some(op => op.isOpen || (op.outcome === "disappeared" && now - op.noticed < LOCKS_AFTER_DEATH));
+  // died with them a short time ago. What has them may have begun before all that is shown; and what
+  // is shown as under way may be a job that has been lost.
+  isBusy(status, now) {
+    const holds = op => (op.isOpen ? status.jobs_open > 0 : op.outcome === "disappeared" && now - op.noticed < LOCKS_AFTER_DEATH);
+    return status.processes_watched > 0 || [...this.ops.values()].some(holds);
   }
 
   settle(op, kind, event) {

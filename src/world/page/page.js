@@ -11,6 +11,7 @@ let feed = null;
 let counts = {};
 let statusAt = 0;
 let statusDue = null;
+let isLive = false;
 let begunAt = 0;
 let forgotAt = Date.now();
 let notices = [];
@@ -170,7 +171,8 @@ function say(state, text) {
   const line = byId("feed");
   line.className = state;
   line.textContent = state === "live" ? "live" : text;
-  if (state === "live") askStatus();
+  isLive = state === "live";
+  if (isLive) askStatus();
 }
 
 // What has just come is said loudly; what was there before somebody looked can be read.
@@ -208,19 +210,25 @@ function askStatus() {
 async function writeStatus() {
   statusDue = null;
   statusAt = Date.now();
+  let isBusy = true;
   try {
     const answer = await fetch("/v1/status", { cache: "no-store" });
-    if (!answer.ok) return;
+    if (!answer.ok) throw new Error(await problem(answer));
     const status = await answer.json();
     const { node, role, master, problems = [] } = status;
     byId("place").textContent = plain(`${node} \u00b7 ${role}${role === "standby" && master ? ` (master: ${master})` : ""}`);
     byId("problems").textContent = problems.length ? `${problems.length} problem${problems.length > 1 ? "s" : ""}: ganeti-hookd status` : "";
     byId("problems").title = plain(problems.join(" / "));
-    if (model.wait(await waiting())) changed();
-    if (model.isBusy(present())) askStatus();
+    const waits = await waiting();
+    const isShown = () => detail.isOpen() && model.ops.has(detail.op.key);
+    const wasShown = isShown();
+    if (model.wait(waits)) changed();
+    if (wasShown && !isShown()) detail.refresh();
+    isBusy = model.isBusy(status, present());
   } catch {
-    // The feed tells when nobody answers.
+    // The feed tells when nobody answers, and asks again when somebody does.
   }
+  if (isBusy && isLive) askStatus();
 }
 
 // ---- what is wanted
