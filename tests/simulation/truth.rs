@@ -24,7 +24,7 @@ pub struct Truth {
     pub told_to_end: bool,
     /// Its file went before its end was told; if it does not come back, nobody can know.
     pub removed: bool,
-    /// The history was lost while the file was gone.
+    /// The history was lost or forgotten while the file was gone.
     pub is_forgotten: bool,
     /// Since when the file is there again after that.
     pub back_since: Option<u64>,
@@ -97,7 +97,7 @@ impl Truth {
         }
     }
 
-    /// The history was lost.
+    /// The history was lost, or forgotten so far.
     pub fn history_is_lost(&mut self) {
         self.is_forgotten |= self.removed;
     }

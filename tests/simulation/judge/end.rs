@@ -103,7 +103,8 @@ impl Judge {
     /// What nobody can know any more (design, section 3): it happened unseen.
     fn cannot_be_known(&self, world: &World, journal: &Journal, job: &SimJob, at: u64) -> bool {
         let truth = &job.truth;
-        // Its file had gone, and the history was lost before it came back: that had been told, perhaps.
+        // Its file had gone, and the history was lost or forgotten before it came back: that had been told,
+        // perhaps.
         if truth.back_since.is_some_and(|back| at <= back) {
             return true;
         }

@@ -12,6 +12,7 @@ use crate::journal::Journal;
 use crate::recipe::{Fault, HERE};
 use crate::truth::OpTruth;
 use crate::world::World;
+use crate::world::ganeti::SimJob;
 
 /// How long before a takeover an event may have been noticed and is still ours, less what the
 /// judge and the engine may differ in.
@@ -67,6 +68,8 @@ impl Judge {
                 if before.as_micros() > since && !world.people.clock_was_set {
                     return Err(self.broken("history is kept", None, "what is forgotten is not old"));
                 }
+                let is_older = |job: &&mut SimJob| job.job.received < *before;
+                world.ganeti.jobs.iter_mut().filter(is_older).for_each(|job| job.truth.history_is_lost());
                 Ok(())
             }
             Change::EventState(seq, EventState::Done) => {
