@@ -274,10 +274,15 @@ impl Jobs {
         !(closed && unchanged)
     }
 
-    /// Jobs that are known and that a scan has not found in the queue.
+    /// Jobs that are known and that a scan has not found in the queue. There may be many: both are
+    /// gone through side by side.
     pub fn not_listed(&self, scan: u64) -> impl Iterator<Item = JobId> {
-        let listed = move |id: &JobId| self.sights.get(id).is_some_and(|sight| sight.listed == scan);
-        self.tracker.iter().map(|(id, _)| id).filter(move |id| !listed(id))
+        let listed = self.sights.iter().filter(move |(_, sight)| sight.listed == scan);
+        let mut listed = listed.map(|(id, _)| *id).peekable();
+        self.tracker.iter().map(|(id, _)| id).filter(move |id| {
+            while listed.next_if(|listed| listed < id).is_some() {}
+            listed.peek() != Some(id)
+        })
     }
 
     fn is_closed(&self, id: JobId) -> bool {
