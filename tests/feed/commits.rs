@@ -74,6 +74,8 @@ fn commits_of_jobs(has_readers: bool) -> usize {
     let mut waiting: Vec<Job> = (1..=4).map(Job::delay).collect();
     waiting.iter_mut().for_each(|job| tree.put(job.waits(0)));
     daemon.wait_status("the jobs", |status| status["jobs_tracked"] == 4);
+    // What a start writes has been written.
+    daemon.fence();
     let readers = has_readers.then(|| Readers::start(&tree.path("hookd/hookd.sock")));
     let before = commits(&journal);
     for (id, job) in (1..).zip(&mut waiting) {
