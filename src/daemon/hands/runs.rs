@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -23,6 +24,9 @@ use crate::world::hook::run::{Limits, Starter};
 use crate::world::hook::scripts::{self, Hooks, Refusal};
 use crate::world::noded::{NodeDaemons, Request};
 
+/// How long what was looked at has been so just now: the journal may have had to wait for room meanwhile.
+const JUST: Duration = Duration::from_secs(1);
+
 /// Node daemons that are asked at the same time.
 const CALLERS_MAX: usize = 64;
 
@@ -35,8 +39,8 @@ pub struct Runs {
     planner: Planner,
     starter: Arc<Starter>,
     daemons: NodeDaemons,
-    /// The event whose scripts have been looked at last, until its first one begins.
-    prepared: Option<i64>,
+    /// The event whose scripts have been looked at last, and when, until its first one begins.
+    prepared: Option<(i64, Instant)>,
     /// Run scripts.
     workers: Workers,
     /// Ask node daemons: nodes that hang take no worker from the scripts of this one.
@@ -105,7 +109,7 @@ impl Runs {
     pub fn prepare(&mut self, seq: i64, phase: Phase, paths: Vec<HooksPath>) -> Input<'static> {
         let lists: Result<Vec<_>, String> = paths.into_iter().map(|path| self.list(path, phase)).collect();
         let scripts = lists.map(|lists| lists.into_iter().flatten().collect());
-        self.prepared = Some(seq);
+        self.prepared = Some((seq, Instant::now()));
         Input::Prepared { seq, scripts, facts: self.cluster.facts(None) }
     }
 
@@ -151,7 +155,7 @@ impl Runs {
     /// Whether this event's next script has been looked at just now, and so its file system did not hang.
     /// When a later one begins, it may.
     fn has_just_seen(&mut self, seq: i64) -> bool {
-        self.prepared.take_if(|prepared| *prepared == seq).is_some()
+        self.prepared.take_if(|(of, _)| *of == seq).is_some_and(|(_, at)| at.elapsed() < JUST)
     }
 
     /// Has a node daemon asked. Tells if that could not begin.
@@ -264,6 +268,8 @@ mod tests {
         runs.prepare(7, Phase::Pre, Vec::new());
         runs.prepare(8, Phase::Post, Vec::new());
         assert!(!runs.has_just_seen(7) && runs.has_just_seen(8));
+        runs.prepared = Instant::now().checked_sub(JUST).map(|long_ago| (9, long_ago));
+        assert!(!runs.has_just_seen(9), "that was long ago");
     }
 
     #[test]

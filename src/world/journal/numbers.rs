@@ -99,15 +99,22 @@ mod tests {
         assert_eq!(load(&journal.db).unwrap(), numbers);
     }
 
-    #[test]
-    fn what_was_written_is_read() {
+    /// A journal that is told changes, and says what it has then.
+    fn journal() -> impl FnMut(NumbersChange) -> Numbers {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path()).unwrap();
-        let mut numbers = Numbers::new(10, [3, 7]);
-        let mut commit = |change: NumbersChange| {
+        move |change| {
+            // It goes with the journal.
+            let _dir = &dir;
             journal.commit(&[Change::Numbers(change)]).unwrap();
             load(&journal.db).unwrap()
-        };
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let mut commit = journal();
+        let mut numbers = Numbers::new(10, [3, 7]);
         assert_eq!(commit(numbers.all()), numbers);
         numbers.see(id(12));
         assert_eq!(commit(numbers.reach(13).unwrap()), Numbers::new(13, [3, 7, 11, 13]));
@@ -118,13 +125,8 @@ mod tests {
 
     #[test]
     fn that_they_are_of_a_cluster_that_is_gone_is_read_until_they_begin_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).unwrap();
+        let mut commit = journal();
         let mut numbers = Numbers::new(10, [3]);
-        let mut commit = |change: NumbersChange| {
-            journal.commit(&[Change::Numbers(change)]).unwrap();
-            load(&journal.db).unwrap()
-        };
         commit(numbers.all());
         let change = numbers.are_of_old().unwrap();
         assert_eq!(numbers.are_of_old(), None, "it is written once");
@@ -136,13 +138,8 @@ mod tests {
 
     #[test]
     fn what_was_seen_above_the_highest_is_read_and_is_no_hole() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).unwrap();
+        let mut commit = journal();
         let mut numbers = Numbers::new(10, [3]);
-        let mut commit = |change: NumbersChange| {
-            journal.commit(&[Change::Numbers(change)]).unwrap();
-            load(&journal.db).unwrap()
-        };
         commit(numbers.all());
         [12, 20, 30].into_iter().for_each(|n| drop(numbers.see(id(n))));
         let all = Numbers::new(10, [3, 12, 20, 30]);

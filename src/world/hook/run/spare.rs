@@ -17,7 +17,7 @@ use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
@@ -71,27 +71,29 @@ pub struct Spares(Mutex<Option<Spare>>);
 impl Spares {
     /// Whether one waits that can be taken now.
     pub fn has_one(&self) -> bool {
-        self.0.try_lock().is_ok_and(|spare| spare.is_some())
+        self.place().is_some_and(|spare| spare.is_some())
     }
 
     /// Takes the one that waits, if there is one.
     pub fn take(&self) -> Option<Spare> {
-        match self.0.try_lock() {
-            Ok(mut spare) => spare.take(),
-            Err(TryLockError::Poisoned(error)) => error.into_inner().take(),
-            // One is being made.
-            Err(TryLockError::WouldBlock) => None,
-        }
+        self.place()?.take()
     }
 
     /// Makes one if none waits and nobody else makes one. The thread that does so is to live as long as
     /// this process does: the one that it has made ends with it. What the system refuses is refused: scripts
     /// are started without, too.
     pub fn fill(&self, starter: &Starter) {
-        if let Ok(mut spare) = self.0.try_lock()
-            && spare.is_none()
-        {
+        if let Some(mut spare) = self.place().filter(|spare| spare.is_none()) {
             *spare = Spare::new(starter).ok();
+        }
+    }
+
+    /// Where it waits; `None` while one is being made. That a thread has panicked there spoils nothing.
+    fn place(&self) -> Option<MutexGuard<'_, Option<Spare>>> {
+        match self.0.try_lock() {
+            Ok(place) => Some(place),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 }
