@@ -103,6 +103,7 @@ impl Master {
             .map(|job| (job.text(), job.status));
         let (id, queue) = (self.next_job, self.queue.clone());
         self.next_job += 1;
+        self.give_out(id)?;
         let (begin, mut costs) = (worked(&self.daemon)?, Costs { reading: 0, commits: 0, daemon: 0 });
         for (text, status) in versions {
             put(&queue, id, &text)?;
@@ -118,6 +119,13 @@ impl Master {
         fs::remove_file(queue.join(format!("job-{id}")))?;
         pace.rest();
         Ok(costs)
+    }
+
+    /// The last job number that was given out, as Ganeti writes it before the job.
+    fn give_out(&self, id: u32) -> Result<()> {
+        let new = self.queue.join("serial.new");
+        fs::write(&new, format!("{id}\n"))?;
+        Ok(fs::rename(new, self.queue.join("serial"))?)
     }
 
     /// Reads and parses the job's file; returns how long that took.

@@ -162,6 +162,11 @@ impl Agenda {
         self.again.iter().copied()
     }
 
+    /// The same, and those whose large files have not been read yet.
+    pub fn undecided(&self) -> impl Iterator<Item = JobId> {
+        self.failing().chain(self.large.iter())
+    }
+
     /// The last job number cannot be read. If it was known before it is looked for again.
     pub fn serial_is_missing(&mut self, steady: Duration, was_known: bool) {
         self.serial.is_missing(steady, was_known);

@@ -2,24 +2,36 @@
 //!
 //! Changes are written in the order in which they were recorded, all of a batch or none. An
 //! effect that was handed in by [`Ledger::after`] comes out again only when everything that
-//! was recorded before it is in the journal: nothing else can release it. When a batch cannot
+//! was recorded before it is in the journal: nothing else can release it. What a restart would find
+//! again by looking waits a moment for a change that is to be written at once. When a batch cannot
 //! be written, what happened stays to be written, and what had only been begun is handed back:
 //! nobody else takes anything back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::change::Change;
+use super::change::{Change, EventState};
 use super::effect::Effect;
 use super::retry;
 use super::transitions::Progress;
 use crate::ganeti::job::{JobId, Timestamp};
+
+/// So long a change that can be found again waits for one that cannot: a job is often waiting, running
+/// and over within this.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// So many changes wait at most: a live job waits for the commit that writes them.
+const PATIENT: usize = 256;
 
 /// What is to be written, and what waits for it.
 #[derive(Debug)]
 pub struct Ledger {
     /// Changes that the journal does not hold.
     changes: Vec<Change>,
+    /// They are to be written at once.
+    is_urgent: bool,
+    /// When they are if nothing else is, by the steady clock.
+    due: Option<Duration>,
     /// Those of them that are being written.
     writing: Option<Arc<Vec<Change>>>,
     /// What may be done once it holds them.
@@ -51,6 +63,8 @@ impl Ledger {
     pub fn new(next_seq: i64, next_run: i64) -> Self {
         Self {
             changes: Vec::new(),
+            is_urgent: false,
+            due: None,
             writing: None,
             gated: Vec::new(),
             next_seq: next_seq.max(1),
@@ -78,14 +92,29 @@ impl Ledger {
         self.next_run = self.next_run.max(run.saturating_add(1));
     }
 
+    /// It is this time, by the steady clock.
+    pub fn it_is(&mut self, steady: Duration) {
+        self.is_urgent |= self.due.is_some_and(|due| due <= steady);
+    }
+
     /// Something is to be written.
     pub fn record(&mut self, change: Change) {
         self.changes.push(change);
+        self.is_urgent = true;
+    }
+
+    /// Something is to be written that would be found again were it lost: with what is to be written
+    /// next, or in a moment.
+    pub fn record_in_time(&mut self, change: Change, steady: Duration) {
+        self.changes.push(change);
+        self.due.get_or_insert(steady + PATIENCE);
+        self.is_urgent |= self.changes.len() >= PATIENT;
     }
 
     /// Something is to be written before all that is: what it is about is not forgotten by that.
     pub fn record_first(&mut self, change: Change) {
         self.changes.insert(0, change);
+        self.is_urgent = true;
     }
 
     /// How far a job has been told by events that are not written.
@@ -100,7 +129,25 @@ impl Ledger {
 
     /// Whether it is to be written what becomes of an event.
     pub fn changes_state(&self, seq: i64) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::EventState(of, _) if *of == seq))
+        self.changes.iter().any(|change| match change {
+            Change::EventState(of, _) | Change::Event(of, _, EventState::Done) => *of == seq,
+            _ => false,
+        })
+    }
+
+    /// An event is delivered: it is written so, or changed where it has been written. The feed tells
+    /// only the last change of what is written at once.
+    pub fn record_done(&mut self, seq: i64) {
+        let last = self.changes.iter_mut().rev().find(|change| match change {
+            Change::Event(of, ..) | Change::EventState(of, _) | Change::Adopt(of) | Change::Rerun(of, _) => {
+                *of == seq
+            }
+            _ => false,
+        });
+        match last {
+            Some(Change::Event(_, _, state)) => *state = EventState::Done,
+            _ => self.record(Change::EventState(seq, EventState::Done)),
+        }
     }
 
     /// The effect may be done when everything that has been recorded is written.
@@ -125,7 +172,12 @@ impl Ledger {
         !self.gated.is_empty()
     }
 
-    /// Whether something is to be written, or to be done.
+    /// Whether something is to be written at once, or to be done when all is written.
+    pub fn must_write(&self) -> bool {
+        self.is_urgent && !self.changes.is_empty() || !self.gated.is_empty()
+    }
+
+    /// Whether something is to be written, however soon, or to be done.
     pub fn has_changes(&self) -> bool {
         !self.changes.is_empty() || !self.gated.is_empty()
     }
@@ -140,14 +192,15 @@ impl Ledger {
         self.stalled.is_some_and(|time| steady < time)
     }
 
-    /// When it is tried again.
+    /// When what there is is to be written, or it is tried again.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.stalled
+        self.stalled.or(self.due.filter(|_| !self.is_urgent))
     }
 
     /// Has everything written that is to be.
     pub fn commit(&mut self) -> Effect {
         let batch = Arc::new(std::mem::take(&mut self.changes));
+        (self.is_urgent, self.due) = (false, None);
         self.writing = Some(Arc::clone(&batch));
         Effect::Commit(batch)
     }
@@ -186,6 +239,7 @@ impl Ledger {
         let mut changes = Arc::unwrap_or_clone(batch);
         changes.append(&mut self.changes);
         self.changes = changes;
+        self.is_urgent = !self.changes.is_empty();
         let is_new = self.stalled.replace(steady + retry::WRITE).is_none();
         (is_new, self.strike_begun())
     }
@@ -211,7 +265,6 @@ fn run_of(effect: &Effect) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::change::EventState;
     use crate::ganeti::event::{Event, EventKey, Phase};
 
     fn event(job: i64) -> Event {
@@ -243,5 +296,46 @@ mod tests {
         assert_eq!(outgoing.written, batch);
         let Effect::Commit(batch) = ledger.commit() else { panic!("nothing is written") };
         assert_eq!(*batch, [Change::Late(3)]);
+    }
+
+    #[test]
+    fn what_is_delivered_before_it_is_written_is_written_so() {
+        let mut ledger = Ledger::new(1, 1);
+        let of_state = |seq, state| Change::Event(seq, event(seq), state);
+        let done = |seq| Change::EventState(seq, EventState::Done);
+        ledger.record(of_state(1, EventState::Pending));
+        ledger.record(of_state(2, EventState::Standby));
+        // It became ours since.
+        ledger.record(Change::Adopt(2));
+        (1..=3).for_each(|seq| ledger.record_done(seq));
+        let Effect::Commit(batch) = ledger.commit() else { panic!("nothing is written") };
+        let standby = of_state(2, EventState::Standby);
+        assert_eq!(*batch, [of_state(1, EventState::Done), standby, Change::Adopt(2), done(2), done(3)]);
+    }
+
+    #[test]
+    fn what_can_be_found_again_is_written_with_the_next_or_a_second_later() {
+        let steady = Duration::from_secs(100);
+        let mut ledger = Ledger::new(1, 1);
+        assert!(!ledger.must_write());
+        ledger.record_in_time(Change::Late(1), steady);
+        ledger.record_in_time(Change::Late(2), steady + PATIENCE / 2);
+        assert_eq!(ledger.next_deadline(), Some(steady + PATIENCE));
+        ledger.it_is(steady + PATIENCE / 2);
+        assert!(!ledger.must_write() && ledger.has_changes());
+        ledger.it_is(steady + PATIENCE);
+        assert!(ledger.must_write());
+        assert_eq!(ledger.next_deadline(), None, "now");
+        let _ = ledger.commit();
+        let _ = ledger.committed(Timestamp::from_micros(1));
+        assert!(!ledger.must_write() && ledger.next_deadline().is_none());
+        ledger.record_in_time(Change::Late(3), steady + 2 * PATIENCE);
+        ledger.record(Change::Late(4));
+        assert!(ledger.must_write());
+        let _ = ledger.commit();
+        (1..PATIENT).for_each(|_| ledger.record_in_time(Change::Late(5), steady));
+        assert!(!ledger.must_write());
+        ledger.record_in_time(Change::Late(5), steady);
+        assert!(ledger.must_write(), "they are many");
     }
 }

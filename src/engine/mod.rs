@@ -153,6 +153,7 @@ impl Engine {
     pub fn take(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
         self.report.it_is(now.steady);
         self.holds.it_is(now.steady);
+        self.ledger.it_is(now.steady);
         match input {
             Input::Hint(id) => self.agenda.hint(id),
             Input::Overflow => self.overflow(),

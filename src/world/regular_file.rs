@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +64,14 @@ pub fn read_into(path: &Path, limit: u64, buffer: &mut Vec<u8>) -> Result<Option
         return Err(ReadError::TooLarge { size, limit });
     }
     buffer.reserve_exact(usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1));
-    let read = file.take(limit.saturating_add(1)).read_to_end(buffer)? as u64;
+    // Less than there was room for, and all that there is: that is its end.
+    let first =
+        retry_on_intr(|| rustix::io::read(&file, spare_capacity(buffer))).map_err(io::Error::from)? as u64;
+    if first == size {
+        return Ok(Some(metadata));
+    }
+    let rest = limit.saturating_add(1).saturating_sub(first);
+    let read = first + file.take(rest).read_to_end(buffer)? as u64;
     if read > limit {
         return Err(ReadError::TooLarge { size: read, limit });
     }

@@ -59,6 +59,7 @@ fn what_is_not_looked_at_promptly_is_not_armed() {
     assert_eq!(armed(&desk), [id(1)], "it is watched again");
     desk.disk_is_full = true;
     desk.put(delay(2, 0));
+    desk.wait(1.0);
     assert!(armed(&desk).is_empty());
     desk.disk_is_full = false;
     desk.wait(5.0);

@@ -52,8 +52,8 @@ fn a_job_is_held_and_nothing_is_done_in_vain() {
             "AskMaster ReadSerial Summary CountNodes AskCluster LookForPreHooks LoadKernelStop StartGuard \
              Watch ReadSerial LoadKernelStop AskMaster Scan Commit Summary Ready Recollect CountNodes \
              LookForPreHooks Commit",
-            "Read ReadSerial Commit LookForPreHooks",
-            "Read Find Commit LookForPreHooks",
+            "Read ReadSerial LookForPreHooks",
+            "Read Find LookForPreHooks",
             "Read Stop AskMaster Prepare Commit Start Announce",
             "Continue Commit Announce",
             "Read Unwatch AskMaster Prepare Commit Start Announce JobEnded",
@@ -71,8 +71,8 @@ fn a_job_is_held_exactly_and_nothing_is_done_in_vain() {
         [
             "AskMaster ReadSerial Summary CountNodes AskCluster LookForPreHooks LoadKernelStop StartGuard \
              Watch ReadSerial AskMaster Scan Commit Summary Ready Recollect CountNodes LookForPreHooks Commit",
-            "Read ReadSerial Attach Commit LookForPreHooks",
-            "Read Find Arm Commit LookForPreHooks",
+            "Read ReadSerial Attach LookForPreHooks",
+            "Read Find Arm LookForPreHooks",
             "Read Stop AskMaster Prepare Commit Start Announce",
             "Continue Commit Announce",
             "Read Unwatch AskMaster Prepare Commit Start Announce JobEnded",

@@ -171,6 +171,7 @@ fn damaged(commits: u32) -> Desk {
     assert_eq!(desk.running.len(), 1);
     desk.damaged_commits = commits;
     desk.put(delay(2, 0));
+    desk.wait(1.0);
     desk
 }
 

@@ -22,9 +22,9 @@ fn the_end_of_an_old_process_is_not_the_death_of_the_new_one() {
     desk.put(delay(1, 0).by(51).runs(0, 0));
     desk.give(Input::Exited(old));
     desk.settle();
-    assert_eq!(desk.events(), ["1.0.pre OP_TEST_DELAY pending"]);
+    assert_eq!(desk.events(), ["1.0.pre OP_TEST_DELAY done"]);
     desk.dies(51);
-    assert_eq!(desk.events()[1], "1.0.post OP_TEST_DELAY disappeared pending");
+    assert_eq!(desk.events()[1], "1.0.post OP_TEST_DELAY disappeared done");
 }
 
 #[test]
@@ -35,10 +35,7 @@ fn a_death_that_was_seen_is_told_though_the_file_has_just_been_removed() {
     desk.put(job(1, &["OP_TEST_DELAY", "OP_TEST_DELAY"], 0).by(50).runs(0, 0));
     desk.queue.clear();
     desk.dies(50);
-    assert_eq!(
-        desk.events(),
-        ["1.0.pre OP_TEST_DELAY pending", "1.0.post OP_TEST_DELAY disappeared pending"]
-    );
+    assert_eq!(desk.events(), ["1.0.pre OP_TEST_DELAY done", "1.0.post OP_TEST_DELAY disappeared done"]);
     // And nothing else is ever told of it.
     desk.give(Input::Hint(id(1)));
     desk.give(Input::Overflow);
@@ -59,7 +56,7 @@ fn a_file_that_is_removed_while_its_process_lives_tells_nothing_yet() {
     // It writes its last version when it ends.
     desk.alive.remove(&50);
     desk.put(ended(1, 0));
-    assert_eq!(desk.events()[1], "1.0.post OP_TEST_DELAY succeeded pending");
+    assert_eq!(desk.events()[1], "1.0.post OP_TEST_DELAY succeeded done");
 }
 
 #[test]
@@ -71,7 +68,7 @@ fn a_job_that_was_archived_when_its_process_ended_has_not_disappeared() {
     desk.queue.clear();
     desk.archive.insert(id(1), ended(1, 0));
     desk.dies(50);
-    assert_eq!(desk.events()[1], "1.0.post OP_TEST_DELAY succeeded pending");
+    assert_eq!(desk.events()[1], "1.0.post OP_TEST_DELAY succeeded done");
 }
 
 #[test]
@@ -80,6 +77,7 @@ fn of_many_holes_a_later_job_costs_one_change() {
     desk.serial = Some(99_000);
     desk.give(Input::Overflow);
     desk.settle();
+    desk.wait(1.0);
     let before = desk.written.len();
     desk.put(ended(98_000, 0));
     let numbers: Vec<&Change> =
@@ -331,7 +329,7 @@ fn a_job_of_a_cluster_made_again_is_live_though_one_of_its_number_could_not_be_l
     assert!(desk.log.iter().any(|line| line.contains("begin again")), "{:?}", desk.log);
     desk.serial = Some(1);
     desk.put(delay(1, 5).runs(0, 6));
-    assert_eq!(desk.events(), ["1.0.pre OP_TEST_DELAY pending"]);
+    assert_eq!(desk.events(), ["1.0.pre OP_TEST_DELAY done"]);
 }
 
 #[test]
@@ -351,7 +349,7 @@ fn what_an_earlier_daemon_told_is_asked_of_the_history() {
     desk.settle();
     assert_eq!(
         desk.events(),
-        ["7.1.pre (late) OP_TEST_DELAY pending", "7.1.post (late) OP_TEST_DELAY succeeded pending"]
+        ["7.1.pre (late) OP_TEST_DELAY done", "7.1.post (late) OP_TEST_DELAY succeeded pending"]
     );
     assert!(desk.done.iter().any(|effect| matches!(effect, Effect::Recall { .. })));
 }
@@ -382,12 +380,38 @@ fn the_end_of_a_job_is_announced_when_all_that_follows_from_it_is_written() {
 }
 
 #[test]
+fn a_job_that_is_not_written_yet_is_told_from_its_beginning_after_a_kill() {
+    for was_archived in [false, true] {
+        let mut desk = Desk::new();
+        desk.scripts.clear();
+        desk.serial = Some(1);
+        desk.alive.insert(50);
+        desk.put(delay(1, 0));
+        desk.put(delay(1, 0).by(50).waits(0, 1));
+        assert!(!desk.written.iter().any(|change| matches!(change, Change::Job(..))));
+        let place = if was_archived { &mut desk.archive } else { &mut desk.queue };
+        place.insert(id(1), ended(1, 0));
+        if was_archived {
+            desk.queue.clear();
+        }
+        let mut next = desk.restarted();
+        next.scripts.clear();
+        next.settle();
+        let events = ["1.0.pre (late) OP_TEST_DELAY done", "1.0.post (late) OP_TEST_DELAY succeeded pending"];
+        assert_eq!(next.events(), events, "{was_archived}");
+    }
+}
+
+#[test]
 fn what_the_feed_does_not_tell_is_not_announced() {
     let mut desk = Desk::new();
     let announced = |desk: &Desk| desk.done.iter().filter(|effect| **effect == Effect::Announce).count();
     let before = announced(&desk);
     desk.put(delay(1, 0));
-    assert!(desk.written.iter().any(|change| matches!(change, Change::Job(..))));
+    let is_written = |desk: &Desk| desk.written.iter().any(|change| matches!(change, Change::Job(..)));
+    assert!(!is_written(&desk), "it would be found again");
+    desk.wait(1.0);
+    assert!(is_written(&desk));
     assert_eq!(announced(&desk), before, "a job that waits is no news");
     desk.put(delay(1, 0).runs(0, 0));
     assert!(announced(&desk) > before);
@@ -779,7 +803,7 @@ fn of_what_is_to_run_again_a_lost_history_had_told_more() {
         desk.queue.insert(job.id, job);
     }
     desk.settle();
-    assert_eq!(desk.events(), ["8.0.post (late) OP_TEST_DELAY succeeded pending"]);
+    assert_eq!(desk.events(), ["8.0.post (late) OP_TEST_DELAY succeeded done"]);
 }
 
 #[test]

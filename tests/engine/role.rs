@@ -133,7 +133,7 @@ fn what_a_new_master_finds_happened_before() {
     is_master(&mut desk, Some(HERE));
     assert_eq!(
         desk.events(),
-        ["1.0.pre (late) OP_TEST_DELAY pending", "1.0.post (late) OP_TEST_DELAY succeeded pending"]
+        ["1.0.pre (late) OP_TEST_DELAY done", "1.0.post (late) OP_TEST_DELAY succeeded pending"]
     );
 }
 

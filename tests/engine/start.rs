@@ -89,7 +89,7 @@ fn on_a_first_start_what_had_ended_is_history_whatever_its_times_say() {
     desk.settle();
     assert!(desk.events().is_empty());
     desk.put(delay(2, 0).runs(0, 0).ends(0, Status::Success, 1));
-    assert_eq!(desk.events(), ["2.0.post OP_TEST_DELAY succeeded pending"]);
+    assert_eq!(desk.events(), ["2.0.post OP_TEST_DELAY succeeded done"]);
     assert!(desk.written.iter().any(|change| matches!(change, Change::Begun(_))));
 }
 
@@ -109,7 +109,7 @@ fn what_ends_while_a_first_look_is_under_way_is_told() {
     assert_eq!(
         desk.events(),
         [
-            "1.0.post (late) OP_TEST_DELAY succeeded pending",
+            "1.0.post (late) OP_TEST_DELAY succeeded done",
             "1.1.pre (late) OP_TEST_DELAY pending",
             "1.1.post (late) OP_TEST_DELAY succeeded pending"
         ]
@@ -140,7 +140,7 @@ fn what_was_canceled_before_the_queue_was_first_watched_is_no_history_if_there_w
     desk.settle();
     assert_eq!(
         desk.events(),
-        ["1.0.pre (late) OP_TEST_DELAY pending", "1.0.post (late) OP_TEST_DELAY failed pending"]
+        ["1.0.pre (late) OP_TEST_DELAY done", "1.0.post (late) OP_TEST_DELAY failed pending"]
     );
 }
 
@@ -321,7 +321,7 @@ fn what_could_not_be_looked_at_is_told_though_it_has_left_when_the_first_look_go
         desk.settle();
         desk.put(delay(3, -20).runs(0, -10).ends(0, Status::Success, 1));
         desk.queue.insert(two, delay(2, -20).runs(0, -10).ends(0, Status::Success, 2));
-        assert_eq!(desk.events(), ["3.0.post OP_TEST_DELAY succeeded pending"]);
+        assert_eq!(desk.events(), ["3.0.post OP_TEST_DELAY succeeded done"]);
         if history_fails {
             desk.unreadable.clear();
             if !has_large {
@@ -340,7 +340,7 @@ fn what_could_not_be_looked_at_is_told_though_it_has_left_when_the_first_look_go
         let mut next = desk.restarted();
         next.scripts.clear();
         next.settle();
-        assert_eq!(next.events(), ["2.0.post (late) OP_TEST_DELAY succeeded pending"], "{history_fails}");
+        assert_eq!(next.events(), ["2.0.post (late) OP_TEST_DELAY succeeded done"], "{history_fails}");
     }
 }
 

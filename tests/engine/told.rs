@@ -67,6 +67,7 @@ fn each_thing_is_counted_when_it_happens() {
     desk.give(Input::Version { id: id(9), version: Version::Bad("is no job".to_owned(), None) });
     desk.disk_is_full = true;
     desk.put(delay(5, 61));
+    desk.wait(1.0);
     let Counters { overflows, bad_files, journal_errors, .. } = desk.engine.status(desk.now).counters;
     assert_eq!((overflows, bad_files, journal_errors), (1, 1, 1));
 }

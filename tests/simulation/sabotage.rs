@@ -54,6 +54,7 @@ pub enum Sabotage {
     ContinuesLate,
     PlansInAnyOrder,
     WritesNoNumbers,
+    WritesNoJobs,
     ForgetsRecentHistory,
     IgnoresOverflows,
     IgnoresALostWatch,
@@ -117,6 +118,7 @@ impl Sabotage {
         (ContinuesLate, "nobody stands still too long"),
         (PlansInAnyOrder, "live before old"),
         (WritesNoNumbers, "each (job, opcode, phase) once"),
+        (WritesNoJobs, "nothing lost"),
         (ForgetsRecentHistory, "history is kept"),
         (IgnoresOverflows, "nothing lost"),
         (IgnoresALostWatch, "nothing lost"),
@@ -199,7 +201,7 @@ impl Sabotage {
             AsksNoHistory => &[Fault::Recreate, Fault::Crash, Fault::Overflow],
             BelievesADeathAtOnce | TellsGanetiTwice => &[Fault::Kill],
             LooksAtOldJobsFirst => &[Fault::Overflow],
-            WritesNoNumbers | SaysThatItIsTheFirstAttempt => &[Fault::Crash],
+            WritesNoNumbers | WritesNoJobs | SaysThatItIsTheFirstAttempt => &[Fault::Crash],
             IgnoresOverflows => &[Fault::Overflow],
             IgnoresALostWatch => &[Fault::WatchLost],
             MeasuresTheWindowByTheClock => &[Fault::ClockStep, Fault::Failover],
@@ -417,7 +419,9 @@ impl Sabotage {
                 vec![Change::Event(*seq, event, *state)]
             }
             (ForgetsPosts, Change::Event(_, event, _)) if event.key.phase == Phase::Post => Vec::new(),
-            (ForgetsPosts, Change::RunStart(_)) | (WritesNoNumbers, Change::Numbers(_)) => Vec::new(),
+            (ForgetsPosts, Change::RunStart(_))
+            | (WritesNoNumbers, Change::Numbers(_))
+            | (WritesNoJobs, Change::Job(..)) => Vec::new(),
             (WritesNoReruns, Change::Rerun(..)) | (ForgetsThatTheHistoryIsLost, Change::HistoryLost(_)) => {
                 Vec::new()
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::Engine;
-use crate::engine::change::{Change, EventState, RunKey};
+use crate::engine::change::{Change, RunKey};
 use crate::engine::deliveries::{Delivery, Stage};
 use crate::engine::directories::{self, Request};
 use crate::engine::effect::{Effect, Level, NodeRun, PlanRequest, ScriptRun, Token};
@@ -245,7 +245,7 @@ impl Engine {
     /// All scripts of an event have ended; the job's next event may begin.
     pub(in crate::engine) fn finish(&mut self, seq: i64) {
         if let Some(delivery) = self.deliveries.remove(seq) {
-            self.ledger.record(Change::EventState(seq, EventState::Done));
+            self.ledger.record_done(seq);
             if delivery.rerun.is_none() {
                 self.effects.extend(self.holds.let_go_for(&delivery.event));
             }

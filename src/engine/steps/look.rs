@@ -205,7 +205,7 @@ impl Engine {
         if !is_backlog {
             self.hold(now, job, kind, &mut look.events);
         }
-        self.round.wants.pre_hooks |= tells_of_wait(job);
+        self.round.wants.pre_hooks |= self.holds_jobs() && tells_of_wait(job);
         let seq = self.keep(now, job, kind, look, stamp);
         if let Some(death) = death {
             self.tell_ganeti(job, &death, seq);
@@ -248,18 +248,24 @@ impl Engine {
         let Look { id, tracked, events, changed } = look;
         let has_left = kind == Kind::Archived && !tracked.is_open();
         let was_known = self.jobs.tracker().get(id).is_some();
-        if changed && !has_left {
-            self.ledger.record(Change::Job(id, tracked.clone()));
-        }
-        if !tracked.is_open() {
+        let is_same = self.jobs.tracker().known(job).is_some();
+        let is_new = !was_known && !self.jobs.numbers().contains(id);
+        let is_open = tracked.is_open();
+        if !is_open {
             self.let_be(id);
         }
         if self.jobs.is_beyond(id) {
             self.effects.push(Effect::ReadSerial);
         }
         let is_backlog = self.jobs.is_backlog(id);
-        let change = self.jobs.keep(job, tracked, stamp);
-        self.record_numbers(change);
+        let change = (changed && !has_left).then(|| Change::Job(id, tracked.clone()));
+        let number = self.jobs.keep(job, tracked, stamp);
+        // Nothing is told of it, and whoever looks at it once more takes it for what it is.
+        let is_found_again = is_open && events.is_empty() && kind == Kind::Queued && (is_same || is_new);
+        let may_wait = is_found_again && !is_backlog;
+        for change in change.into_iter().chain(number.map(Change::Numbers)) {
+            self.record(now, change, may_wait);
+        }
         let mut death = None;
         for event in events {
             let tells_of_death = event.status == Some(PostStatus::Disappeared);
@@ -275,6 +281,15 @@ impl Engine {
         }
         self.arm(job, kind);
         death
+    }
+
+    /// Has it written: at once unless it would be found again. While what was there before is
+    /// looked at nothing counts as that.
+    pub(in crate::engine) fn record(&mut self, now: Now, change: Change, is_found_again: bool) {
+        match is_found_again && self.jobs.is_pass_over() {
+            true => self.ledger.record_in_time(change, now.steady),
+            false => self.ledger.record(change),
+        }
     }
 
     /// Takes a new event. Returns its number.

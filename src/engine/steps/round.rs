@@ -90,7 +90,7 @@ impl Engine {
         let scanned = self.agenda.has_scanned() && self.may_look_at_scanned();
         let looks = self.agenda.has_hinted() || scanned || self.agenda.wants_more();
         let rest = self.pruning.is_under_way() && self.may_prune() || self.round.wants != Wants::default();
-        self.round.is_busy || looks || self.may_begin() || self.ledger.has_changes() || rest
+        self.round.is_busy || looks || self.may_begin() || self.ledger.must_write() || rest
     }
 
     /// Nothing else has happened.
@@ -133,7 +133,7 @@ impl Engine {
         match stage {
             Stage::Look => self.look_at_hinted(),
             Stage::Begin => self.begin_deliveries(),
-            Stage::Write if self.ledger.has_changes() => self.write(),
+            Stage::Write if self.ledger.must_write() => self.write(),
             Stage::Write => {}
             Stage::Rest => self.rest(now),
         }

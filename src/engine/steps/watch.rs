@@ -91,15 +91,16 @@ impl Engine {
     pub(in crate::engine) fn serial(&mut self, now: Now, serial: Option<i64>) {
         let Some(serial) = serial else {
             // They may have been told before it can be read.
-            self.record_seen_above();
+            self.record_seen_above(now);
             // Jobs may be known while no number has been accounted for yet.
             let was_known = self.jobs.numbers().highest() > 0 || !self.jobs.tracker().is_empty();
             return self.agenda.serial_is_missing(now.steady, was_known);
         };
         let lacked = self.agenda.serial_is_known();
         let (change, again) = self.jobs.serial(serial, now.time);
-        self.record_numbers(change);
-        self.record_seen_above();
+        // Numbers that were given out, or are new, are so again for whoever reads the serial again.
+        change.into_iter().for_each(|change| self.record(now, Change::Numbers(change), !again));
+        self.record_seen_above(now);
         if lacked {
             // What a scan could not know has to be looked for.
             let holes: Vec<JobId> = self.jobs.numbers().holes().collect();
@@ -118,9 +119,9 @@ impl Engine {
         }
     }
 
-    fn record_seen_above(&mut self) {
-        let seen = self.jobs.seen_above();
-        seen.for_each(|change| self.ledger.record(Change::Numbers(change)));
+    fn record_seen_above(&mut self, now: Now) {
+        let seen: Vec<_> = self.jobs.seen_above().collect();
+        seen.into_iter().for_each(|change| self.record(now, Change::Numbers(change), true));
     }
 
     pub(in crate::engine) fn record_numbers(&mut self, changes: impl IntoIterator<Item = NumbersChange>) {

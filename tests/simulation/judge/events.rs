@@ -72,12 +72,7 @@ impl Judge {
                 world.ganeti.jobs.iter_mut().filter(is_older).for_each(|job| job.truth.history_is_lost());
                 Ok(())
             }
-            Change::EventState(seq, EventState::Done) => {
-                self.done.extend(self.names.get(seq).map(|(name, key)| (*key, name.1)));
-                self.is_delivered(*seq, journal)?;
-                self.has_run_again(*seq);
-                Ok(())
-            }
+            Change::EventState(seq, EventState::Done) => self.is_written_done(*seq, journal),
             Change::RunStart(_) | Change::RunEnd(..) => {
                 self.run_is_written(change);
                 Ok(())
@@ -104,6 +99,14 @@ impl Judge {
             }
             _ => Ok(()),
         }
+    }
+
+    /// An event is written as delivered.
+    pub(super) fn is_written_done(&mut self, seq: i64, journal: &Journal) -> Result<(), Broken> {
+        self.done.extend(self.names.get(&seq).map(|(name, key)| (*key, name.1)));
+        self.is_delivered(seq, journal)?;
+        self.has_run_again(seq);
+        Ok(())
     }
 
     /// This is to be written, which may have to be tried again and again.
@@ -138,7 +141,14 @@ impl Judge {
         for change in changes {
             self.run_is_written(change);
             match change {
-                Change::Event(seq, event, _) => drop(new.insert(*seq, event)),
+                Change::Event(seq, event, state) if *state != EventState::Done => {
+                    new.insert(*seq, event);
+                }
+                Change::Event(seq, event, _) => {
+                    self.over_unwritten.insert(*seq);
+                    self.done.insert((event.key, event.received.as_micros()));
+                    self.passed_over.insert((event.key, event.received.as_micros()));
+                }
                 Change::EventState(seq, EventState::Done) => {
                     self.over_unwritten.insert(*seq);
                     self.done.extend(self.names.get(seq).map(|(name, key)| (*key, name.1)));

@@ -428,6 +428,12 @@ impl Judge {
         for change in changes {
             self.is_changed(change, world, journal)?;
         }
+        // With all that was written with it.
+        for change in changes {
+            if let Change::Event(seq, _, EventState::Done) = change {
+                self.is_written_done(*seq, journal)?;
+            }
+        }
         Ok(())
     }
 
