@@ -162,9 +162,9 @@ impl Agenda {
         self.again.iter().copied()
     }
 
-    /// The same, and those whose large files have not been read yet.
+    /// The same, and those that are being read.
     pub fn undecided(&self) -> impl Iterator<Item = JobId> {
-        self.failing().chain(self.large.iter())
+        self.failing().chain(self.asked.keys().copied())
     }
 
     /// The last job number cannot be read. If it was known before it is looked for again.

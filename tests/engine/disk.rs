@@ -264,6 +264,23 @@ fn nothing_is_forgotten_before_all_has_been_looked_at() {
 }
 
 #[test]
+fn nothing_is_forgotten_while_a_job_of_which_nothing_was_told_cannot_be_read() {
+    let mut desk = Desk::new();
+    let prunes =
+        |desk: &Desk| desk.written.iter().filter(|change| matches!(change, Change::Prune(..))).count();
+    let before = prunes(&desk);
+    desk.serial = Some(1);
+    desk.unreadable.insert(id(1));
+    desk.put(ended(1, 0));
+    desk.wait(40.0 * 86_400.0);
+    assert_eq!(prunes(&desk), before);
+    desk.unreadable.clear();
+    desk.wait(1.0);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+    assert_eq!(prunes(&desk), before + 1);
+}
+
+#[test]
 fn what_was_told_and_is_not_written_is_not_told_again() {
     let mut desk = Desk::new();
     desk.serial = Some(1);

@@ -99,12 +99,6 @@ impl LargeFiles {
         Some((number, id))
     }
 
-    /// Those that are to be read, and the one that is being read.
-    pub fn iter(&self) -> impl Iterator<Item = JobId> {
-        let reading = self.reading.map(|reading| reading.id);
-        self.waiting.iter().map(|(_, id)| *id).chain(reading)
-    }
-
     /// Whether none is to be read, nor being read.
     pub fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.reading.is_none()
