@@ -2,8 +2,8 @@
 //!
 //! The daemon has a thread of its own. On a master at rest it sleeps, and to wake it takes longer
 //! than most of what it then does; what a job waits for is therefore done by the thread that has
-//! heard of it, if nothing else is to be done: the one that reads inotify, and the one that waits
-//! for processes to end. The daemon's state is one value behind one lock, and nothing is taken out
+//! heard of it, if nothing else is to be done: the one that reads inotify, the one that waits
+//! for processes to end, and those that wait for hooks while few run. The daemon's state is one value behind one lock, and nothing is taken out
 //! of order: who does not get the lock at once, or finds that somebody has told something before
 //! it, leaves the message to the daemon's thread.
 
@@ -43,7 +43,7 @@ impl Inbox {
     }
 
     /// The daemon that takes them from now on.
-    pub fn put(&self, daemon: Daemon) {
+    pub(super) fn put(&self, daemon: Daemon) {
         *self.daemon.lock().unwrap_or_else(PoisonError::into_inner) = Some(daemon);
     }
 
@@ -51,7 +51,7 @@ impl Inbox {
     ///
     /// # Errors
     /// When somebody who worked has panicked: nothing of it can be relied on.
-    pub fn daemon(&self) -> Result<MutexGuard<'_, Option<Daemon>>, String> {
+    pub(super) fn daemon(&self) -> Result<MutexGuard<'_, Option<Daemon>>, String> {
         self.daemon.lock().map_err(|_| "a thread has panicked while it worked".to_owned())
     }
 
@@ -63,8 +63,20 @@ impl Inbox {
 
     /// Tells the daemon something that is not to wait for its thread.
     pub fn hand_in(&self, message: Message) {
+        self.hand_in_if(message, |daemon| daemon.shift.has_paused(Instant::now()));
+    }
+
+    /// The same for the end of a run: a job may stand still for that, and who tells of it has nothing else
+    /// to do. To be asked for while few run.
+    pub fn hand_in_end(&self, message: Message) {
+        self.hand_in_if(message, |_| true);
+    }
+
+    fn hand_in_if(&self, message: Message, may_now: impl Fn(&Daemon) -> bool) {
         match self.daemon.try_lock().as_deref_mut() {
-            Ok(Some(daemon)) if daemon.is_at_rest() => daemon.take_in_passing(message, &self.messages),
+            Ok(Some(daemon)) if daemon.is_at_rest() && may_now(daemon) => {
+                daemon.take_in_passing(message, &self.messages);
+            }
             _ => self.send(message),
         }
     }
@@ -89,9 +101,8 @@ pub struct Shift {
 }
 
 impl Shift {
-    fn is_over(&self, now: Instant) -> bool {
-        let paused = self.worked.is_none_or(|worked| now >= worked + PAUSE);
-        paused && !self.is_due(now)
+    fn has_paused(&self, now: Instant) -> bool {
+        self.worked.is_none_or(|worked| now >= worked + PAUSE)
     }
 
     /// The daemon's thread is to work: it has a deadline to meet, or to tell that all is well.
@@ -103,7 +114,7 @@ impl Shift {
 impl Daemon {
     /// Nothing is to be done, and nothing was told.
     fn is_at_rest(&self) -> bool {
-        self.inbox.is_empty() && self.engine.is_at_rest() && self.shift.is_over(Instant::now())
+        self.inbox.is_empty() && self.engine.is_at_rest() && !self.shift.is_due(Instant::now())
     }
 
     /// Does what follows from a message, on a thread that has other things to do. What is left, and

@@ -217,7 +217,7 @@ fn hands(
         doors,
         processes: Processes::new(paths, held_file, inbox)
             .map_err(io_error("the ends of processes cannot be watched"))?,
-        runs: Runs::new(paths, name, &inbox.sender()).map_err(io_error("hooks cannot be planned and run"))?,
+        runs: Runs::new(paths, name, inbox).map_err(io_error("hooks cannot be planned and run"))?,
         queue: Queue::new(paths, inbox.clone()).map_err(io_error("the queue cannot be read"))?,
         deaths: Deaths::new(paths, inbox.sender()),
         outboxes: Outboxes::new(paths, Arc::clone(bell), inbox.sender()),

@@ -6,10 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
 use crate::daemon::hands::own_name::OwnName;
-use crate::daemon::message::Message;
+use crate::daemon::inbox::Inbox;
 use crate::daemon::threads::planner::Planner;
 use crate::daemon::threads::workers::{Task, Work, Workers};
 use crate::engine::directories::HooksPath;
@@ -53,13 +51,13 @@ impl Runs {
     ///
     /// # Errors
     /// When there is no descriptor or thread to be had.
-    pub fn new(paths: &Paths, name: OwnName, inbox: &Sender<Message>) -> io::Result<Self> {
+    pub fn new(paths: &Paths, name: OwnName, inbox: &Inbox) -> io::Result<Self> {
         Ok(Self {
             cluster: Cluster::new(&paths.data_dir),
             name,
             hooks: Hooks::new(&paths.hooks_dir),
             starter: Arc::new(Starter::new()?),
-            planner: Planner::start(paths, inbox.clone())?,
+            planner: Planner::start(paths, inbox.sender())?,
             daemons: NodeDaemons::new(&paths.data_dir),
             prepared: None,
             workers: Workers::new(inbox.clone(), usize::MAX)?,
@@ -206,8 +204,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    use crossbeam_channel::unbounded;
-
     use super::*;
     use crate::engine::settings::Settings;
 
@@ -216,11 +212,11 @@ mod tests {
         for path in [&mut paths.hooks_dir, &mut paths.data_dir, &mut paths.queue_dir, &mut paths.state_dir] {
             *path = dir.to_owned();
         }
-        let inbox = unbounded().0;
+        let (inbox, _) = Inbox::new();
         let name = OwnName::new(
             &Settings { paths: paths.clone(), ..Settings::default() },
             "node".to_owned(),
-            inbox.clone(),
+            inbox.sender(),
         );
         Runs::new(&paths, name, &inbox).unwrap()
     }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::daemon::inbox::Inbox;
 use crate::daemon::message::Message;
 use crate::engine::environment::Environment;
 use crate::engine::input::Input;
@@ -159,15 +160,15 @@ fn ask(daemons: &NodeDaemons, request: &Request, stop: BorrowedFd<'_>) -> (Outco
 /// are busy, and what is to save a wake-up costs more than that.
 const FEW: usize = 4;
 
-/// A worker needs no more than this for itself; scripts have their own.
-const STACK_SIZE: usize = 256 * 1024;
+/// A worker may do the daemon's work; scripts have a stack of their own.
+const STACK_SIZE: usize = 2 * 1024 * 1024;
 
 /// The threads that run scripts.
 #[derive(Debug)]
 pub struct Workers {
     work: Option<Sender<Work>>,
     queue: Receiver<Work>,
-    inbox: Sender<Message>,
+    inbox: Inbox,
     /// Work that was handed in and is not done.
     outstanding: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
@@ -180,7 +181,7 @@ impl Workers {
     ///
     /// # Errors
     /// When there is no descriptor to be had.
-    pub fn new(inbox: Sender<Message>, max: usize) -> io::Result<Self> {
+    pub fn new(inbox: Inbox, max: usize) -> io::Result<Self> {
         let (work, queue) = unbounded();
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let outstanding = Arc::default();
@@ -216,11 +217,14 @@ impl Workers {
         let started = builder.spawn(move || {
             priority::reset();
             for work in queue {
-                let ended = work.run(stop.as_fd(), &outstanding);
-                outstanding.fetch_sub(1, Ordering::AcqRel);
-                if inbox.send(Message::Input(ended)).is_err() {
-                    return;
+                let ended = Message::Input(work.run(stop.as_fd(), &outstanding));
+                if outstanding.fetch_sub(1, Ordering::AcqRel) > FEW {
+                    inbox.send(ended);
+                    continue;
                 }
+                priority::raise();
+                inbox.hand_in_end(ended);
+                priority::reset();
             }
         });
         self.threads.push(started?);
@@ -263,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_defect_is_the_end_of_a_run_and_of_nothing_else() {
-        let (inbox, messages) = unbounded();
+        let (inbox, messages) = Inbox::new();
         let mut workers = Workers::new(inbox, 1).unwrap();
         for (run, task) in [(1, Task::Defect), (2, Task::Defect), (3, script("/bin/true"))] {
             workers.submit(Work { run, seq: 7, task }).unwrap();
