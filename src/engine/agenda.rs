@@ -5,18 +5,27 @@
 //! that are known to be closed, each in the order of their numbers: so what is caught up is
 //! told in the order in which it happened. A closed job whose file has not changed since it
 //! was looked at is not looked at again. Each thing that failed has a clock of its own: what else is
-//! tried again puts none of them off.
+//! tried again puts none of them off. What a scan has not found is looked for among all jobs and all
+//! numbers, a piece at a time; everything has been found only when that is over.
 
 mod large;
+mod scan;
 mod serial;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use self::large::{LargeFiles, Read};
+use self::scan::Scan;
 use self::serial::Serial;
+use self::walk::Walk;
 use super::retry;
 use crate::ganeti::job::JobId;
+
+/// So many jobs or numbers are compared in one go with what a scan has found: live jobs wait for them.
+const COMPARED_AT_ONCE: usize = 128;
 
 /// Why a job is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +45,29 @@ pub enum Rank {
     Closed,
     /// It was looked for before, and was nowhere.
     Missing,
+}
+
+/// A piece of what is to be gone through for what a scan has not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// What is gone through.
+    pub of: Unfound,
+    /// The numbers that are left.
+    pub numbers: RangeInclusive<JobId>,
+    /// So many jobs or numbers at most are gone through now.
+    pub most: usize,
+}
+
+/// What a scan cannot find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfound {
+    /// Jobs that are known and have left the queue: this scan has not listed them.
+    Unlisted {
+        /// The scan's number.
+        scan: u64,
+    },
+    /// Jobs that came and were archived unseen: numbers that were given out and are not accounted for.
+    Holes,
 }
 
 /// Something that is wanted once, and tried again when it failed.
@@ -88,17 +120,23 @@ pub struct Agenda {
     large: LargeFiles,
     watch: Wish,
     is_watched: bool,
-    scan: Wish,
-    scans: u64,
-    /// Hints were lost while the queue was being listed.
-    scan_again: bool,
+    scan: Scan,
+    /// Numbers that are to be gone through for holes.
+    holes: Option<Walk>,
+    /// So many jobs or numbers at most are a piece.
+    piece: usize,
     serial: Serial,
 }
 
 impl Agenda {
     /// Nothing is watched, and nothing has been looked at.
     pub fn new() -> Self {
-        Self { watch: Wish::Wanted, ..Self::default() }
+        Self { watch: Wish::Wanted, piece: COMPARED_AT_ONCE, ..Self::default() }
+    }
+
+    /// So many jobs or numbers are a piece from now on, at least one.
+    pub fn take_pieces_of(&mut self, most: usize) {
+        self.piece = most.max(1);
     }
 
     /// Something happened to this job.
@@ -154,7 +192,7 @@ impl Agenda {
 
     /// Whether the queue cannot be watched, or cannot be listed, for now.
     pub fn is_failing(&self) -> bool {
-        matches!(self.watch, Wish::After(_)) || matches!(self.scan, Wish::After(_))
+        matches!(self.watch, Wish::After(_)) || self.scan.deadline().is_some()
     }
 
     /// Jobs that could not be read or judged, and are tried again.
@@ -291,48 +329,72 @@ impl Agenda {
 
     /// The whole queue is to be compared.
     pub fn want_scan(&mut self) {
-        match self.scan {
-            Wish::UnderWay => self.scan_again = true,
-            Wish::None | Wish::Wanted => self.scan = Wish::Wanted,
-            // It has its clock.
-            Wish::After(_) => {}
-        }
+        self.scan.want();
     }
 
     /// The number of the scan that is to begin now. First the queue is watched, then listed.
     pub fn next_scan(&mut self, steady: Duration) -> Option<u64> {
-        if !self.is_watched || !self.scan.is_due(steady) {
-            return None;
-        }
-        self.scan = Wish::UnderWay;
-        self.scans += 1;
-        Some(self.scans)
+        if self.is_watched { self.scan.begin(steady) } else { None }
     }
 
-    /// Whether this is the scan that is under way.
-    pub fn is_scanning(&self, scan: u64) -> bool {
-        self.scan == Wish::UnderWay && self.scans == scan
+    /// Whether the queue is being listed.
+    pub fn is_listing(&self) -> bool {
+        self.scan.is_listing()
     }
 
-    /// Whether everything that a scan can find has been found.
-    pub fn has_listed(&self) -> bool {
-        self.is_watched && self.scan == Wish::None
+    /// Whether it is by this scan.
+    pub fn is_listing_by(&self, scan: u64) -> bool {
+        self.scan.is_listing() && self.scan.number() == scan
     }
 
-    /// The scan that was under way has come to its end.
-    pub fn scan_ended(&mut self) {
-        self.scan = if std::mem::take(&mut self.scan_again) { Wish::Wanted } else { Wish::None };
+    /// The queue has been listed by the scan that is under way. What was known is to be compared with
+    /// that: no job with a higher number is.
+    pub fn is_listed(&mut self, last: Option<JobId>) {
+        self.scan.is_listed(last.unwrap_or(JobId::FIRST));
     }
 
     /// The scan that was under way could not come to its end.
     pub fn scan_failed(&mut self, steady: Duration) {
-        self.scan_again = false;
-        self.scan = Wish::After(steady + retry::LOOK);
+        self.scan.fails(steady);
+    }
+
+    /// All holes are to be looked for, up to this number.
+    pub fn seek_holes(&mut self, last: Option<JobId>) {
+        self.holes = last.map(Walk::to);
+    }
+
+    /// What is to be gone through next for what a scan has not found.
+    pub fn next_piece(&self) -> Option<Piece> {
+        let unlisted = Unfound::Unlisted { scan: self.scan.number() };
+        let known = self.scan.left().map(|walk| (unlisted, walk));
+        let (of, walk) = known.or_else(|| Some((Unfound::Holes, self.holes.as_ref()?)))?;
+        Some(Piece { of, numbers: walk.left(), most: self.piece })
+    }
+
+    /// That has been gone through up to this number, or to its end. Returns whether the scan is over.
+    pub fn has_compared(&mut self, of: Unfound, to: Option<JobId>) -> bool {
+        match of {
+            Unfound::Unlisted { .. } => self.scan.has_compared(to),
+            Unfound::Holes => {
+                self.holes = self.holes.take().zip(to).and_then(|(walk, id)| walk.after(id));
+                false
+            }
+        }
+    }
+
+    /// Whether something is to be gone through for what a scan has not found.
+    pub fn is_comparing(&self) -> bool {
+        self.scan.left().is_some() || self.holes.is_some()
+    }
+
+    /// Whether everything that a scan can find has been found, and what it cannot.
+    pub fn has_listed(&self) -> bool {
+        self.is_watched && self.scan.is_over() && !self.is_comparing()
     }
 
     /// Whether directories are to be watched, or the queue is to be listed, at once.
     pub fn wants_more(&self) -> bool {
-        self.watch == Wish::Wanted || self.is_watched && self.scan == Wish::Wanted
+        self.watch == Wish::Wanted || self.is_watched && self.scan.is_wanted()
     }
 
     /// Whether everything has been looked at that was found.
@@ -387,20 +449,73 @@ mod tests {
         assert_eq!(agenda.next_deadline(), Some(SECOND * 4));
     }
 
+    /// Goes through what is left, where these are known. What was gone through, piece by piece.
+    fn pieces(agenda: &mut Agenda, known: &[i64]) -> Vec<Vec<i64>> {
+        let mut pieces = Vec::new();
+        while let Some(Piece { of, numbers, most }) = agenda.next_piece() {
+            let is_left = |n: &&i64| numbers.contains(&id(**n));
+            let piece: Vec<i64> = known.iter().filter(is_left).take(most).copied().collect();
+            agenda.has_compared(of, piece.last().filter(|_| piece.len() == most).map(|n| id(*n)));
+            pieces.push(piece);
+        }
+        pieces
+    }
+
     #[test]
-    fn hints_that_are_lost_while_the_queue_is_listed_cost_another_scan() {
+    fn hints_that_are_lost_while_a_scan_is_under_way_cost_another_one_when_all_is_compared() {
         let mut agenda = Agenda::new();
+        agenda.take_pieces_of(2);
         agenda.want_scan();
         assert_eq!(agenda.next_scan(SECOND), None, "not before it is watched");
         agenda.is_watched_now();
         let scan = agenda.next_scan(SECOND).unwrap();
-        assert!(agenda.is_scanning(scan) && agenda.next_scan(SECOND).is_none());
+        assert!(agenda.is_listing_by(scan) && agenda.next_scan(SECOND).is_none());
         agenda.want_scan();
-        agenda.scan_ended();
+        agenda.is_listed(Some(id(3)));
+        assert!(agenda.is_comparing() && !agenda.is_listing_by(scan) && agenda.next_scan(SECOND).is_none());
+        assert_eq!(pieces(&mut agenda, &[1, 3]), [vec![1, 3]]);
         assert!(!agenda.has_listed());
         assert_eq!(agenda.next_scan(SECOND), Some(scan + 1));
-        agenda.scan_ended();
+        agenda.is_listed(Some(id(3)));
+        let piece = agenda.next_piece().unwrap();
+        assert!(!agenda.has_compared(piece.of, Some(id(2))) && !agenda.has_listed());
+        agenda.want_scan();
+        assert_eq!(agenda.next_scan(SECOND), None, "not before all is compared");
+        assert_eq!(pieces(&mut agenda, &[1, 2, 3]), [[3]]);
+        assert_eq!(agenda.next_scan(SECOND), Some(scan + 2));
+        agenda.is_listed(None);
+        assert_eq!(pieces(&mut agenda, &[]), [Vec::<i64>::new()]);
         assert!(agenda.has_listed());
+    }
+
+    #[test]
+    fn each_scan_is_compared_from_the_first_job_on_and_holes_are_sought_after_that() {
+        let mut agenda = Agenda::new();
+        agenda.take_pieces_of(2);
+        agenda.is_watched_now();
+        for _ in 0..2 {
+            agenda.next_scan(SECOND).unwrap();
+            agenda.is_listed(Some(id(7)));
+            agenda.seek_holes(Some(id(4)));
+            assert_eq!(agenda.next_piece().unwrap().of, Unfound::Unlisted { scan: agenda.scan.number() });
+            let found = pieces(&mut agenda, &[1, 3, 5, 7, 8]);
+            assert_eq!(found, [vec![1, 3], vec![5, 7], vec![1, 3], vec![]]);
+            assert!(agenda.has_listed());
+            agenda.want_scan();
+        }
+    }
+
+    #[test]
+    fn holes_that_are_sought_anew_are_sought_from_the_first_number_on() {
+        let mut agenda = Agenda::new();
+        agenda.take_pieces_of(1);
+        agenda.seek_holes(Some(id(3)));
+        agenda.has_compared(Unfound::Holes, Some(id(1)));
+        assert_eq!(agenda.next_piece().unwrap().numbers, id(2)..=id(3));
+        agenda.seek_holes(Some(id(4)));
+        assert_eq!(pieces(&mut agenda, &[2, 3, 4, 5]), [[2], [3], [4]]);
+        agenda.seek_holes(None);
+        assert_eq!(agenda.next_piece(), None);
     }
 
     #[test]

@@ -111,16 +111,15 @@ impl Jobs {
 
     /// Jobs that may still bring events.
     pub fn open(&self) -> impl Iterator<Item = JobId> {
-        self.tracker.iter().filter(|(_, tracked)| tracked.is_open()).map(|(id, _)| id)
+        self.tracker.open()
     }
 
     /// How many are how far.
     pub fn states(&self) -> JobStates {
-        let mut states = JobStates::default();
-        for (id, tracked) in self.tracker.iter() {
-            let open = || self.sights.get(&id).and_then(|sight| sight.open.as_ref());
-            match open() {
-                _ if !tracked.is_open() => states.ended += 1,
+        let (all, open) = (self.tracker.len(), self.tracker.open());
+        let mut states = JobStates { ended: all.saturating_sub(open.len()), ..JobStates::default() };
+        for id in open {
+            match self.open_opcode(id) {
                 None => states.queued += 1,
                 Some(open) if open.is_executing() => states.running += 1,
                 Some(open) => {
@@ -133,19 +132,23 @@ impl Jobs {
         states
     }
 
+    /// The job's opcode that had started and not ended.
+    fn open_opcode(&self, id: JobId) -> Option<&Open> {
+        self.sights.get(&id)?.open.as_ref()
+    }
+
     /// The opcodes that wait for their locks, as the pres that will come of them; those that have
     /// waited longest first. However many there are, only what is taken of them is made.
     pub fn waiting(&self, now: Timestamp) -> impl Iterator<Item = Event> {
-        let since = |(job, sight): (&JobId, &Sight)| {
-            let open = sight.open.as_ref().filter(|open| !open.is_executing())?;
-            Some((open.started(), *job))
+        let since = |job: JobId| {
+            let open = self.open_opcode(job).filter(|open| !open.is_executing())?;
+            Some((open.started(), job))
         };
-        let mut waiting: Vec<_> = self.sights.iter().filter_map(since).collect();
+        let mut waiting: Vec<_> = self.tracker.open().filter_map(since).collect();
         waiting.sort_unstable();
-        waiting.into_iter().filter_map(move |(_, job)| {
-            let known = self.tracker.get(job).filter(|known| known.is_open())?;
-            self.sights.get(&job)?.open.as_ref()?.waits(job, known, now)
-        })
+        waiting
+            .into_iter()
+            .filter_map(move |(_, job)| self.open_opcode(job)?.waits(job, self.tracker.get(job)?, now))
     }
 
     /// Whether nothing was ever told before, and what there was has not all been looked at.
@@ -274,15 +277,9 @@ impl Jobs {
         !(closed && unchanged)
     }
 
-    /// Jobs that are known and that a scan has not found in the queue. There may be many: both are
-    /// gone through side by side.
-    pub fn not_listed(&self, scan: u64) -> impl Iterator<Item = JobId> {
-        let listed = self.sights.iter().filter(move |(_, sight)| sight.listed == scan);
-        let mut listed = listed.map(|(id, _)| *id).peekable();
-        self.tracker.iter().map(|(id, _)| id).filter(move |id| {
-            while listed.next_if(|listed| listed < id).is_some() {}
-            listed.peek() != Some(id)
-        })
+    /// Whether this scan has not found the job's file in the queue.
+    pub fn is_unlisted(&self, id: JobId, scan: u64) -> bool {
+        self.sights.get(&id).is_none_or(|sight| sight.listed != scan)
     }
 
     fn is_closed(&self, id: JobId) -> bool {
@@ -459,8 +456,8 @@ impl Jobs {
 
     /// Open jobs that have not been seen since: they may have vanished.
     pub fn not_seen_since(&self, before: Timestamp) -> impl Iterator<Item = JobId> {
-        let old = move |tracked: &Tracked| tracked.is_open() && tracked.seen < before;
-        self.tracker.iter().filter(move |(_, tracked)| old(tracked)).map(|(id, _)| id)
+        let old = move |id: &JobId| self.tracker.get(*id).is_some_and(|tracked| tracked.seen < before);
+        self.open().filter(old)
     }
 
     /// Stops looking for the numbers that have been missing the longest.

@@ -149,6 +149,18 @@ impl Engine {
         engine
     }
 
+    /// So many jobs at once are compared with what a scan has found, instead of as many as are worth a
+    /// live job's time: in a small world, too, things happen between two pieces then.
+    pub fn in_pieces_of(mut self, jobs: usize) -> Self {
+        self.agenda.take_pieces_of(jobs);
+        self
+    }
+
+    /// The queue has been listed, and what was known is being compared with that.
+    pub fn is_comparing(&self) -> bool {
+        self.agenda.is_comparing()
+    }
+
     /// Takes what happened; says what is to be done, in order.
     pub fn take(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
         self.report.it_is(now.steady);

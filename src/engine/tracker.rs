@@ -5,7 +5,8 @@
 //! could not be written is simply made again later; by the machine's promise it then
 //! finds the same events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::engine::transitions::{self, Progress, Transition};
@@ -67,6 +68,8 @@ pub struct Look {
 #[derive(Debug, Default)]
 pub struct Tracker {
     jobs: BTreeMap<JobId, Tracked>,
+    /// Those that may still bring events: few, where the others are many.
+    open: BTreeSet<JobId>,
 }
 
 impl Tracker {
@@ -134,11 +137,16 @@ impl Tracker {
 
     /// Takes over the outcome of a look.
     pub fn keep(&mut self, id: JobId, tracked: Tracked) {
+        match tracked.is_open() {
+            true => self.open.insert(id),
+            false => self.open.remove(&id),
+        };
         self.jobs.insert(id, tracked);
     }
 
     /// Forgets a job that has left the queue.
     pub fn forget(&mut self, id: JobId) -> Option<Tracked> {
+        self.open.remove(&id);
         self.jobs.remove(&id)
     }
 
@@ -150,6 +158,21 @@ impl Tracker {
     /// All known jobs, by number.
     pub fn iter(&self) -> impl Iterator<Item = (JobId, &Tracked)> {
         self.jobs.iter().map(|(id, tracked)| (*id, tracked))
+    }
+
+    /// Jobs that may still bring events, by number.
+    pub fn open(&self) -> impl ExactSizeIterator<Item = JobId> {
+        self.open.iter().copied()
+    }
+
+    /// Known jobs of these numbers, by number.
+    pub fn among(&self, numbers: RangeInclusive<JobId>) -> impl Iterator<Item = JobId> {
+        self.jobs.range(numbers).map(|(id, _)| *id)
+    }
+
+    /// The highest number of a known job.
+    pub fn last(&self) -> Option<JobId> {
+        self.jobs.last_key_value().map(|(id, _)| *id)
     }
 
     /// The number of known jobs.

@@ -181,6 +181,11 @@ impl Desk {
         }
     }
 
+    /// So many jobs at once are compared with what a scan has found.
+    pub fn in_pieces_of(self, jobs: usize) -> Self {
+        Self { engine: self.engine.in_pieces_of(jobs), ..self }
+    }
+
     /// Gives an input, and does what follows from it.
     pub fn give(&mut self, input: Input<'_>) {
         let effects = self.engine.take(self.now, input);
@@ -509,7 +514,7 @@ impl Desk {
 }
 
 /// What tells a version of a job from others.
-fn stamp(job: &Job<'_>) -> Option<Stamp> {
+pub fn stamp(job: &Job<'_>) -> Option<Stamp> {
     let changed = job.ops.iter().flat_map(|op| [op.started, op.executed, op.ended]).flatten();
     let changed = changed.map(Timestamp::as_micros).max().unwrap_or(0);
     Some(Stamp { inode: job.id.get().unsigned_abs(), size: 1, changed })

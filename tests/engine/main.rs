@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod armed;
+mod compare;
 mod course;
 mod deaths;
 mod desk;

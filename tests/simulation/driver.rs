@@ -10,9 +10,10 @@ use ganeti_hookd::engine::input::{CommitError, Input, Past};
 use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{JobId, Timestamp};
 
+use crate::dice::Dice;
 use crate::journal::Journal;
 use crate::judge::{Broken, Judge};
-use crate::names::{described, effect_name, input_name};
+use crate::names::{described, effect_name, input_name, is_new_cluster, while_comparing};
 use crate::outbox::Sender;
 use crate::recipe::{Fault, HERE, Recipe};
 use crate::sabotage::Sabotage;
@@ -60,6 +61,10 @@ pub struct Driver {
     /// Turns that were taken without time passing.
     busy: u64,
     pub outbox: Sender,
+    /// How long it is until the next piece is compared.
+    pauses: Dice,
+    /// Effects that were done.
+    performed: u64,
 }
 
 /// Plays a world from beginning to end.
@@ -75,6 +80,8 @@ impl Driver {
         Self {
             judge: Judge::new(&world.recipe),
             outbox: Sender::new(world.recipe.seed),
+            pauses: Dice::of(world.recipe.seed, "pauses"),
+            performed: 0,
             world,
             journal: Journal::default(),
             engine: None,
@@ -169,7 +176,8 @@ impl Driver {
         let life = self.world.life;
         self.world.story.say(|| format!("** the daemon starts (life {life})"));
         self.judge.life_begins(&self.world, settings.clone());
-        self.engine = Some(Engine::new(settings, HERE.to_owned(), remembered, self.world.clocks()));
+        let engine = Engine::new(settings, HERE.to_owned(), remembered, self.world.clocks());
+        self.engine = Some(engine.in_pieces_of(self.world.recipe.pieces.0));
     }
 
     /// The engine's turn, until nothing more is to be done now.
@@ -208,7 +216,13 @@ impl Driver {
                     Message::Rerun(which, alone) => self.rerun(which, alone)?,
                 }
             }
+            let before = self.performed;
             self.give(Input::Quiet)?;
+            // A piece was compared, and nothing else was to be done.
+            if self.is_comparing() && self.performed == before {
+                let pause = self.pauses.between(0, self.world.recipe.pieces.1);
+                self.world.pass(pause);
+            }
             let has_more = self.engine.as_ref().is_some_and(Engine::has_more);
             if !has_more && let Some(id) = self.kept.pop() {
                 self.take(Input::Hint(id))?;
@@ -219,6 +233,10 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    fn is_comparing(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::is_comparing)
     }
 
     /// Somebody wants an event of the history to run again, or one script of it.
@@ -237,6 +255,9 @@ impl Driver {
 
     /// The daemon is gone.
     pub fn end_life(&mut self, crashed: bool) {
+        if self.is_comparing() && crashed {
+            self.world.story.reach("a crash while a scan is compared");
+        }
         self.engine = None;
         self.outbox.dies();
         self.world.end_life(crashed);
@@ -245,6 +266,10 @@ impl Driver {
     /// Gives the engine an input, and does what it says.
     fn give(&mut self, input: Input<'_>) -> Result<(), End> {
         self.world.story.reach(input_name(&input));
+        let is_comparing = self.is_comparing();
+        if is_comparing && let Some(mark) = while_comparing(&input) {
+            self.world.story.reach(mark);
+        }
         self.judge.given(&mut self.world, &input)?;
         self.inputs += 1;
         let sabotage = self.world.recipe.sabotage;
@@ -253,6 +278,10 @@ impl Driver {
             None => Some(input),
         };
         let Some(input) = input else { return Ok(()) };
+        let forgets = sabotage == Some(Sabotage::ForgetsWhatIsLostWhileItCompares);
+        if forgets && is_comparing && matches!(input, Input::Overflow | Input::WatchLost) {
+            return Ok(());
+        }
         if let (Some(Sabotage::LooksAtOldJobsFirst), Input::Hint(id)) = (sabotage, &input) {
             self.kept.push(*id);
             return Ok(());
@@ -268,7 +297,11 @@ impl Driver {
             None => self.world.clocks(),
         };
         let Some(engine) = &mut self.engine else { return Err(End::Crashed) };
+        let before = (engine.role(), engine.is_comparing());
         let effects = engine.take(clocks, input);
+        if engine.role() != before.0 && before.1 {
+            self.world.story.reach("the role changes while a scan is compared");
+        }
         self.judge.took(effects.len())?;
         for effect in effects {
             match sabotage {
@@ -283,7 +316,11 @@ impl Driver {
     }
 
     fn perform(&mut self, effect: Effect) -> Result<(), End> {
+        self.performed += 1;
         self.world.story.reach(effect_name(&effect));
+        if self.is_comparing() && is_new_cluster(&effect) {
+            self.world.story.reach("numbers begin again while a scan is compared");
+        }
         self.world.story.say(|| described(&effect));
         let delay = self.world.dice.below(12);
         self.world.pass(delay);

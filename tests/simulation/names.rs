@@ -2,7 +2,7 @@
 
 use ganeti_hookd::engine::change::Change;
 use ganeti_hookd::engine::effect::Effect;
-use ganeti_hookd::engine::input::Input;
+use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::ganeti::job::Job;
 
 macro_rules! names {
@@ -127,7 +127,38 @@ pub const MARKS: &[&str] = &[
     "an event that is sent after a failover",
     "an event that is given up",
     "a receiver that fails",
+    "a job changes while a scan is compared",
+    "a job is gone while a scan is compared",
+    "hints are lost while a scan is compared",
+    "the watch is lost while a scan is compared",
+    "a process ends while a scan is compared",
+    "the journal fails while a scan is compared",
+    "a stop while a scan is compared",
+    "the role changes while a scan is compared",
+    "numbers begin again while a scan is compared",
+    "a crash while a scan is compared",
 ];
+
+/// What is told in the midst of comparing a scan.
+pub fn while_comparing(input: &Input<'_>) -> Option<&'static str> {
+    Some(match input {
+        Input::Hint(_) => "a job changes while a scan is compared",
+        Input::Version { version: Version::Gone | Version::Archived(_), .. } => {
+            "a job is gone while a scan is compared"
+        }
+        Input::Overflow => "hints are lost while a scan is compared",
+        Input::WatchLost => "the watch is lost while a scan is compared",
+        Input::Exited(_) => "a process ends while a scan is compared",
+        Input::Committed(Err(_)) => "the journal fails while a scan is compared",
+        Input::Stop => "a stop while a scan is compared",
+        _ => return None,
+    })
+}
+
+/// Whether job numbers begin again by what is written.
+pub fn is_new_cluster(effect: &Effect) -> bool {
+    matches!(effect, Effect::Commit(changes) if changes.iter().any(|c| matches!(c, Change::BeganAgain(_))))
+}
 
 /// An effect in the words of a story.
 pub fn described(effect: &Effect) -> String {

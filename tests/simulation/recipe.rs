@@ -103,6 +103,9 @@ pub struct Recipe {
     pub leftovers: u64,
     /// When everything that goes wrong has gone wrong, in microseconds.
     pub calm: u64,
+    /// So many jobs are compared at once with what a scan has found, and up to so many microseconds
+    /// pass until the next are.
+    pub pieces: (usize, u64),
     /// How the daemon is configured.
     pub settings: Settings,
     /// How many pre and post scripts this node has.
@@ -150,6 +153,7 @@ impl Recipe {
             leftovers,
             calm: dice.spread(5_000_000, 120_000_000),
             scripts: (*dice.pick(&[0, 1, 1, 2, 3]), *dice.pick(&[0, 1, 1, 2, 3])),
+            pieces: pieces(seed, leftovers),
             online: dice.between(1, 3) as usize,
             settings,
             faults,
@@ -180,11 +184,21 @@ impl Recipe {
         if self.ops > 1 {
             smaller.push(Self { ops: self.ops - 1, ..self.clone() });
         }
+        if self.pieces.1 > 0 {
+            smaller.push(Self { pieces: (self.pieces.0, 0), ..self.clone() });
+        }
         if self.calm > 1_000_000 {
             smaller.push(Self { calm: self.calm / 2, ..self.clone() });
         }
         smaller
     }
+}
+
+/// In small worlds, too, much is to happen between two pieces of what is compared.
+fn pieces(seed: u64, leftovers: u64) -> (usize, u64) {
+    let mut dice = Dice::of(seed, "pieces");
+    let jobs = *dice.pick(&[1, 1, 2, 5, 128]);
+    (jobs.max(leftovers / 20) as usize, *dice.pick(&[0, 1_000, 50_000, 50_000]))
 }
 
 /// Some have directories of opcodes on other nodes, and Ganeti's own post hooks after failures.

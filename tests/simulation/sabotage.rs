@@ -85,6 +85,7 @@ pub enum Sabotage {
     TellsGanetiTwice,
     ForgetsPlaces,
     ForgetsThatTheHistoryIsLost,
+    ForgetsWhatIsLostWhileItCompares,
 }
 
 use Sabotage::*;
@@ -147,6 +148,7 @@ impl Sabotage {
         (TellsGanetiTwice, "Ganeti is told of deaths alone"),
         (ForgetsPlaces, "what is done is sent"),
         (ForgetsThatTheHistoryIsLost, "each (job, opcode, phase) once"),
+        (ForgetsWhatIsLostWhileItCompares, "nothing lost"),
     ];
 
     /// Those that two masters are needed for.
@@ -169,6 +171,7 @@ impl Sabotage {
         if self == LooksAtOldJobsFirst {
             // Jobs begin while many others are looked at.
             (recipe.leftovers, recipe.calm) = (6_000, recipe.calm.min(5_000_000));
+            recipe.pieces = (1_000, 0);
         }
         recipe
     }
@@ -202,7 +205,7 @@ impl Sabotage {
             BelievesADeathAtOnce | TellsGanetiTwice => &[Fault::Kill],
             LooksAtOldJobsFirst => &[Fault::Overflow],
             WritesNoNumbers | WritesNoJobs | SaysThatItIsTheFirstAttempt => &[Fault::Crash],
-            IgnoresOverflows => &[Fault::Overflow],
+            IgnoresOverflows | ForgetsWhatIsLostWhileItCompares => &[Fault::Overflow],
             IgnoresALostWatch => &[Fault::WatchLost],
             MeasuresTheWindowByTheClock => &[Fault::ClockStep, Fault::Failover],
             TakesAShortageForAFailure | DropsWhatIsPostponed => &[Fault::Postponed],

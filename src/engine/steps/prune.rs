@@ -26,7 +26,7 @@ impl Engine {
     /// told: not while there is a job of which nothing was told because it cannot be read.
     pub(in crate::engine) fn may_prune(&self) -> bool {
         let is_missing = |id| !self.jobs.numbers().contains(id);
-        let is_to_look = self.agenda.has_hinted() || self.agenda.has_scanned();
+        let is_to_look = self.agenda.has_hinted() || self.agenda.has_scanned() || self.agenda.is_comparing();
         let is_open = is_to_look || self.jobs.has_unasked() || self.agenda.undecided().any(is_missing);
         self.life.is_ready() && self.jobs.is_pass_over() && !is_open
     }

@@ -88,7 +88,8 @@ impl Engine {
             return self.round.is_busy;
         }
         let scanned = self.agenda.has_scanned() && self.may_look_at_scanned();
-        let looks = self.agenda.has_hinted() || scanned || self.agenda.wants_more();
+        let finds = self.agenda.is_comparing() || self.agenda.wants_more();
+        let looks = self.agenda.has_hinted() || scanned || finds;
         let rest = self.pruning.is_under_way() && self.may_prune() || self.round.wants != Wants::default();
         self.round.is_busy || looks || self.may_begin() || self.ledger.must_write() || rest
     }
@@ -209,6 +210,7 @@ impl Engine {
     }
 
     fn rest(&mut self, now: Now) {
+        self.compare();
         // A first look waits for the history: nothing else tells what an earlier daemon told in it.
         let waits = self.jobs.is_first_ever() && self.jobs.has_unasked();
         if !self.jobs.is_pass_over() && !waits && self.agenda.is_through() {
@@ -239,9 +241,9 @@ impl Engine {
     }
 
     /// On a first start what is there is accounted for as a whole, before any of it is looked
-    /// at.
+    /// at; and while something is being compared, what comes first may not have been found yet.
     fn may_look_at_scanned(&self) -> bool {
-        self.jobs.has_begun()
+        self.jobs.has_begun() && !self.agenda.is_comparing()
     }
 
     fn look_at_scanned(&mut self) {

@@ -32,7 +32,7 @@ impl Engine {
             master: self.place.master().map(str::to_owned),
             problems: self.report.problems(),
             jobs_tracked: self.jobs.tracker().len(),
-            jobs_open: self.jobs.open().count(),
+            jobs_open: self.jobs.tracker().open().len(),
             processes_watched: self.processes.watched(),
             undelivered: self.deliveries.len(),
             lag_seconds: oldest.map_or(0.0, since),

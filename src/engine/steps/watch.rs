@@ -1,6 +1,7 @@
 //! Watching the queue and comparing it: inotify's word, the listing of a scan, the serial.
 
 use crate::engine::Engine;
+use crate::engine::agenda::{Piece, Unfound};
 use crate::engine::change::Change;
 use crate::engine::effect::{Effect, Level};
 use crate::engine::input::{Now, Stamp};
@@ -42,7 +43,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn listed(&mut self, scan: u64, files: Vec<(JobId, Option<Stamp>)>) {
-        if self.agenda.is_scanning(scan) {
+        if self.agenda.is_listing_by(scan) {
             for (id, stamp) in files {
                 if self.jobs.is_listed(id, scan, stamp) {
                     self.agenda.found(id, self.jobs.rank(id));
@@ -52,7 +53,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn scan_ended(&mut self, now: Now, scan: u64, result: Result<Option<i64>, String>) {
-        if !self.agenda.is_scanning(scan) {
+        if !self.agenda.is_listing_by(scan) {
             return;
         }
         let serial = match result {
@@ -63,8 +64,7 @@ impl Engine {
             }
         };
         self.report.solved(Problem::Queue);
-        self.report.count(|counters| counters.scans += 1);
-        self.agenda.scan_ended();
+        self.agenda.is_listed(self.jobs.tracker().last());
         if !self.jobs.has_begun() {
             self.jobs.begin(serial);
             if serial.is_none() {
@@ -80,11 +80,36 @@ impl Engine {
         } else {
             self.serial(now, serial);
         }
-        // Jobs that left the queue, and jobs that came and were archived unseen.
-        let missing: Vec<JobId> = self.jobs.not_listed(scan).chain(self.jobs.numbers().holes()).collect();
-        missing.into_iter().for_each(|id| self.agenda.found(id, self.jobs.rank(id)));
+        self.seek_holes();
         self.round.wants.pre_hooks = true;
         self.round.wants.nodes = true;
+    }
+
+    fn seek_holes(&mut self) {
+        self.agenda.seek_holes(self.jobs.numbers().highest().try_into().ok());
+    }
+
+    /// Goes on, by a piece, with what a scan has not found. What comes or goes meanwhile is hinted, as
+    /// everything is that happens after the queue was listed, or costs another scan.
+    pub(in crate::engine) fn compare(&mut self) {
+        let Some(Piece { of, numbers, most }) = self.agenda.next_piece() else { return };
+        let ids: Vec<JobId> = match of {
+            Unfound::Unlisted { .. } => self.jobs.tracker().among(numbers).take(most).collect(),
+            Unfound::Holes => self.jobs.numbers().holes(numbers).take(most).collect(),
+        };
+        for id in &ids {
+            let is_unfound = match of {
+                Unfound::Unlisted { scan } => self.jobs.is_unlisted(*id, scan),
+                Unfound::Holes => true,
+            };
+            if is_unfound {
+                self.agenda.found(*id, self.jobs.rank(*id));
+            }
+        }
+        let to = ids.last().copied().filter(|_| ids.len() == most);
+        if self.agenda.has_compared(of, to) {
+            self.report.count(|counters| counters.scans += 1);
+        }
     }
 
     /// Job numbers up to this one have been given out.
@@ -103,8 +128,7 @@ impl Engine {
         self.record_seen_above(now);
         if lacked {
             // What a scan could not know has to be looked for.
-            let holes: Vec<JobId> = self.jobs.numbers().holes().collect();
-            holes.into_iter().for_each(|id| self.agenda.found(id, self.jobs.rank(id)));
+            self.seek_holes();
         }
         if again {
             let text = format!("job numbers begin again at {serial}: the cluster was re-created");
@@ -113,7 +137,8 @@ impl Engine {
             if let Some(begun) = self.jobs.trust_the_history() {
                 self.ledger.record(Change::Begun(begun));
             }
-            if self.agenda.has_listed() {
+            // What is being listed is compared with the new numbers; what was is not, or in part.
+            if !self.agenda.is_listing() {
                 self.agenda.want_scan();
             }
         }

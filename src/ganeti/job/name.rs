@@ -26,6 +26,14 @@ pub struct JobId(i64);
 pub struct InvalidJobId;
 
 impl JobId {
+    /// The first number that a cluster gives out.
+    pub const FIRST: Self = Self(1);
+
+    /// The number after this one, unless there is none.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+
     /// The job whose file has this name: `^job-[1-9][0-9]*$` and nothing else. The
     /// writers' temporary names (`job-6-3222-22.tmp`, `job-6rcjk9k5j.new`) are not.
     pub fn from_file_name(name: &[u8]) -> Option<Self> {
