@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// So many changes wait at most: a live job waits for the commit that writes them.
 const PATIENT: usize = 256;
 
+/// Among so many of the last changes one is looked for that the next makes needless.
+const LAST: usize = 8;
+
 /// What is to be written, and what waits for it.
 #[derive(Debug)]
 pub struct Ledger {
@@ -99,14 +102,26 @@ impl Ledger {
 
     /// Something is to be written.
     pub fn record(&mut self, change: Change) {
-        self.changes.push(change);
+        self.push(change);
         self.is_urgent = true;
+    }
+
+    /// How far a job has been told need not be written when it has got further.
+    fn push(&mut self, change: Change) {
+        let is_about = |id: JobId| move |change: &&mut Change| matches!(change, Change::Job(of, _) | Change::Forget(of) if *of == id);
+        match change {
+            Change::Job(id, tracked) => match self.changes.iter_mut().rev().take(LAST).find(is_about(id)) {
+                Some(Change::Job(_, earlier)) => *earlier = tracked,
+                _ => self.changes.push(Change::Job(id, tracked)),
+            },
+            change => self.changes.push(change),
+        }
     }
 
     /// Something is to be written that would be found again were it lost: with what is to be written
     /// next, or in a moment.
     pub fn record_in_time(&mut self, change: Change, steady: Duration) {
-        self.changes.push(change);
+        self.push(change);
         self.due.get_or_insert(steady + PATIENCE);
         self.is_urgent |= self.changes.len() >= PATIENT;
     }
@@ -265,6 +280,7 @@ fn run_of(effect: &Effect) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::tracker::Tracked;
     use crate::ganeti::event::{Event, EventKey, Phase};
 
     fn event(job: i64) -> Event {
@@ -337,5 +353,27 @@ mod tests {
         assert!(!ledger.must_write());
         ledger.record_in_time(Change::Late(5), steady);
         assert!(ledger.must_write(), "they are many");
+    }
+
+    #[test]
+    fn how_far_a_job_was_told_is_written_once_unless_it_was_forgotten_meanwhile() {
+        let tracked = |op_count| Tracked {
+            received: Timestamp::from_micros(1),
+            progress: Progress::default(),
+            executed: None,
+            op_count,
+            process: None,
+            seen: Timestamp::from_micros(2),
+        };
+        let (one, two): (JobId, JobId) = (1.try_into().unwrap(), 2.try_into().unwrap());
+        let mut ledger = Ledger::new(1, 1);
+        ledger.record_in_time(Change::Job(one, tracked(1)), Duration::ZERO);
+        ledger.record(Change::Job(two, tracked(2)));
+        ledger.record(Change::Job(one, tracked(3)));
+        ledger.record(Change::Forget(two));
+        ledger.record(Change::Job(two, tracked(4)));
+        let Effect::Commit(batch) = ledger.commit() else { panic!("nothing is written") };
+        let job = |id, op_count| Change::Job(id, tracked(op_count));
+        assert_eq!(*batch, [job(one, 3), job(two, 2), Change::Forget(two), job(two, 4)]);
     }
 }
