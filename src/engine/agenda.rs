@@ -200,11 +200,6 @@ impl Agenda {
         self.again.iter().copied()
     }
 
-    /// The same, and those that are being read.
-    pub fn undecided(&self) -> impl Iterator<Item = JobId> {
-        self.failing().chain(self.asked.keys().copied())
-    }
-
     /// The last job number cannot be read. If it was known before it is looked for again.
     pub fn serial_is_missing(&mut self, steady: Duration, was_known: bool) {
         self.serial.is_missing(steady, was_known);

@@ -206,6 +206,8 @@ pub struct Past {
     pub oldest: Option<Timestamp>,
     /// What was told up to then is in no history.
     pub lost: Option<Timestamp>,
+    /// When the last event that was forgotten was noticed.
+    pub forgotten: Option<Timestamp>,
     /// When the journal was written last, if there was one.
     pub last_written: Option<Timestamp>,
     /// No event is of a job with a higher number.

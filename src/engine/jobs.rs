@@ -321,6 +321,15 @@ impl Jobs {
         if self.is_newer(job) { self.numbers.are_of_old() } else { None }
     }
 
+    /// Whether the job would be taken for what it is by whoever knew nothing of it: nothing of its number is
+    /// accounted for, or this very job is known, and it came after all that may be over. While what was there
+    /// before is looked at none is.
+    pub fn is_found_again(&self, job: &Job<'_>) -> bool {
+        let is_new = self.tracker.get(job.id).is_none() && !self.numbers.contains(job.id);
+        let is_same = self.tracker.known(job).is_some();
+        (is_new || is_same) && self.is_pass_over() && self.history.is_later(job.received)
+    }
+
     /// Whether an open job of this number is known that was received later: this one is of a cluster
     /// that is gone.
     pub fn is_of_old(&self, job: &Job<'_>) -> bool {
@@ -468,6 +477,6 @@ impl Jobs {
 
     /// What is not in the history any more has been told.
     pub fn history_begins(&mut self, before: Timestamp) {
-        self.history.begins(before);
+        self.history.forgets(before);
     }
 }

@@ -150,10 +150,11 @@ impl Ledger {
         })
     }
 
-    /// An event is delivered: it is written so, or changed where it has been written. The feed tells
-    /// only the last change of what is written at once.
+    /// An event is delivered: it is written so, or changed where it has been written, or where something is
+    /// forgotten before. The feed tells only the last change of what is written at once.
     pub fn record_done(&mut self, seq: i64) {
         let last = self.changes.iter_mut().rev().find(|change| match change {
+            Change::Prune(..) => true,
             Change::Event(of, ..) | Change::EventState(of, _) | Change::Adopt(of) | Change::Rerun(of, _) => {
                 *of == seq
             }
@@ -324,9 +325,15 @@ mod tests {
         // It became ours since.
         ledger.record(Change::Adopt(2));
         (1..=3).for_each(|seq| ledger.record_done(seq));
+        ledger.record(of_state(4, EventState::Pending));
+        // It would go at once.
+        let prune = Change::Prune(Timestamp::from_micros(9), 1);
+        ledger.record(prune.clone());
+        ledger.record_done(4);
         let Effect::Commit(batch) = ledger.commit() else { panic!("nothing is written") };
         let standby = of_state(2, EventState::Standby);
-        assert_eq!(*batch, [of_state(1, EventState::Done), standby, Change::Adopt(2), done(2), done(3)]);
+        assert_eq!(batch[..5], [of_state(1, EventState::Done), standby, Change::Adopt(2), done(2), done(3)]);
+        assert_eq!(batch[5..], [of_state(4, EventState::Pending), prune, done(4)]);
     }
 
     #[test]

@@ -403,6 +403,23 @@ fn a_job_that_is_not_written_yet_is_told_from_its_beginning_after_a_kill() {
 }
 
 #[test]
+fn a_job_that_was_seen_is_told_after_a_kill_though_the_clock_was_set_back() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(1);
+    // First started while the clock was an hour ahead.
+    desk.now.time = Timestamp::from((EPOCH - 3600, 0));
+    desk.put(delay(1, -3600));
+    desk.queue.clear();
+    desk.archive.insert(id(1), ended(1, -3590));
+    let mut next = desk.restarted();
+    next.scripts.clear();
+    next.settle();
+    next.wait(2.0);
+    assert_eq!(next.events().len(), 2, "{:?}", next.events());
+}
+
+#[test]
 fn what_the_feed_does_not_tell_is_not_announced() {
     let mut desk = Desk::new();
     let announced = |desk: &Desk| desk.done.iter().filter(|effect| **effect == Effect::Announce).count();

@@ -49,6 +49,8 @@ pub struct Journal {
     first_look: Option<FirstLook>,
     began_again: Option<Timestamp>,
     history_lost: Option<Timestamp>,
+    /// When the last event that was forgotten was noticed.
+    pub forgotten: Option<Timestamp>,
     jobs: BTreeMap<JobId, Tracked>,
     /// The highest job number that was given out, as far as is known.
     pub highest: i64,
@@ -225,7 +227,7 @@ impl Journal {
             self.runs.retain(|(of, _), _| of != seq);
         }
         let forgotten = gone.into_iter().map(|(_, time)| time).max();
-        self.begun = self.begun.max(forgotten);
+        self.forgotten = self.forgotten.max(forgotten);
         Written { more_to_prune, forgotten }
     }
 
@@ -257,6 +259,7 @@ impl Journal {
                 began_again: self.began_again,
                 oldest: self.events.values().next().map(|row| row.event.time),
                 lost: self.history_lost,
+                forgotten: self.forgotten,
                 last_written: self.last_written,
                 highest_told: self.events.values().map(|row| row.event.key.job.get()).max().unwrap_or(0),
             },

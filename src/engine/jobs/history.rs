@@ -30,6 +30,8 @@ pub struct History {
     oldest: Option<Timestamp>,
     /// What was told up to then is in no history.
     lost: Option<Timestamp>,
+    /// When the last event that was forgotten was noticed.
+    forgotten: Option<Timestamp>,
     /// The same once the journal has been written anew.
     losing: Option<Timestamp>,
     /// When an earlier daemon wrote something last.
@@ -48,9 +50,20 @@ pub struct History {
 impl History {
     /// What an earlier daemon left, for one that starts now.
     pub fn new(past: Past, started: Timestamp) -> Self {
-        let Past { begun, began_again, oldest, lost, last_written, highest_told, .. } = past;
+        let Past { begun, began_again, oldest, lost, forgotten, last_written, highest_told, .. } = past;
         let (losing, recalls, told_at) = (None, BTreeMap::new(), started);
-        Self { begun, oldest, lost, losing, last_written, told_at, began_again, highest_told, recalls }
+        Self {
+            begun,
+            oldest,
+            lost,
+            forgotten,
+            losing,
+            last_written,
+            told_at,
+            began_again,
+            highest_told,
+            recalls,
+        }
     }
 
     /// What had ended by then is history.
@@ -63,6 +76,12 @@ impl History {
         let is_later = Some(time) > self.begun;
         self.begun = self.begun.max(Some(time));
         is_later
+    }
+
+    /// The events up to then are in the history no more: what had ended by then was told, or its number
+    /// is not accounted for.
+    pub fn forgets(&mut self, time: Timestamp) {
+        self.forgotten = self.forgotten.max(Some(time));
     }
 
     /// What was told before is in no history.
@@ -97,7 +116,8 @@ impl History {
     /// The journal is about to be written anew, without what was told up to now. Returns when that
     /// was told last.
     pub fn lose(&mut self) -> Timestamp {
-        *self.losing.insert(self.told_at)
+        // The clock may have been set back since something of what is forgotten was told.
+        *self.losing.insert(self.told_at.max(self.forgotten.unwrap_or(self.told_at)))
     }
 
     /// The journal has been written anew.
@@ -137,11 +157,20 @@ impl History {
             // The history goes back to where it began: nothing is forgotten before that is over.
             Account::Found | Account::FoundBefore if is_of_first_look => self.lost,
             // An earlier daemon has told it, since it is not known any more.
-            Account::FoundBefore => self.since().or(self.last_written),
-            Account::Found => self.since(),
-            Account::Missing => self.lost.filter(|_| Some(job.received) <= self.began_again),
+            Account::FoundBefore => self.since().or(self.last_written).max(self.forgotten),
+            Account::Found => self.since().max(self.forgotten),
+            // Nobody has told it, but for one of the numbers before they began again.
+            Account::Missing => {
+                self.lost.max(self.forgotten).filter(|_| Some(job.received) <= self.began_again)
+            }
         };
         told.max(self.begun)
+    }
+
+    /// Whether no time says that what was received then is over.
+    pub fn is_later(&self, received: Timestamp) -> bool {
+        let over = [self.begun, self.since(), self.forgotten, self.began_again];
+        over.into_iter().all(|time| time < Some(received))
     }
 
     /// What it says of a job that is to be looked at.

@@ -248,10 +248,10 @@ impl Engine {
         let Look { id, tracked, events, changed } = look;
         let has_left = kind == Kind::Archived && !tracked.is_open();
         let was_known = self.jobs.tracker().get(id).is_some();
-        let is_same = self.jobs.tracker().known(job).is_some();
-        let is_new = !was_known && !self.jobs.numbers().contains(id);
-        let is_open = tracked.is_open();
-        if !is_open {
+        // Nothing is told of it.
+        let is_only_seen = tracked.is_open() && events.is_empty() && kind == Kind::Queued;
+        let may_wait = is_only_seen && self.jobs.is_found_again(job) && !self.jobs.is_backlog(id);
+        if !tracked.is_open() {
             self.let_be(id);
         }
         if self.jobs.is_beyond(id) {
@@ -260,9 +260,6 @@ impl Engine {
         let is_backlog = self.jobs.is_backlog(id);
         let change = (changed && !has_left).then(|| Change::Job(id, tracked.clone()));
         let number = self.jobs.keep(job, tracked, stamp);
-        // Nothing is told of it, and whoever looks at it once more takes it for what it is.
-        let is_found_again = is_open && events.is_empty() && kind == Kind::Queued && (is_same || is_new);
-        let may_wait = is_found_again && !is_backlog;
         for change in change.into_iter().chain(number.map(Change::Numbers)) {
             self.record(now, change, may_wait);
         }
@@ -283,10 +280,9 @@ impl Engine {
         death
     }
 
-    /// Has it written: at once unless it would be found again. While what was there before is
-    /// looked at nothing counts as that.
-    pub(in crate::engine) fn record(&mut self, now: Now, change: Change, is_found_again: bool) {
-        match is_found_again && self.jobs.is_pass_over() {
+    /// Has it written: at once, or in time where it would be found again.
+    pub(in crate::engine) fn record(&mut self, now: Now, change: Change, may_wait: bool) {
+        match may_wait {
             true => self.ledger.record_in_time(change, now.steady),
             false => self.ledger.record(change),
         }

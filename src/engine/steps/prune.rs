@@ -10,6 +10,8 @@ use crate::ganeti::job::{JobId, Timestamp};
 impl Engine {
     /// Forgets old history, at most once an hour, never for that alone, and a piece at a time.
     pub(in crate::engine) fn prune(&mut self, now: Now) {
+        // A job that has not been looked at since the start may have ended meanwhile, and of one that
+        // the history could not be asked about nobody knows what of it was told.
         if !self.may_prune() {
             return;
         }
@@ -21,14 +23,8 @@ impl Engine {
         }
     }
 
-    /// A job that has not been looked at since the start may have ended meanwhile, and of one that the
-    /// history could not be asked about nobody knows what of it was told. What is forgotten is taken for
-    /// told: not while there is a job of which nothing was told because it cannot be read.
     pub(in crate::engine) fn may_prune(&self) -> bool {
-        let is_missing = |id| !self.jobs.numbers().contains(id);
-        let is_to_look = self.agenda.has_hinted() || self.agenda.has_scanned() || self.agenda.is_comparing();
-        let is_open = is_to_look || self.jobs.has_unasked() || self.agenda.undecided().any(is_missing);
-        self.life.is_ready() && self.jobs.is_pass_over() && !is_open
+        self.life.is_ready() && self.jobs.is_pass_over() && !self.jobs.has_unasked()
     }
 
     /// What was noticed before this time need not be kept.

@@ -123,8 +123,9 @@ impl Engine {
         };
         let lacked = self.agenda.serial_is_known();
         let (change, again) = self.jobs.serial(serial, now.time);
-        // Numbers that were given out, or are new, are so again for whoever reads the serial again.
-        change.into_iter().for_each(|change| self.record(now, Change::Numbers(change), !again));
+        // Numbers that were given out are so again for whoever reads the serial again.
+        let may_wait = !again && self.jobs.is_pass_over();
+        change.into_iter().for_each(|change| self.record(now, Change::Numbers(change), may_wait));
         self.record_seen_above(now);
         if lacked {
             // What a scan could not know has to be looked for.
@@ -146,7 +147,8 @@ impl Engine {
 
     fn record_seen_above(&mut self, now: Now) {
         let seen: Vec<_> = self.jobs.seen_above().collect();
-        seen.into_iter().for_each(|change| self.record(now, Change::Numbers(change), true));
+        let may_wait = self.jobs.is_pass_over();
+        seen.into_iter().for_each(|change| self.record(now, Change::Numbers(change), may_wait));
     }
 
     pub(in crate::engine) fn record_numbers(&mut self, changes: impl IntoIterator<Item = NumbersChange>) {

@@ -49,6 +49,7 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
             began_again: time("began_again")?,
             oldest: first_event_time(db)?,
             lost: time("history_lost")?,
+            forgotten: time("told_until")?,
             last_written: None,
             highest_told: number("SELECT max(job) FROM events")?.unwrap_or(0),
         },

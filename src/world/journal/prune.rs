@@ -12,8 +12,8 @@ const CHANGES_EACH: usize = 4;
 
 /// Forgets at most `limit` events, and their runs: those that the feed told first, up to the first
 /// that was noticed at `before` or later. What is not delivered stays, and is told again when it
-/// is. Changes that others have overtaken go as well. What had ended by the last of those that were
-/// forgotten is history from then on. Returns whether there is more to forget, and when that one was
+/// is. Changes that others have overtaken go as well. When the last of those that were forgotten was
+/// noticed is written with that. Returns whether there is more to forget, and when that one was
 /// noticed.
 pub fn prune(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<(bool, Option<Timestamp>)> {
     let Old { events, overtaken, last, latest, more } = old(db, before, limit as usize)?;
@@ -27,7 +27,7 @@ pub fn prune(db: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result
         statement(db, "DELETE FROM changes WHERE change <= ?1")?.execute([last])?;
     }
     if let Some(latest) = latest {
-        let sql = "INSERT INTO meta VALUES ('begun', ?1)
+        let sql = "INSERT INTO meta VALUES ('told_until', ?1)
             ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)";
         statement(db, sql)?.execute([latest.as_micros()])?;
     }

@@ -96,18 +96,19 @@ fn the_history_is_forgotten_a_piece_at_a_time_and_oldest_first() {
 }
 
 #[test]
-fn where_the_history_begins_is_written_with_what_is_forgotten() {
+fn when_the_last_was_noticed_is_written_with_what_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(dir.path()).unwrap();
     let micros = Timestamp::from_micros;
     let at = |seq, time| Change::Event(seq, Event { time: micros(time), ..event(seq) }, EventState::Done);
-    journal.commit(&[Change::Begun(micros(2)), at(1, 1), at(2, 4), at(3, 3), at(4, 9)]).unwrap();
-    let mut begun = |limit| {
+    journal.commit(&[at(1, 2), at(2, 4), at(3, 3), at(4, 9)]).unwrap();
+    let mut forgotten = |limit| {
         journal.commit(&[Change::Prune(micros(9), limit)]).unwrap();
-        load(dir.path()).past.begun
+        load(dir.path()).past.forgotten
     };
     // Never earlier than it was.
-    assert_eq!([0, 1, 1, 9, 9].map(&mut begun), [2, 2, 4, 4, 4].map(|time| Some(micros(time))));
+    let times = [None, Some(2), Some(4), Some(4), Some(4)].map(|time| time.map(micros));
+    assert_eq!([0, 1, 1, 9, 9].map(&mut forgotten), times);
 }
 
 #[test]
