@@ -67,7 +67,7 @@ fn run() -> impl Strategy<Value = Change> {
 
 fn numbers() -> impl Strategy<Value = Change> {
     let change = prop_oneof![
-        (1..9i64).prop_map(|n| NumbersChange::All(n, vec![1, n + 2])),
+        (1..9i64).prop_map(|n| NumbersChange::All(n, vec![1, n + 2], vec![n - 1, n + 1])),
         (1..9i64, 0..4i64).prop_map(|(n, more)| NumbersChange::GivenOut(n, n + more, vec![n])),
         (1..9i64).prop_map(NumbersChange::Filled),
         (1..9i64).prop_map(NumbersChange::GivenUpBelow),

@@ -7,7 +7,8 @@
 //!
 //! Only the serial says what has been given out. A job whose number is above it may have been
 //! given that since, or is no job of this queue at all: it is kept apart until the serial
-//! reaches it.
+//! reaches it. If only an earlier daemon has seen it, its number is a hole then, for another job may
+//! have that now; that it was seen is known until it has been looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -24,10 +25,10 @@ const BEYOND_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NumbersChange {
     /// This is all: the highest number that was given out, the holes below it, and what has been
-    /// seen above it.
-    All(i64, Vec<i64>),
+    /// seen above it, or above what was the highest then and is a hole now.
+    All(i64, Vec<i64>, Vec<i64>),
     /// Numbers up to the second have been given out; those from the first on are holes, but
-    /// for these. What was seen above the highest before, up to the second, is none.
+    /// for these. What had been seen above the highest stays known as that.
     GivenOut(i64, i64, Vec<i64>),
     /// A hole that was one no more.
     Filled(i64),
@@ -51,7 +52,8 @@ pub struct Numbers {
     beyond: BTreeSet<i64>,
     /// Those of them that the journal has not been told of.
     untold: BTreeSet<i64>,
-    /// Seen above the highest by an earlier daemon, and not by this one.
+    /// Seen above what was the highest then by an earlier daemon, and not since: still above it, or
+    /// holes.
     seen_before: BTreeSet<i64>,
     /// Some of those that the journal has were given up.
     is_given_up: bool,
@@ -83,6 +85,13 @@ impl Numbers {
         Self { highest, holes, seen_before, is_given_up, ..Self::default() }
     }
 
+    /// The same where those of these numbers that are holes had been seen when they were above the
+    /// highest.
+    pub fn with_seen(mut self, numbers: impl IntoIterator<Item = i64>) -> Self {
+        self.seen_before.extend(numbers.into_iter().filter(|id| self.holes.contains_key(id)));
+        self
+    }
+
     /// The highest number that was given out, as far as is known.
     pub fn highest(&self) -> i64 {
         self.highest
@@ -96,9 +105,9 @@ impl Numbers {
 
     /// All of it, as a change from nothing.
     pub fn all(&self) -> NumbersChange {
-        let seen_before = self.seen_before.range(self.highest.saturating_add(1)..);
-        let numbers = self.holes.keys().chain(&self.beyond).chain(seen_before);
-        NumbersChange::All(self.highest, numbers.copied().collect())
+        let holes = self.holes.keys().filter(|id| !self.seen_before.contains(id));
+        let seen = self.seen_before.union(&self.beyond);
+        NumbersChange::All(self.highest, holes.copied().collect(), seen.copied().collect())
     }
 
     /// Whether the job's number is accounted for, and how.
@@ -166,6 +175,7 @@ impl Numbers {
         let seen = std::mem::replace(&mut self.beyond, later);
         self.untold.retain(|id| *id > serial);
         self.holes.extend((first..=serial).filter(|id| !seen.contains(id)).map(unsought));
+        self.seen_before.retain(|id| *id > serial || self.holes.contains_key(id));
         self.highest = serial;
         Some(NumbersChange::GivenOut(first, serial, seen.into_iter().filter(|id| *id >= first).collect()))
     }
@@ -196,7 +206,9 @@ impl Numbers {
     /// No history tells any more that what an earlier daemon has seen above the serial was told: it
     /// is not looked for any more, though a job of another cluster may have its number now.
     pub fn account_for_found_before(&mut self) {
-        self.holes.retain(|id, _| !self.seen_before.contains(id));
+        let above = self.seen_before.split_off(&self.highest.saturating_add(1));
+        let found_before = std::mem::replace(&mut self.seen_before, above);
+        self.holes.retain(|id, _| !found_before.contains(id));
     }
 
     /// A first start: only the last `gap` of the numbers up to `serial` are looked for. What was seen
@@ -214,6 +226,7 @@ impl Numbers {
         let oldest = oldest.min(self.highest.saturating_add(1));
         let kept = self.holes.split_off(&oldest);
         let given_up = std::mem::replace(&mut self.holes, kept);
+        self.seen_before = self.seen_before.split_off(&oldest);
         (!given_up.is_empty()).then_some(NumbersChange::GivenUpBelow(oldest))
     }
 }
@@ -293,10 +306,11 @@ mod tests {
         let mut numbers = Numbers::new(10, [7, 12, 20]);
         assert!(!numbers.contains(id(12)));
         assert_eq!(numbers.account(id(12)), Account::FoundBefore);
-        assert_eq!(numbers.all(), NumbersChange::All(10, vec![7, 12, 20]));
+        assert_eq!(numbers.all(), NumbersChange::All(10, vec![7], vec![12, 20]));
         assert_eq!(numbers.reach(13), Some(NumbersChange::GivenOut(11, 13, vec![])));
-        assert_eq!(numbers.all(), NumbersChange::All(13, vec![7, 11, 12, 13, 20]));
+        assert_eq!(numbers.all(), NumbersChange::All(13, vec![7, 11, 13], vec![12, 20]));
         assert_eq!(numbers.account(id(12)), Account::FoundBefore, "until it has been looked at");
+        assert_eq!(Numbers::new(13, [7, 11, 12, 13, 20]).with_seen([12, 20]), numbers);
         assert_eq!(numbers.see(id(12)), Some(NumbersChange::Filled(12)));
         assert_eq!(numbers.account(id(12)), Account::Found);
         let flood = Numbers::new(10, 11..=11 + BEYOND_MAX as i64).seen_above().next();
@@ -307,7 +321,7 @@ mod tests {
     fn what_was_seen_above_the_first_serial_is_looked_for_once_that_is_reached() {
         let mut numbers = Numbers::default();
         [1, 3, 7, 8].into_iter().for_each(|n| drop(numbers.see(id(n))));
-        assert_eq!(numbers.begin_at(3, 100), NumbersChange::All(3, vec![2]));
+        assert_eq!(numbers.begin_at(3, 100), NumbersChange::All(3, vec![2], vec![]));
         assert!(numbers.contains(id(3)) && !numbers.contains(id(7)));
         numbers.see(id(8));
         assert_eq!(numbers.reach(8), Some(NumbersChange::GivenOut(4, 8, vec![8])));
@@ -335,6 +349,8 @@ mod tests {
         WriteAnew,
         /// The serial cannot be read.
         NoSerial,
+        /// The next daemon starts.
+        Restart,
     }
 
     fn any_lesson() -> impl Strategy<Value = Lesson> {
@@ -345,31 +361,38 @@ mod tests {
             1 => (0..60i64).prop_map(Lesson::BeginAgain),
             1 => Just(Lesson::WriteAnew),
             2 => Just(Lesson::NoSerial),
+            1 => Just(Lesson::Restart),
         ]
     }
 
     /// What a daemon would know that starts after these changes.
     fn written(changes: &[NumbersChange]) -> Numbers {
-        let (mut highest, mut holes) = (0, BTreeSet::new());
+        let (mut highest, mut holes, mut above) = (0, BTreeSet::new(), BTreeSet::new());
         for change in changes {
             match change {
-                NumbersChange::All(all, open) => {
+                NumbersChange::All(all, open, seen) => {
                     highest = *all;
-                    holes = open.iter().copied().collect();
+                    holes = open.iter().chain(seen).copied().collect();
+                    above = seen.iter().copied().collect();
                 }
                 NumbersChange::GivenOut(first, last, seen) => {
-                    holes.retain(|id| *id <= highest || *id > *last);
-                    holes.extend((*first..=*last).filter(|id| !seen.contains(id)));
+                    holes.retain(|id| *id <= highest || *id >= *first);
+                    holes.extend(*first..=*last);
+                    holes.retain(|id| !seen.contains(id));
+                    above.retain(|id| holes.contains(id));
                     highest = *last;
                 }
                 NumbersChange::Filled(id) => drop(holes.remove(id)),
                 NumbersChange::GivenUpBelow(oldest) => holes = holes.split_off(oldest),
-                NumbersChange::SeenAbove(seen) => holes.extend(seen),
+                NumbersChange::SeenAbove(seen) => {
+                    holes.extend(seen);
+                    above.extend(seen);
+                }
                 NumbersChange::GivenUpAbove(last) => holes.retain(|id| id <= last),
                 NumbersChange::OfOld => panic!("nobody said so"),
             }
         }
-        Numbers::new(highest, holes)
+        Numbers::new(highest, holes).with_seen(above)
     }
 
     proptest! {
@@ -381,12 +404,15 @@ mod tests {
             let mut numbers = Numbers::default();
             // Each number that was seen, or given out: whether nothing is to be looked for.
             let mut known: BTreeMap<i64, bool> = BTreeMap::new();
+            // Those that an earlier daemon has seen above the highest, and nobody since.
+            let mut before = BTreeSet::new();
             let mut highest = 0;
             let mut changes = Vec::new();
             for lesson in lessons {
                 match lesson {
                     Lesson::See(n) => {
                         known.insert(n, true);
+                        before.remove(&n);
                         changes.extend(numbers.see(id(n)));
                     }
                     Lesson::Reach(n) => {
@@ -398,17 +424,24 @@ mod tests {
                     }
                     Lesson::GiveUpBelow(n) => {
                         known.range_mut(..n.min(highest + 1)).for_each(|(_, done)| *done = true);
+                        before = before.split_off(&n.min(highest + 1));
                         changes.extend(numbers.give_up_below(n));
                     }
                     Lesson::BeginAgain(n) => {
                         known = (1..=n).map(|n| (n, false)).collect();
-                        highest = n;
+                        (highest, before) = (n, BTreeSet::new());
                         changes.push(numbers.begin_again(n));
                     }
                     Lesson::WriteAnew => changes = vec![numbers.all()],
                     Lesson::NoSerial => {
                         changes.extend(numbers.seen_above());
-                        prop_assert_eq!(&written(&changes).seen_before, &numbers.beyond);
+                        let seen = before.union(&numbers.beyond).copied().collect();
+                        prop_assert_eq!(&written(&changes).seen_before, &seen);
+                    }
+                    Lesson::Restart => {
+                        changes.extend(numbers.seen_above());
+                        numbers = written(&changes);
+                        before.extend(known.split_off(&(highest + 1)).into_keys());
                     }
                 }
                 let open: Vec<i64> = known.iter().filter(|(_, done)| !**done).map(|(n, _)| *n).collect();
@@ -417,7 +450,11 @@ mod tests {
                 prop_assert!((1..70).all(|n| numbers.contains(id(n)) == (known.get(&n) == Some(&true))));
                 let written = written(&changes);
                 prop_assert_eq!((written.highest(), holes(&written)), (highest, open), "they tell all of it");
-                prop_assert!(written.seen_before.is_subset(&numbers.beyond));
+                let seen: BTreeSet<i64> = before.union(&numbers.beyond).copied().collect();
+                prop_assert!(before.is_subset(&written.seen_before), "and what was seen before");
+                prop_assert!(written.seen_before.is_subset(&seen));
+                let is_before = |n: &i64| numbers.account(id(*n)) == Account::FoundBefore;
+                prop_assert_eq!((1..70).filter(is_before).collect::<BTreeSet<i64>>(), before.clone());
             }
         }
     }

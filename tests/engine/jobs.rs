@@ -676,7 +676,9 @@ fn numbers(desk: &Desk) -> Numbers {
     let (mut highest, mut numbers) = (0, Vec::new());
     for change in &desk.written {
         match change {
-            Change::Numbers(NumbersChange::All(all, holes)) => (highest, numbers) = (*all, holes.clone()),
+            Change::Numbers(NumbersChange::All(all, holes, seen)) => {
+                (highest, numbers) = (*all, [&holes[..], seen].concat());
+            }
             Change::Numbers(NumbersChange::SeenAbove(seen)) => numbers.extend(seen),
             _ => {}
         }
@@ -851,6 +853,35 @@ fn what_was_told_above_the_serial_is_not_told_again_though_the_history_is_lost_b
     desk.settle();
     desk.damaged_commits = 1;
     desk.put(delay(3, 0));
+    let mut desk = desk.restarted();
+    desk.unreadable.clear();
+    desk.settle();
+    assert!(desk.events().is_empty(), "{:?}", desk.events());
+}
+
+#[test]
+fn what_was_told_above_the_serial_is_not_told_again_though_a_later_daemon_loses_the_history() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = None;
+    desk.put(ended(2, 0));
+    let job = desk.queue.remove(&id(2)).unwrap();
+    desk.archive.insert(id(2), job);
+    desk.give(Input::Hint(id(2)));
+    desk.settle();
+    assert_eq!(desk.events().len(), 2);
+    // The next daemon can read the serial, and not the job; the one after it loses the history.
+    let mut desk = desk.restarted();
+    desk.serial = Some(2);
+    desk.unreadable.insert(id(2));
+    desk.settle();
+    let mut desk = desk.restarted();
+    desk.put(delay(3, 0));
+    desk.wait(2.0);
+    desk.damaged_commits = 1;
+    desk.put(delay(4, 0));
+    desk.wait(2.0);
+    assert_eq!(desk.damaged_commits, 0);
     let mut desk = desk.restarted();
     desk.unreadable.clear();
     desk.settle();

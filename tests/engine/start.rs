@@ -299,7 +299,7 @@ fn a_number_whose_job_cannot_be_read_on_a_first_start_is_looked_for_again_unless
         let holes = if is_there { vec![] } else { vec![1] };
         let is_begun = |change: &Change| matches!(change, Change::Begun(_));
         let begun = desk.written.iter().position(is_begun).unwrap();
-        assert_eq!(desk.written[begun - 1], Change::Numbers(NumbersChange::All(1, holes)));
+        assert_eq!(desk.written[begun - 1], Change::Numbers(NumbersChange::All(1, holes, vec![])));
         let is_filled = |change: &Change| matches!(change, Change::Numbers(NumbersChange::Filled(1)));
         assert!(!desk.written.iter().any(is_filled));
     }

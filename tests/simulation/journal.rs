@@ -1,6 +1,6 @@
 //! What a journal holds: exactly what the changes mean, all of a batch or nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ganeti_hookd::engine::change::{
     Change, EventState, FirstLook, Past, Remembered, Rerun, RunStart, Undelivered,
@@ -54,7 +54,8 @@ pub struct Journal {
     jobs: BTreeMap<JobId, Tracked>,
     /// The highest job number that was given out, as far as is known.
     pub highest: i64,
-    holes: BTreeSet<i64>,
+    /// The holes below it, what has been seen above it, and whether it was that.
+    holes: BTreeMap<i64, bool>,
     are_of_old: bool,
     pub events: BTreeMap<i64, Row>,
     /// By event and number.
@@ -169,21 +170,27 @@ impl Journal {
 
     fn number(&mut self, change: &NumbersChange) {
         match change {
-            NumbersChange::All(highest, holes) => {
-                (self.highest, self.holes) = (*highest, holes.iter().copied().collect());
+            NumbersChange::All(highest, holes, seen) => {
+                (self.highest, self.holes) = (*highest, BTreeMap::new());
+                self.open(holes.iter().copied(), false);
+                self.open(seen.iter().copied(), true);
                 self.are_of_old = false;
             }
             NumbersChange::GivenOut(first, last, seen) => {
-                self.holes.retain(|id| *id <= self.highest || *id > *last);
-                self.holes.extend((*first..=*last).filter(|id| !seen.contains(id)));
+                self.holes.retain(|id, _| (*id <= self.highest || id >= first) && !seen.contains(id));
+                self.open((*first..=*last).filter(|id| !seen.contains(id)), false);
                 self.highest = *last;
             }
             NumbersChange::Filled(id) => drop(self.holes.remove(id)),
             NumbersChange::GivenUpBelow(oldest) => self.holes = self.holes.split_off(oldest),
-            NumbersChange::SeenAbove(seen) => self.holes.extend(seen),
-            NumbersChange::GivenUpAbove(last) => self.holes.retain(|id| id <= last),
+            NumbersChange::SeenAbove(seen) => self.open(seen.iter().copied(), true),
+            NumbersChange::GivenUpAbove(last) => self.holes.retain(|id, _| id <= last),
             NumbersChange::OfOld => self.are_of_old = true,
         }
+    }
+
+    fn open(&mut self, numbers: impl Iterator<Item = i64>, seen: bool) {
+        numbers.for_each(|id| _ = self.holes.entry(id).or_insert(seen));
     }
 
     /// A change in the feed; returns its number.
@@ -248,7 +255,8 @@ impl Journal {
         standby.reverse();
         let of_those = |seq: i64| undelivered.iter().chain(&standby).any(|event| event.seq == seq);
         let runs = self.runs.keys().filter(|(seq, _)| of_those(*seq));
-        let mut numbers = Numbers::new(self.highest, self.holes.iter().copied());
+        let seen = self.holes.iter().filter(|(_, seen)| **seen).map(|(id, _)| *id);
+        let mut numbers = Numbers::new(self.highest, self.holes.keys().copied()).with_seen(seen);
         if self.are_of_old {
             numbers.are_of_old();
         }

@@ -1,23 +1,25 @@
 //! The job numbers accounted for, as the journal keeps them: the highest that was given out,
-//! and one a row the holes below it, and what has been seen above it. A change touches the rows
-//! that it is about and no others, however many holes there are.
+//! and one a row the holes below it, and what has been seen above it: a row keeps saying that when it
+//! is a hole. A change touches the rows that it is about and no others, however many holes there are.
 
 use rusqlite::Connection;
 
 use super::write::statement;
 use crate::engine::numbers::{Numbers, NumbersChange};
 
-/// What had been seen above the highest, and is not any more.
-const REACHED: &str = "DELETE FROM holes WHERE id <= ?1
+/// What had been seen above the highest, and is below what is searched.
+const PASSED: &str = "DELETE FROM holes WHERE id < ?1
      AND id > (SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest')";
 
 /// Reads them.
 pub fn load(db: &Connection) -> rusqlite::Result<Numbers> {
     let highest =
         db.query_row("SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest'", [], |row| row.get(0))?;
-    let mut holes = db.prepare("SELECT id FROM holes")?;
-    let holes = holes.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
-    let mut numbers = Numbers::new(highest, holes);
+    let mut holes = db.prepare("SELECT id, seen FROM holes")?;
+    let holes = holes.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let holes = holes.collect::<rusqlite::Result<Vec<(i64, bool)>>>()?;
+    let seen = holes.iter().filter(|(_, seen)| *seen).map(|(id, _)| *id);
+    let mut numbers = Numbers::new(highest, holes.iter().map(|(id, _)| *id)).with_seen(seen);
     if db.prepare("SELECT 1 FROM meta WHERE key = 'of_old'")?.exists([])? {
         numbers.are_of_old();
     }
@@ -27,26 +29,25 @@ pub fn load(db: &Connection) -> rusqlite::Result<Numbers> {
 /// Writes one change of them.
 pub fn write(db: &Connection, change: &NumbersChange) -> rusqlite::Result<()> {
     match change {
-        NumbersChange::All(highest, holes) => {
+        NumbersChange::All(highest, holes, seen) => {
             statement(db, "DELETE FROM holes")?.execute([])?;
             statement(db, "DELETE FROM meta WHERE key = 'of_old'")?.execute([])?;
-            write_holes(db, holes.iter().copied())?;
+            write_holes(db, holes.iter().copied(), false)?;
+            write_holes(db, seen.iter().copied(), true)?;
             write_highest(db, *highest)
         }
         NumbersChange::GivenOut(first, last, seen) => {
-            statement(db, REACHED)?.execute([last])?;
-            write_holes(db, (*first..=*last).filter(|id| seen.binary_search(id).is_err()))?;
+            statement(db, PASSED)?.execute([first])?;
+            seen.iter().try_for_each(|id| fill(db, *id))?;
+            write_holes(db, (*first..=*last).filter(|id| seen.binary_search(id).is_err()), false)?;
             write_highest(db, *last)
         }
-        NumbersChange::Filled(id) => {
-            statement(db, "DELETE FROM holes WHERE id = ?1")?.execute([id])?;
-            Ok(())
-        }
+        NumbersChange::Filled(id) => fill(db, *id),
         NumbersChange::GivenUpBelow(oldest) => {
             statement(db, "DELETE FROM holes WHERE id < ?1")?.execute([oldest])?;
             Ok(())
         }
-        NumbersChange::SeenAbove(seen) => write_holes(db, seen.iter().copied()),
+        NumbersChange::SeenAbove(seen) => write_holes(db, seen.iter().copied(), true),
         NumbersChange::GivenUpAbove(last) => {
             statement(db, "DELETE FROM holes WHERE id > ?1")?.execute([last])?;
             Ok(())
@@ -63,10 +64,16 @@ fn write_highest(db: &Connection, highest: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn write_holes(db: &Connection, holes: impl Iterator<Item = i64>) -> rusqlite::Result<()> {
-    let mut insert = statement(db, "INSERT OR IGNORE INTO holes VALUES (?1)")?;
+fn fill(db: &Connection, hole: i64) -> rusqlite::Result<()> {
+    statement(db, "DELETE FROM holes WHERE id = ?1")?.execute([hole])?;
+    Ok(())
+}
+
+/// Those that are there stay what they are.
+fn write_holes(db: &Connection, holes: impl Iterator<Item = i64>, seen: bool) -> rusqlite::Result<()> {
+    let mut insert = statement(db, "INSERT OR IGNORE INTO holes (id, seen) VALUES (?1, ?2)")?;
     for hole in holes {
-        insert.execute([hole])?;
+        insert.execute((hole, seen))?;
     }
     Ok(())
 }
@@ -75,6 +82,7 @@ fn write_holes(db: &Connection, holes: impl Iterator<Item = i64>) -> rusqlite::R
 mod tests {
     use super::*;
     use crate::engine::change::Change;
+    use crate::engine::numbers::Account;
     use crate::ganeti::job::JobId;
     use crate::world::journal::Journal;
 
@@ -147,5 +155,19 @@ mod tests {
         assert_eq!(commit(numbers.all()), all);
         assert_eq!(commit(numbers.reach(13).unwrap()), Numbers::new(13, [3, 11, 13, 20, 30]));
         assert_eq!(commit(NumbersChange::GivenUpAbove(20)), Numbers::new(13, [3, 11, 13, 20]));
+    }
+
+    #[test]
+    fn that_a_hole_was_seen_above_the_highest_is_read_until_it_is_none() {
+        let mut commit = journal();
+        commit(Numbers::new(10, [3, 12, 13, 30]).all());
+        let mut numbers = Numbers::new(10, [3, 12, 13, 30]);
+        let read = commit(numbers.reach(20).unwrap());
+        assert_eq!((read.account(id(11)), read.account(id(12))), (Account::Missing, Account::FoundBefore));
+        assert_eq!(read, numbers);
+        assert_eq!(commit(read.all()), read);
+        assert_eq!(commit(numbers.see(id(12)).unwrap()), numbers);
+        assert_eq!(commit(numbers.give_up_below(14).unwrap()), numbers);
+        assert_eq!(numbers.account(id(13)), Account::Found);
     }
 }

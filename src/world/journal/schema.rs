@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction};
 use crate::world::failpoints;
 
 /// Step `n` takes a journal of version `n` (SQLite's `user_version`) to `n + 1`.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     // Times are microseconds since the epoch.
     "CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
@@ -166,6 +166,9 @@ const MIGRATIONS: [&str; 7] = [
         name     TEXT PRIMARY KEY,
         progress TEXT NOT NULL
      ) STRICT, WITHOUT ROWID;",
+    // Whether the number was seen when it was above the highest that was given out.
+    "ALTER TABLE holes ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+     UPDATE holes SET seen = 1 WHERE id > (SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest');",
 ];
 
 /// The version of the journal that this program writes.
@@ -194,20 +197,23 @@ mod tests {
 
     use super::*;
     use crate::engine::change::RunKey;
+    use crate::engine::numbers::Numbers;
     use crate::ganeti::job::Timestamp;
     use crate::world::journal::{FILE, FeedAnswer, Filter, History, Journal};
 
     /// From this version on a journal has the feed.
     const WITH_FEED: usize = 6;
 
-    /// A journal of an earlier version, with a job, an event that is done and one that is not, and
-    /// a run of each.
+    /// A journal of an earlier version, with a job, an event that is done and one that is not, a run
+    /// of each, a hole, and a number that was seen above the highest.
     fn of_version(version: usize, dir: &Path) {
         let db = Connection::open(dir.join(FILE)).unwrap();
         MIGRATIONS[..version].iter().for_each(|migration| db.execute_batch(migration).unwrap());
         db.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
         db.execute_batch(
             "INSERT INTO jobs (id, received, next, pre, op_count, seen) VALUES (42, 9, 0, 1, 1, 3);
+             INSERT INTO meta VALUES ('highest', 42);
+             INSERT INTO holes (id) VALUES (40), (44);
              INSERT INTO events (seq, job, received, op, phase, op_count, op_code, status, executed, late, time, state)
                 VALUES (7, 41, 8, 0, 'post', 1, 'OP_TEST_DELAY', 'failed', 1, 0, 5, 'done'),
                        (8, 42, 9, 0, 'pre', 1, 'OP_TEST_DELAY', NULL, 1, 0, 6, 'pending');
@@ -234,6 +240,10 @@ mod tests {
             let journal = Journal::open(dir.path()).unwrap();
             let loaded = journal.load(Timestamp::default()).unwrap();
             assert_eq!((loaded.jobs.len(), loaded.next_seq, loaded.next_run), (1, 9, 3), "{version}");
+            assert_eq!(loaded.numbers, Numbers::new(42, [40, 44]), "{version}");
+            let seen =
+                journal.db.query_row("SELECT group_concat(id) FROM holes WHERE seen", [], |row| row.get(0));
+            assert_eq!(seen, Ok("44".to_owned()), "{version}");
             let [undelivered] = &loaded.undelivered[..] else { panic!("{:?}", loaded.undelivered) };
             let [node, directory, script] = ["node1", "global-pre.d", "10-a"].map(str::to_owned);
             let run = RunKey { node, directory, script };
