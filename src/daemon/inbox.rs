@@ -61,21 +61,23 @@ impl Inbox {
         let _ = self.messages.send(message);
     }
 
-    /// Tells the daemon something that is not to wait for its thread.
+    /// Tells the daemon something that is not to wait for its thread: one of a stream of messages.
     pub fn hand_in(&self, message: Message) {
-        self.hand_in_if(message, |daemon| daemon.shift.has_paused(Instant::now()));
+        let has_paused = |daemon: &Daemon| daemon.shift.has_paused(Instant::now());
+        self.hand_in_if(message, has_paused, |daemon| daemon.shift.worked = Some(Instant::now()));
     }
 
     /// The same for the end of a run: a job may stand still for that, and who tells of it has nothing else
     /// to do. To be asked for while few run.
     pub fn hand_in_end(&self, message: Message) {
-        self.hand_in_if(message, |_| true);
+        self.hand_in_if(message, |_| true, |_| ());
     }
 
-    fn hand_in_if(&self, message: Message, may_now: impl Fn(&Daemon) -> bool) {
+    fn hand_in_if(&self, message: Message, may: impl Fn(&Daemon) -> bool, done: impl Fn(&mut Daemon)) {
         match self.daemon.try_lock().as_deref_mut() {
-            Ok(Some(daemon)) if daemon.is_at_rest() && may_now(daemon) => {
+            Ok(Some(daemon)) if daemon.is_at_rest() && may(daemon) => {
                 daemon.take_in_passing(message, &self.messages);
+                done(daemon);
             }
             _ => self.send(message),
         }
@@ -128,7 +130,6 @@ impl Daemon {
                 break;
             }
         }
-        self.shift.worked = Some(Instant::now());
         let (deadline, wakes_at) = (self.next_deadline(), self.shift.wakes_at);
         let is_earlier = deadline.is_some_and(|deadline| wakes_at.is_none_or(|wakes_at| deadline < wakes_at));
         if is_earlier || self.engine.has_more() {

@@ -413,6 +413,16 @@ fn of_inotify_while_it_works_for_the_owner_ends_the_daemon() {
 }
 
 #[test]
+fn of_who_has_waited_for_a_hook_while_it_works_for_the_owner_ends_the_daemon() {
+    let tree = holding_tree();
+    let mut daemon = tree.start();
+    let (_, process) = held(&tree, &daemon, 1);
+    break_thread(&tree, "passing");
+    ends_with(&mut daemon, "hook", || fs::write(tree.path("gate"), "").unwrap());
+    process.wait_going();
+}
+
+#[test]
 fn of_who_waits_for_processes_while_it_works_for_the_owner_ends_the_daemon() {
     let tree = Tree::with_log();
     let mut daemon = tree.start();
@@ -422,6 +432,8 @@ fn of_who_waits_for_processes_while_it_works_for_the_owner_ends_the_daemon() {
         daemon.wait_done(&[&format!("{id}.0.pre")]);
     }
     daemon.fence();
+    // No worker works.
+    fs::remove_file(tree.path("hooks/global-post.d/10-log")).unwrap();
     break_thread(&tree, "passing");
     ends_with(&mut daemon, "exits", || {
         if let Some(process) = processes.pop() {
