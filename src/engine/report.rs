@@ -567,4 +567,15 @@ mod tests {
         report.bad_file(id, "b");
         assert_eq!((report.take_lines().len(), report.counters().bad_files), (1, 3));
     }
+
+    #[test]
+    fn whether_a_problem_is_another_than_before_is_known() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        let whether = ["a", "a", "b"].map(|what| report.problem(Problem::Api, what));
+        assert_eq!(whether, [true, false, true]);
+        for _ in 0..1000 {
+            report.say(Level::Warning, "a warning");
+        }
+        assert!(report.take_lines().len() < 100, "warnings are counted, too");
+    }
 }

@@ -9,6 +9,7 @@ use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::effect::{Death, Effect, Token};
 use ganeti_hookd::engine::input::{Input, Landing, Now, Written};
+use ganeti_hookd::engine::numbers::NumbersChange;
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{Job, JobId, Timestamp};
@@ -84,6 +85,8 @@ pub enum Sabotage {
     TellsGanetiTwice,
     ForgetsPlaces,
     ForgetsThatTheHistoryIsLost,
+    ForgetsThatNumbersBeganAgain,
+    ForgetsThatNumbersAreOfOld,
 }
 
 use Sabotage::*;
@@ -145,6 +148,8 @@ impl Sabotage {
         (TellsGanetiTwice, "Ganeti is told of deaths alone"),
         (ForgetsPlaces, "what is done is sent"),
         (ForgetsThatTheHistoryIsLost, "each (job, opcode, phase) once"),
+        (ForgetsThatNumbersBeganAgain, "each (job, opcode, phase) once"),
+        (ForgetsThatNumbersAreOfOld, "nothing lost"),
     ];
 
     /// Those that two masters are needed for.
@@ -215,7 +220,10 @@ impl Sabotage {
             ForgetsWhatItLeft | ForgetsPlaces => &[Fault::Crash],
             ForgetsThatItRunsAgain => &[Fault::Rerun, Fault::Crash, Fault::ScriptHangs],
             ForgetsRerunsInANewJournal => &[Fault::Rerun, Fault::Damage, Fault::ScriptHangs],
-            ForgetsThatTheHistoryIsLost => &[Fault::Recreate, Fault::Damage, Fault::Crash],
+            ForgetsThatTheHistoryIsLost | ForgetsThatNumbersBeganAgain => {
+                &[Fault::Recreate, Fault::Damage, Fault::Crash]
+            }
+            ForgetsThatNumbersAreOfOld => &[Fault::Recreate, Fault::SerialUnknown, Fault::Crash],
             WritesNoReruns | LetsRerunsOvertake | HoldsForReruns | SaysThatRerunsAreInTime => &[Fault::Rerun],
             _ => &[],
         }
@@ -393,7 +401,10 @@ impl Sabotage {
             (NeverReadsTheArchive, Effect::Read { id, limit, .. }) => {
                 vec![Effect::Read { id, limit, archive: false }]
             }
-            (ForgetsThatTheHistoryIsLost, Effect::WriteAnew(changes)) => {
+            (
+                ForgetsThatTheHistoryIsLost | ForgetsThatNumbersBeganAgain | ForgetsThatNumbersAreOfOld,
+                Effect::WriteAnew(changes),
+            ) => {
                 let changes = changes.iter().flat_map(|change| self.writes(change)).collect();
                 vec![Effect::WriteAnew(Arc::new(changes))]
             }
@@ -418,9 +429,10 @@ impl Sabotage {
             }
             (ForgetsPosts, Change::Event(_, event, _)) if event.key.phase == Phase::Post => Vec::new(),
             (ForgetsPosts, Change::RunStart(_)) | (WritesNoNumbers, Change::Numbers(_)) => Vec::new(),
-            (WritesNoReruns, Change::Rerun(..)) | (ForgetsThatTheHistoryIsLost, Change::HistoryLost(_)) => {
-                Vec::new()
-            }
+            (WritesNoReruns, Change::Rerun(..))
+            | (ForgetsThatTheHistoryIsLost, Change::HistoryLost(_))
+            | (ForgetsThatNumbersBeganAgain, Change::BeganAgain(_))
+            | (ForgetsThatNumbersAreOfOld, Change::Numbers(NumbersChange::OfOld)) => Vec::new(),
             (ForgetsRecentHistory, Change::Prune(_, most)) => {
                 vec![Change::Prune(Timestamp::from_micros(i64::MAX), *most)]
             }
