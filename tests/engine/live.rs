@@ -253,3 +253,22 @@ fn what_is_off_by_the_time_its_turn_comes_does_not_run() {
     assert_eq!(desk.ran, ["10-a 1.0.pre - late=yes attempt=1"]);
     assert_eq!(desk.engine.status(desk.now).undelivered, 0);
 }
+
+#[test]
+fn what_was_found_late_leaves_a_slot_to_what_just_happened() {
+    let mut settings = Settings::default();
+    settings.hooks.workers = 4;
+    let past = Past { begun: Some(Timestamp::from((EPOCH - 1000, 0))), ..Past::default() };
+    let remembered = Remembered { past, next_seq: 1, next_run: 1, ..Default::default() };
+    let mut desk = Desk::before_start(settings, remembered);
+    desk.serial = Some(9);
+    for n in 1..=9 {
+        desk.queue.insert(id(n), delay(n, -500).waits(0, -500).ends(0, Status::Error, -400));
+    }
+    desk.settle();
+    assert_eq!(desk.running.len(), 3);
+    desk.serial = Some(10);
+    desk.put(delay(10, 0).waits(0, 0).ends(0, Status::Error, 0));
+    assert_eq!(desk.running.len(), 4);
+    assert_eq!(desk.running[3].env["GANETI_HOOKD_EVENT"], "10.0.post");
+}

@@ -314,3 +314,18 @@ fn who_waits_for_a_job_hears_when_it_is_forgotten() {
     desk.put(delay(2, 0));
     assert!(has_ended(&desk));
 }
+
+#[test]
+fn a_line_about_a_hold_is_about_its_event() {
+    let mut desk = Desk::new();
+    hold(&mut desk, 1, 50);
+    desk.wait(61.0);
+    let fields = desk.done.iter().rev().find_map(|effect| match effect {
+        Effect::Log(_, text, topic) if text.contains("goes on") => Some(topic.fields().collect::<Vec<_>>()),
+        _ => None,
+    });
+    let fields = fields.unwrap();
+    for field in [("GANETI_EVENT", "1.0.pre"), ("GANETI_OP_CODE", "OP_TEST_DELAY")] {
+        assert!(fields.contains(&(field.0, field.1.to_owned())), "{fields:?}");
+    }
+}
