@@ -553,6 +553,8 @@ mod tests {
             ["1.0.pre: node2: 901 of 902 hooks failed: 000, 001, 002, ...; the last: and more"]
         );
         assert_eq!((failures, counters.runs, counters.runs_failed), (4, 905, 902));
+        let three = "1.0.pre: node2: 3 of 4 hooks failed: 000, 001, 002; the last: no";
+        assert_eq!(ended(3, &good).0, [three]);
     }
 
     #[test]

@@ -307,3 +307,15 @@ fn what_was_planned_once_is_given_when_it_is_planned_again() {
     fails_over(&mut next, HERE);
     assert_eq!(given(&next), Some(vec![HERE.to_owned()]), "after a failover");
 }
+
+#[test]
+fn what_waits_for_another_node_alone_takes_no_slot() {
+    let mut desk = desk(|settings| settings.hooks.workers = 1);
+    desk.put(job(1, &[START], 0).runs(0, 0));
+    desk.plan_on(&[HERE, THERE], None);
+    desk.end("1.0.pre");
+    desk.end("1.0.pre");
+    assert_eq!(asked(&desk).len(), 1);
+    desk.put(delay(2, 0).runs(0, 0));
+    assert_eq!(running(&desk), ["global-pre.d/10-a global"]);
+}
