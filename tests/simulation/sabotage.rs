@@ -9,7 +9,6 @@ use ganeti_hookd::engine::change::{Change, EventState};
 use ganeti_hookd::engine::directories::HooksPath;
 use ganeti_hookd::engine::effect::{Death, Effect, Token};
 use ganeti_hookd::engine::input::{Input, Landing, Now, Written};
-use ganeti_hookd::engine::numbers::NumbersChange;
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::ganeti::event::Phase;
 use ganeti_hookd::ganeti::job::{Job, JobId, Timestamp};
@@ -86,7 +85,6 @@ pub enum Sabotage {
     ForgetsPlaces,
     ForgetsThatTheHistoryIsLost,
     ForgetsThatNumbersBeganAgain,
-    ForgetsThatNumbersAreOfOld,
 }
 
 use Sabotage::*;
@@ -149,7 +147,6 @@ impl Sabotage {
         (ForgetsPlaces, "what is done is sent"),
         (ForgetsThatTheHistoryIsLost, "each (job, opcode, phase) once"),
         (ForgetsThatNumbersBeganAgain, "each (job, opcode, phase) once"),
-        (ForgetsThatNumbersAreOfOld, "nothing lost"),
     ];
 
     /// Those that two masters are needed for.
@@ -168,6 +165,10 @@ impl Sabotage {
         recipe.settings.deaths.tell_ganeti |= matches!(self, TellsGanetiOfTheLiving | TellsGanetiTwice);
         if self == IgnoresThatThereIsNoQueue {
             recipe.leftovers = 0;
+        }
+        if self == ForgetsThatNumbersBeganAgain {
+            // The new cluster soon gives out the numbers of the old one.
+            recipe.jobs = recipe.jobs.min(4);
         }
         if self == LooksAtOldJobsFirst {
             // Jobs begin while many others are looked at.
@@ -220,10 +221,10 @@ impl Sabotage {
             ForgetsWhatItLeft | ForgetsPlaces => &[Fault::Crash],
             ForgetsThatItRunsAgain => &[Fault::Rerun, Fault::Crash, Fault::ScriptHangs],
             ForgetsRerunsInANewJournal => &[Fault::Rerun, Fault::Damage, Fault::ScriptHangs],
-            ForgetsThatTheHistoryIsLost | ForgetsThatNumbersBeganAgain => {
-                &[Fault::Recreate, Fault::Damage, Fault::Crash]
+            ForgetsThatTheHistoryIsLost => &[Fault::Recreate, Fault::Damage, Fault::Crash],
+            ForgetsThatNumbersBeganAgain => {
+                &[Fault::Recreate, Fault::SerialUnknown, Fault::RecallFails, Fault::Damage, Fault::Crash]
             }
-            ForgetsThatNumbersAreOfOld => &[Fault::Recreate, Fault::SerialUnknown, Fault::Crash],
             WritesNoReruns | LetsRerunsOvertake | HoldsForReruns | SaysThatRerunsAreInTime => &[Fault::Rerun],
             _ => &[],
         }
@@ -401,10 +402,7 @@ impl Sabotage {
             (NeverReadsTheArchive, Effect::Read { id, limit, .. }) => {
                 vec![Effect::Read { id, limit, archive: false }]
             }
-            (
-                ForgetsThatTheHistoryIsLost | ForgetsThatNumbersBeganAgain | ForgetsThatNumbersAreOfOld,
-                Effect::WriteAnew(changes),
-            ) => {
+            (ForgetsThatTheHistoryIsLost | ForgetsThatNumbersBeganAgain, Effect::WriteAnew(changes)) => {
                 let changes = changes.iter().flat_map(|change| self.writes(change)).collect();
                 vec![Effect::WriteAnew(Arc::new(changes))]
             }
@@ -431,8 +429,7 @@ impl Sabotage {
             (ForgetsPosts, Change::RunStart(_)) | (WritesNoNumbers, Change::Numbers(_)) => Vec::new(),
             (WritesNoReruns, Change::Rerun(..))
             | (ForgetsThatTheHistoryIsLost, Change::HistoryLost(_))
-            | (ForgetsThatNumbersBeganAgain, Change::BeganAgain(_))
-            | (ForgetsThatNumbersAreOfOld, Change::Numbers(NumbersChange::OfOld)) => Vec::new(),
+            | (ForgetsThatNumbersBeganAgain, Change::BeganAgain(_)) => Vec::new(),
             (ForgetsRecentHistory, Change::Prune(_, most)) => {
                 vec![Change::Prune(Timestamp::from_micros(i64::MAX), *most)]
             }
