@@ -161,3 +161,17 @@ fn of_a_job_whose_file_is_gone_it_is_known_whether_its_opcode_had_begun() {
         assert_eq!(desk.engine.status(desk.now).jobs_open, 0);
     }
 }
+
+#[test]
+fn while_nobody_knows_who_is_master_a_process_that_was_found_dead_may_be_anothers() {
+    let mut desk = desk(false);
+    desk.alive.clear();
+    desk.master_error = true;
+    executes(&mut desk);
+    desk.wait(2.0);
+    let is_told = |desk: &Desk| desk.events().iter().any(|event| event.contains("disappeared"));
+    assert!(!is_told(&desk), "{:?}", desk.events());
+    desk.master_error = false;
+    desk.wait(2.0);
+    assert!(is_told(&desk), "{:?}", desk.events());
+}

@@ -309,3 +309,22 @@ fn numbers_that_have_been_missing_for_long_are_waited_for_no_more() {
     desk.settle();
     assert!(desk.written.contains(&Change::Numbers(NumbersChange::GivenUpBelow(200_000))));
 }
+
+#[test]
+fn what_was_told_and_forgotten_is_not_told_again_when_its_file_is_back() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(1);
+    desk.wait(5.0);
+    desk.put(ended(1, 3));
+    let job = desk.queue.remove(&id(1)).unwrap();
+    desk.archive.insert(id(1), job.clone());
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    assert_eq!(desk.events().len(), 2);
+    desk.pass(40.0 * 86_400.0);
+    desk.put(delay(2, 0));
+    desk.archive.clear();
+    desk.put(job);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
+}

@@ -329,3 +329,15 @@ fn a_line_about_a_hold_is_about_its_event() {
         assert!(fields.contains(&(field.0, field.1.to_owned())), "{fields:?}");
     }
 }
+
+#[test]
+fn of_several_that_are_held_each_waits_for_its_own_hook() {
+    let mut desk = Desk::new();
+    desk.scripts.push("20-b");
+    hold(&mut desk, 1, 50);
+    desk.end("1.0.pre");
+    hold(&mut desk, 2, 60);
+    let held = desk.engine.status(desk.now).held;
+    let hooks: Vec<_> = held.iter().map(|held| (held.job, held.hook.as_deref())).collect();
+    assert_eq!(hooks, [(id(1), Some("20-b")), (id(2), Some("10-a"))]);
+}
