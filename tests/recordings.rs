@@ -129,6 +129,7 @@ fn versions_that_were_missed_change_nothing() {
             let mut replay = Replay::default();
             let seen = lines.iter().enumerate().filter(|(n, _)| is_seen(*n));
             let events: Vec<(i64, Event)> = seen.flat_map(|(_, line)| replay.line(line).unwrap()).collect();
+            assert!(events.iter().map(|(seq, _)| *seq).eq(1..=events.len() as i64), "they are numbered");
             let events = by_job(events.iter().map(|(_, event)| event));
             assert_eq!(events, by_job(&expected), "{}, {name} of the rest seen", recording.display());
         }

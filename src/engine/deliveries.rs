@@ -407,13 +407,8 @@ impl Deliveries {
     }
 
     /// How many events are undelivered.
-    pub fn len(&self) -> usize {
+    pub fn undelivered(&self) -> usize {
         self.events.len()
-    }
-
-    /// Whether everything has been delivered.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
     }
 
     /// Whether anything runs.

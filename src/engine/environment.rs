@@ -158,6 +158,11 @@ mod tests {
         Reason(source.to_owned(), text.to_owned(), 1.0)
     }
 
+    #[test]
+    fn a_variable_takes_its_text_and_a_pointer() {
+        assert_eq!(size("NAME", "value"), "NAME=value\0".len() + size_of::<*const u8>());
+    }
+
     fn environment(name: &str, executed: bool, status: Option<PostStatus>) -> Environment {
         let trail = vec![
             reason("gnt:opcode:instance_multi_alloc", "job=3;index=0"),

@@ -173,7 +173,9 @@ mod tests {
         assert_eq!((forgotten.cursor, gap.from, gap.since, gap.is_counted), (7, 6, Some(50), false));
         let lost = resumed(span(8, 1, 3));
         assert_eq!((lost.journal, lost.cursor), (8, 0));
-        assert!(lost.gap.unwrap().why.contains("journal"));
+        let gap = lost.gap.unwrap();
+        assert!(gap.why.contains("journal"));
+        assert_eq!((gap.journal, gap.from), (7, 6));
         let mut nothing_was_left = Progress { unsent_since: None, ..begun };
         nothing_was_left.resume(span(7, 8, 9), 99);
         assert_eq!((nothing_was_left.cursor, nothing_was_left.gap), (7, None));
@@ -187,5 +189,16 @@ mod tests {
         let gap = progress.gap.unwrap();
         assert_eq!((gap.from, gap.since, gap.until, gap.events), (3, Some(30), Some(40), 2));
         assert!(gap.is_counted);
+    }
+
+    #[test]
+    fn gaps_of_two_journals_are_told_as_one_of_the_first() {
+        let mut progress = Progress::new(span(7, 1, 9));
+        progress.give_up(3, Some(30), 100, "too old");
+        progress.resume(span(8, 1, 3), 101);
+        progress.give_up(2, Some(20), 102, "too old");
+        let gap = progress.gap.unwrap();
+        assert_eq!((gap.journal, gap.from, gap.since, gap.until), (7, 3, Some(30), Some(30)));
+        assert_eq!((gap.events, gap.is_counted), (2, false), "how many went with the journal nobody knows");
     }
 }

@@ -202,3 +202,32 @@ impl Replay {
             .collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(path: &str, content: &str) -> Line {
+        let (path, content) = (Some(path.to_owned()), Some(content.to_owned()));
+        Line { t: 1.0, path, content, initial: false, moved_to: None, removed: false, pid: None, event: None }
+    }
+
+    #[test]
+    fn a_cluster_is_what_its_files_say() {
+        let config = r#"{"serial_no":1,"cluster":{"cluster_name":"c.example.com","master_node":"m"},
+            "nodes":{"m":{"name":"node1"}},"instances":{}}"#;
+        let mut replay = Replay::default();
+        let mut says = |path: &str, content: &str| {
+            assert_eq!(replay.line(&line(path, content)).unwrap(), []);
+            let ClusterFacts { data_dir, name, master } = replay.cluster();
+            assert_eq!(data_dir, DATA_DIR);
+            (name.unwrap_or_default(), master.unwrap_or_default())
+        };
+        let names = |cluster: &str, master: &str| (cluster.to_owned(), master.to_owned());
+        assert_eq!(says("config.data", config), names("c.example.com", "node1"));
+        assert_eq!(says("ssconf_master_node", "node2\n"), names("c.example.com", "node2"));
+        assert_eq!(says("ssconf_cluster_name", "d.example.com\n"), names("d.example.com", "node2"));
+        assert_eq!(says("ssconf_master_node", NO_MASTER), names("d.example.com", "node2"), "it had one");
+        assert_eq!(says("ssconf_hvparams_kvm", "x"), names("d.example.com", "node2"));
+    }
+}

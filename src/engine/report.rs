@@ -553,6 +553,8 @@ mod tests {
             ["1.0.pre: node2: 901 of 902 hooks failed: 000, 001, 002, ...; the last: and more"]
         );
         assert_eq!((failures, counters.runs, counters.runs_failed), (4, 905, 902));
+        let three = "1.0.pre: node2: 3 of 4 hooks failed: 000, 001, 002; the last: no";
+        assert_eq!(ended(3, &good).0, [three]);
     }
 
     #[test]
@@ -566,5 +568,16 @@ mod tests {
         report.good_file(id);
         report.bad_file(id, "b");
         assert_eq!((report.take_lines().len(), report.counters().bad_files), (1, 3));
+    }
+
+    #[test]
+    fn whether_a_problem_is_another_than_before_is_known() {
+        let mut report = Report::new(Timestamp::default(), "/queue".to_owned());
+        let whether = ["a", "a", "b"].map(|what| report.problem(Problem::Api, what));
+        assert_eq!(whether, [true, false, true]);
+        for _ in 0..1000 {
+            report.say(Level::Warning, "a warning");
+        }
+        assert!(report.take_lines().len() < 100, "warnings are counted, too");
     }
 }

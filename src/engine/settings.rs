@@ -567,6 +567,31 @@ mod tests {
     }
 
     #[test]
+    fn of_names_addresses_and_patterns_it_is_known_which_are_good() {
+        let is_good = |key: &str, value: &str| {
+            let (section, name) = key.split_once('.').unwrap();
+            Settings::parse(&format!("[{section}]\n{name} = {value}\n")).is_ok()
+        };
+        for (key, good, bad) in [
+            (
+                "api.group",
+                &[r#""www-data""#, r#""""#][..],
+                &[r#""a b""#, r#""a\u0007""#, r#""a,b""#, "7"][..],
+            ),
+            ("api.metrics-listen", &[r#""127.0.0.1:9713""#, r#""[::1]:1""#], &[r#""127.0.0.1:0""#]),
+            ("hooks.native-paths", &[r#"["instance-*"]"#, r#"["node2-add"]"#], &[r#"["a_b"]"#, r#"[""]"#]),
+            ("hooks.skip-opcodes", &[r#"["OP_TEST_*"]"#, r#"["OP_2"]"#], &[r#"["OP-2"]"#, r#"[""]"#]),
+            ("deaths.tell-ganeti", &["true", "false"], &["1"]),
+        ] {
+            assert!(good.iter().all(|value| is_good(key, value)), "{key}: {good:?}");
+            assert!(!bad.iter().any(|value| is_good(key, value)), "{key}: {bad:?}");
+        }
+        assert!(Settings::parse("[deaths]\ntell-ganeti = true\n").unwrap().deaths.tell_ganeti);
+        let outbox = "[[outbox]]\nname = \"a_b-1\"\nurl = \"https://a/\"\nsecret-file = \"/key\"\n";
+        assert_eq!(Settings::parse(outbox).unwrap().outboxes[0].name, "a_b-1");
+    }
+
+    #[test]
     fn stars_in_opcodes_stand_for_anything() {
         let hooks = |pattern: &str| Hooks { skip_opcodes: vec![pattern.into()], ..Settings::default().hooks };
         assert!(hooks("OP_CLUSTER_VERIFY_*").skips("OP_CLUSTER_VERIFY_GROUP"));

@@ -121,3 +121,43 @@ impl Topic {
         .filter_map(|(name, value)| Some((name, value?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ganeti::event::Phase;
+    use crate::ganeti::job::Timestamp;
+
+    #[test]
+    fn a_line_about_an_event_has_all_that_names_it() {
+        let key = EventKey { job: 7.try_into().unwrap(), op: 1, phase: Phase::Post };
+        let event = Event {
+            key,
+            received: Timestamp::from_micros(1),
+            op_count: 2,
+            op_code: "OP_TEST_DELAY".to_owned(),
+            status: Some(PostStatus::Disappeared),
+            executed: true,
+            late: false,
+            time: Timestamp::from_micros(2),
+            about: Default::default(),
+        };
+        let fields = |event: &Event| Topic::noticed(event).fields().collect::<Vec<_>>();
+        let others = [("GANETI_JOB", "7"), ("GANETI_EVENT", "7.1.post"), ("GANETI_OP_CODE", "OP_TEST_DELAY")];
+        let with = |id: MessageId| {
+            let fields = [("MESSAGE_ID", id.as_str())].into_iter().chain(others);
+            fields.map(|(name, value)| (name, value.to_owned())).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(&event), with(MessageId::Disappeared));
+        let succeeded = Event { status: Some(PostStatus::Succeeded), ..event };
+        assert_eq!(fields(&succeeded), with(MessageId::Event));
+        assert_eq!(Topic::default().fields().count(), 0);
+    }
+
+    #[test]
+    fn each_kind_of_line_has_an_id_of_128_bits_of_its_own() {
+        let ids: std::collections::BTreeSet<_> = MessageId::ALL.map(MessageId::as_str).into_iter().collect();
+        assert_eq!(ids.len(), MessageId::ALL.len());
+        assert!(ids.iter().all(|id| id.len() == 32 && u128::from_str_radix(id, 16).is_ok()), "{ids:?}");
+    }
+}

@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_that_is_still_there_is_told_as_it_is() {
+        let moved = INSTANCE.replace("\"n\"", "\"m\"");
+        let pre =
+            Views::default().view(&event(START, PRE, None), input(""), config(INSTANCE, false), || None);
+        let event = event(START, POST, Some(PostStatus::Succeeded));
+        let post = Views::default().view(&event, input(""), config(&moved, false), || Some(pre));
+        assert_eq!(post.variables["GANETI_INSTANCE_PRIMARY"], "node2");
+        assert_eq!(post.variables["GANETI_POST_INSTANCE_PRIMARY"], "node1");
+        assert_eq!(post.nodes, ["node1"], "it is not where it was");
+    }
+
+    #[test]
     fn a_post_that_ganeti_would_not_run_is_the_masters_alone() {
         let whole = || Some(vec!["node1".to_owned(), "node2".to_owned()]);
         for (status, more, native) in [

@@ -172,3 +172,35 @@ fn a_job_that_is_armed_is_held_however_long_ago_it_began() {
     assert!(desk.stands(50));
     assert_eq!(desk.ran, ["10-a 1.0.pre - late=no attempt=1"]);
 }
+
+#[test]
+fn while_the_queue_cannot_be_watched_nobody_is_armed() {
+    let mut desk = desk();
+    desk.watch_fails = true;
+    desk.give(Input::WatchLost);
+    desk.settle();
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    assert!(armed(&desk).is_empty());
+    desk.watch_fails = false;
+    desk.wait(1.0);
+    assert_eq!(armed(&desk), [id(1)]);
+}
+
+#[test]
+fn who_is_not_armed_is_stopped_by_a_signal_and_who_was_long_ago_is_not() {
+    let by_signal = |desk: &Desk| {
+        let stops = desk.done.iter().filter_map(|effect| match effect {
+            Effect::Stop { by_signal, .. } => Some(*by_signal),
+            _ => None,
+        });
+        stops.collect::<Vec<_>>()
+    };
+    let mut desk = desk();
+    desk.alive.insert(60);
+    desk.put(delay(2, 0).by(60).runs(0, 0));
+    assert_eq!(by_signal(&desk), [true]);
+    desk.pass(600.0);
+    desk.put(delay(1, 0).by(50).runs(0, 1));
+    assert_eq!(by_signal(&desk), [true, false]);
+}

@@ -93,3 +93,12 @@ fn a_scan_that_brings_the_serial_has_it_read_no_second_time() {
     let effects = since(&desk, before);
     assert!(effects.contains("Scan") && !effects.contains("ReadSerial"), "{effects}");
 }
+
+#[test]
+fn a_version_that_tells_nothing_new_is_not_written() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0));
+    let written = desk.written.len();
+    desk.put(delay(1, 0).waits(0, 0));
+    assert_eq!(desk.written.len(), written, "{:?}", &desk.written[written..]);
+}

@@ -4,6 +4,7 @@ use ganeti_hookd::engine::change::{Change, Remembered};
 use ganeti_hookd::engine::effect::{Death, Effect};
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::ganeti::event::PostStatus;
 use ganeti_hookd::ganeti::job::Status;
 
 use crate::desk::{Desk, HERE, Life as _, THERE, delay, id};
@@ -140,4 +141,37 @@ fn it_is_not_told_of_what_was_not_written_before_nobody_wanted_that_any_more() {
     desk.wait(5.0);
     assert!(desk.events().last().unwrap().contains("disappeared"));
     assert_eq!(tellings(&desk), []);
+}
+
+#[test]
+fn of_a_job_whose_file_is_gone_it_is_known_whether_its_opcode_had_begun() {
+    for begun in [false, true] {
+        let mut desk = desk(false);
+        let job = delay(1, 0).by(50).waits(0, 1);
+        desk.put(if begun { job.runs(0, 3) } else { job });
+        desk.queue.clear();
+        desk.give(Input::Hint(id(1)));
+        desk.settle();
+        desk.dies(50);
+        let events = desk.written.iter().rev().filter_map(|change| match change {
+            Change::Event(_, event, _) => Some((event.status, event.executed)),
+            _ => None,
+        });
+        assert_eq!(events.take(1).collect::<Vec<_>>(), [(Some(PostStatus::Disappeared), begun)]);
+        assert_eq!(desk.engine.status(desk.now).jobs_open, 0);
+    }
+}
+
+#[test]
+fn while_nobody_knows_who_is_master_a_process_that_was_found_dead_may_be_anothers() {
+    let mut desk = desk(false);
+    desk.alive.clear();
+    desk.master_error = true;
+    executes(&mut desk);
+    desk.wait(2.0);
+    let is_told = |desk: &Desk| desk.events().iter().any(|event| event.contains("disappeared"));
+    assert!(!is_told(&desk), "{:?}", desk.events());
+    desk.master_error = false;
+    desk.wait(2.0);
+    assert!(is_told(&desk), "{:?}", desk.events());
 }

@@ -65,6 +65,10 @@ pub struct Desk {
     pub tokens: BTreeMap<Token, ProcessRef>,
     pub stopped: BTreeSet<Token>,
     pub armed: BTreeSet<Token>,
+    /// The queue cannot be watched.
+    pub watch_fails: bool,
+    /// Who is stopped by a signal has gone on meanwhile.
+    pub stops_land_late: bool,
     /// Whether the kernel can stop processes.
     pub kernel_stops: Result<String, String>,
     /// What the history tells of jobs, besides what is written.
@@ -158,6 +162,8 @@ impl Desk {
             tokens: BTreeMap::new(),
             stopped: BTreeSet::new(),
             armed: BTreeSet::new(),
+            watch_fails: false,
+            stops_land_late: false,
             kernel_stops: Err("not here".to_owned()),
             history: BTreeMap::new(),
             history_fails: false,
@@ -233,6 +239,7 @@ impl Desk {
     fn perform(&mut self, effect: Effect) {
         self.done.push(effect.clone());
         match effect {
+            Effect::Watch if self.watch_fails => self.give(Input::Watched(Err("ENOSPC".to_owned()))),
             Effect::Watch => self.give(Input::Watched(Ok(()))),
             Effect::Scan { scan } => self.scans.push(scan),
             Effect::Read { id, archive, .. } => self.read(id, archive),
@@ -270,7 +277,11 @@ impl Desk {
             Effect::Find { token, process } => self.find(token, process),
             Effect::Stop { token, job, .. } => {
                 let known = self.tokens.get(&token).is_some_and(|process| self.alive.contains(&process.pid));
-                let landing = if self.armed.remove(&token) { Landing::Exact } else { Landing::Early };
+                let landing = match (self.armed.remove(&token), self.stops_land_late) {
+                    (true, _) => Landing::Exact,
+                    (false, false) => Landing::Early,
+                    (false, true) => Landing::Late,
+                };
                 let result = if known { Ok(landing) } else { Err("it is not there".to_owned()) };
                 if known {
                     self.stopped.insert(token);

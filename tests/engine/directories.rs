@@ -2,7 +2,8 @@
 //! held for them.
 
 use ganeti_hookd::engine::change::{Change, EventState};
-use ganeti_hookd::engine::effect::Effect;
+use ganeti_hookd::engine::effect::{Effect, ScriptRun};
+use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::settings::{Nodes, Settings};
 use ganeti_hookd::ganeti::event::PostStatus;
 use ganeti_hookd::ganeti::job::Status;
@@ -244,4 +245,77 @@ fn ganetis_own_post_hooks_run_only_where_they_are_wanted() {
         settings.hooks.nodes = Nodes::Master;
     };
     assert_eq!(post(&at_home, both), (true, 0), "on the master alone");
+}
+
+#[test]
+fn while_a_script_runs_here_no_other_begins_though_another_node_answers() {
+    let mut desk = desk(|_| {});
+    desk.scripts = vec!["10-a", "20-b"];
+    desk.put(job(1, &[START], 0).runs(0, 0));
+    desk.plan_on(&[HERE, THERE], None);
+    desk.answer(&[]);
+    assert_eq!(running(&desk), ["global-pre.d/10-a global"]);
+}
+
+/// Another node is master.
+fn fails_over(desk: &mut Desk, master: &'static str) {
+    desk.master = Some(master);
+    desk.give(Input::ClusterChanged);
+    desk.settle();
+}
+
+#[test]
+fn a_script_that_was_taken_back_runs_though_another_node_was_asked_meanwhile() {
+    let mut desk = desk(|_| {});
+    desk.put(job(1, &[START], 0).runs(0, 0));
+    desk.plan_on(&[HERE, THERE], None);
+    let ScriptRun { run, seq, .. } = desk.running.remove(0);
+    desk.give(Input::Postponed { run, seq, error: "EAGAIN".to_owned() });
+    fails_over(&mut desk, THERE);
+    fails_over(&mut desk, HERE);
+    assert_eq!(running(&desk), ["global-pre.d/10-a global"]);
+    assert_eq!(asked(&desk).len(), 1, "it goes on there");
+}
+
+#[test]
+fn what_was_taken_back_before_it_was_written_is_written_once() {
+    let mut desk = desk(|_| {});
+    desk.put(job(1, &[START], 0).runs(0, 0));
+    desk.disk_is_full = true;
+    desk.plan_on(&[HERE, THERE], None);
+    desk.disk_is_full = false;
+    desk.wait(5.0);
+    let runs = [format!("{THERE} global-pre.d/global-pre.d"), format!("{HERE} global-pre.d/10-a")];
+    assert_eq!(recorded(&desk), runs);
+}
+
+#[test]
+fn what_was_planned_once_is_given_when_it_is_planned_again() {
+    let mut desk = desk(|_| {});
+    desk.put(job(1, &[START], 0).runs(0, 0));
+    assert_eq!(desk.plans[0].given, None);
+    desk.plan_on(&[HERE, THERE], None);
+    let given = |desk: &Desk| desk.plans[0].given.clone().map(|view| view.nodes);
+    let mut next = desk.restarted();
+    next.settle();
+    assert_eq!(given(&next), Some(vec![HERE.to_owned(), THERE.to_owned()]), "after a restart");
+    next.disk_is_full = true;
+    next.plan_on(&[HERE], None);
+    fails_over(&mut next, THERE);
+    next.disk_is_full = false;
+    next.wait(5.0);
+    fails_over(&mut next, HERE);
+    assert_eq!(given(&next), Some(vec![HERE.to_owned()]), "after a failover");
+}
+
+#[test]
+fn what_waits_for_another_node_alone_takes_no_slot() {
+    let mut desk = desk(|settings| settings.hooks.workers = 1);
+    desk.put(job(1, &[START], 0).runs(0, 0));
+    desk.plan_on(&[HERE, THERE], None);
+    desk.end("1.0.pre");
+    desk.end("1.0.pre");
+    assert_eq!(asked(&desk).len(), 1);
+    desk.put(delay(2, 0).runs(0, 0));
+    assert_eq!(running(&desk), ["global-pre.d/10-a global"]);
 }

@@ -1,15 +1,19 @@
 //! A journal that cannot be written, and old history.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use ganeti_hookd::engine::change::Change;
+use ganeti_hookd::engine::change::{Change, Remembered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::{Input, Version};
+use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
 use ganeti_hookd::engine::plan::Plan;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
 
 use crate::desk::{Desk, Life, delay, ended, id, job};
 use crate::journal::Journal;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn without_room_nothing_is_looked_at_so_nothing_grows() {
@@ -297,4 +301,52 @@ fn what_was_told_and_is_not_written_is_not_told_again() {
     desk.wait(1.1);
     let told = ["1.0.pre (late) OP_TEST_DELAY pending", "1.0.post OP_TEST_DELAY succeeded pending"];
     assert_eq!(desk.events(), told);
+}
+
+#[test]
+fn what_has_failed_is_tried_again_though_nothing_happens() {
+    let mut desk = Desk::new();
+    desk.serial = Some(1);
+    desk.put(delay(1, 0));
+    let soon = |desk: &Desk| desk.engine.next_deadline().is_some_and(|at| at <= desk.now.steady + SECOND);
+    assert!(soon(&desk), "what waits to be written");
+    desk.wait(1.0);
+    assert!(!soon(&desk));
+    desk.disk_is_full = true;
+    desk.put(ended(1, 0));
+    assert!(soon(&desk), "the journal");
+    desk.disk_is_full = false;
+    desk.wait(1.0);
+    assert!(!soon(&desk));
+    desk.serial = None;
+    desk.put(ended(2, 0));
+    assert!(soon(&desk), "the serial");
+}
+
+#[test]
+fn numbers_that_have_been_missing_for_long_are_waited_for_no_more() {
+    let numbers = Numbers::new(300_000, [5, 299_999]);
+    let mut desk = Desk::again(Remembered { numbers, next_seq: 1, next_run: 1, ..Default::default() });
+    desk.serial = Some(300_000);
+    desk.settle();
+    assert!(desk.written.contains(&Change::Numbers(NumbersChange::GivenUpBelow(200_000))));
+}
+
+#[test]
+fn what_was_told_and_forgotten_is_not_told_again_when_its_file_is_back() {
+    let mut desk = Desk::new();
+    desk.scripts.clear();
+    desk.serial = Some(1);
+    desk.wait(5.0);
+    desk.put(ended(1, 3));
+    let job = desk.queue.remove(&id(1)).unwrap();
+    desk.archive.insert(id(1), job.clone());
+    desk.give(Input::Hint(id(1)));
+    desk.settle();
+    assert_eq!(desk.events().len(), 2);
+    desk.pass(40.0 * 86_400.0);
+    desk.put(delay(2, 0));
+    desk.archive.clear();
+    desk.put(job);
+    assert_eq!(desk.events().len(), 2, "{:?}", desk.events());
 }

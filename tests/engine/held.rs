@@ -1,6 +1,6 @@
 //! Who is held, who is not, and what is said of that.
 
-use ganeti_hookd::engine::effect::Effect;
+use ganeti_hookd::engine::effect::{Effect, ScriptRun};
 use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::settings::{Nodes, Settings};
 
@@ -129,4 +129,21 @@ fn the_end_of_an_older_jobs_pre_does_not_let_go_a_job_of_its_number() {
     desk.end("1.0.pre");
     desk.end("1.0.pre");
     assert!(!desk.stands(60));
+}
+
+#[test]
+fn a_job_of_which_a_hook_has_run_stands_still_while_the_next_cannot_begin() {
+    let mut desk = Desk::new();
+    desk.scripts = vec!["10-a", "20-b"];
+    desk.alive.insert(50);
+    desk.put(delay(1, 0).by(50).runs(0, 0));
+    desk.end("1.0.pre");
+    for _ in 0..5 {
+        let ScriptRun { run, seq, .. } = desk.running.remove(0);
+        desk.give(Input::Postponed { run, seq, error: "EAGAIN".to_owned() });
+        desk.wait(1.0);
+    }
+    assert!(desk.stands(50));
+    desk.end("1.0.pre");
+    assert!(!desk.stands(50));
 }

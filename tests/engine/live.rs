@@ -4,12 +4,12 @@ use ganeti_hookd::engine::change::{Past, Remembered, Undelivered};
 use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
-use ganeti_hookd::engine::settings::Settings;
+use ganeti_hookd::engine::settings::{PreMode, Settings};
 use ganeti_hookd::engine::slots::Slots;
 use ganeti_hookd::ganeti::event::{Event, Phase, PostStatus};
 use ganeti_hookd::ganeti::job::{JobId, Status, Timestamp};
 
-use crate::desk::{Desk, EPOCH, Life, delay, ended, id, job};
+use crate::desk::{Desk, EPOCH, HERE, Life, delay, ended, id, job};
 
 /// A post that an earlier daemon left undone.
 pub fn undelivered(seq: i64, job: JobId, op: u32, op_code: &str) -> Undelivered {
@@ -220,4 +220,55 @@ fn after_an_overflow_there_is_more_to_do_at_once() {
     assert!(!desk.engine.has_more());
     desk.give(Input::Overflow);
     assert!(desk.engine.has_more());
+}
+
+#[test]
+fn what_many_jobs_have_brought_is_written_before_all_of_them_have_been_looked_at() {
+    let mut desk = Desk::new();
+    for n in 1..=3000 {
+        desk.queue.insert(id(n), delay(n, 0));
+        desk.give(Input::Hint(id(n)));
+    }
+    desk.settle();
+    let is_read = |effect: &Effect| matches!(effect, Effect::Read { .. });
+    let is_written = |effect: &Effect| matches!(effect, Effect::Commit(_));
+    let first = desk.done.iter().position(is_read).unwrap();
+    let last = desk.done.iter().rposition(is_read).unwrap();
+    assert!(desk.done[first..last].iter().filter(|effect| is_written(effect)).count() >= 2);
+}
+
+#[test]
+fn what_is_off_by_the_time_its_turn_comes_does_not_run() {
+    let mut settings = Settings::default();
+    settings.hooks.workers = 1;
+    let mut desk = Desk::before_start(settings.clone(), Default::default());
+    desk.settle();
+    desk.put(delay(1, 0).runs(0, 0));
+    desk.put(delay(2, 0).runs(0, 0));
+    desk.put(job(3, &["OP_TAGS_SET"], 0).waits(0, 0).ends(0, Status::Error, 0));
+    settings.hooks.pre = PreMode::Off;
+    settings.hooks.skip_opcodes = vec!["OP_TAGS_*".to_owned()];
+    desk.give(Input::Reloaded(Ok((Box::new(settings), HERE.to_owned()))));
+    desk.end("1.0.pre");
+    assert_eq!(desk.ran, ["10-a 1.0.pre - late=yes attempt=1"]);
+    assert_eq!(desk.engine.status(desk.now).undelivered, 0);
+}
+
+#[test]
+fn what_was_found_late_leaves_a_slot_to_what_just_happened() {
+    let mut settings = Settings::default();
+    settings.hooks.workers = 4;
+    let past = Past { begun: Some(Timestamp::from((EPOCH - 1000, 0))), ..Past::default() };
+    let remembered = Remembered { past, next_seq: 1, next_run: 1, ..Default::default() };
+    let mut desk = Desk::before_start(settings, remembered);
+    desk.serial = Some(9);
+    for n in 1..=9 {
+        desk.queue.insert(id(n), delay(n, -500).waits(0, -500).ends(0, Status::Error, -400));
+    }
+    desk.settle();
+    assert_eq!(desk.running.len(), 3);
+    desk.serial = Some(10);
+    desk.put(delay(10, 0).waits(0, 0).ends(0, Status::Error, 0));
+    assert_eq!(desk.running.len(), 4);
+    assert_eq!(desk.running[3].env["GANETI_HOOKD_EVENT"], "10.0.post");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ganeti_hookd::engine::change::{Change, EventState, Remembered, Undelivered};
 use ganeti_hookd::engine::input::{Input, Past};
-use ganeti_hookd::engine::metrics::FAMILIES;
+use ganeti_hookd::engine::metrics::families::{FAMILIES, Kind};
 use ganeti_hookd::engine::metrics::labelled::LABELS_MAX;
 use ganeti_hookd::engine::outcome::Outcome;
 use ganeti_hookd::engine::plan::{Plan, Target};
@@ -294,7 +294,12 @@ fn each_family_is_told_once_with_its_kind_and_its_labels_alone() {
     assert_eq!(names.len(), FAMILIES.len());
     for family in FAMILIES {
         let name = format!("ganeti_hookd_{}", family.name);
-        assert_eq!(text.matches(&format!("\n# TYPE {name} {}\n", family.kind.as_str())).count(), 1, "{name}");
+        let kind = match family.kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+            Kind::Histogram => "histogram",
+        };
+        assert_eq!(text.matches(&format!("\n# TYPE {name} {kind}\n")).count(), 1, "{name}");
         let samples = text.lines().filter_map(|line| line.strip_prefix(&name)).filter(|rest| {
             let rest =
                 ["_bucket", "_sum", "_count"].iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest);

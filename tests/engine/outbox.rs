@@ -182,3 +182,39 @@ fn history_is_kept_as_long_as_something_of_it_may_be_sent() {
     assert_eq!(keep(&format!("[history]\nkeep = \"1d\"\n{OUTBOX}")), 3 * day);
     assert_eq!(keep(&format!("[history]\nkeep = \"9d\"\n{OUTBOX}")), 9 * day);
 }
+
+#[test]
+fn what_stands_in_an_outboxes_way_is_told_on_the_master() {
+    let mut desk = desk(HERE);
+    let how_it_is = |desk: &Desk| {
+        let status = desk.engine.status(desk.now);
+        let outbox = &status.outboxes[0];
+        (
+            outbox.name.clone(),
+            outbox.state.clone(),
+            outbox.last_success,
+            outbox.trouble.clone(),
+            status.problems,
+        )
+    };
+    let it_is = |state: &str, last_success: Option<f64>, trouble: Option<&str>, problems: &[&str]| {
+        let problems = problems.iter().map(|problem| (*problem).to_owned()).collect::<Vec<_>>();
+        ("a".to_owned(), state.to_owned(), last_success, trouble.map(str::to_owned), problems)
+    };
+    assert_eq!(how_it_is(&desk), it_is("starting", None, None, &[]));
+    says(&mut desk, Progress { last_success: Some(1_500_000), ..Progress::default() });
+    assert_eq!(how_it_is(&desk), it_is("ok", Some(1.5), None, &[]));
+    let trouble = |is_problem| Report {
+        state: "failing".to_owned(),
+        trouble: Some("it does not answer".to_owned()),
+        is_problem,
+        ..Report::default()
+    };
+    for (is_problem, problems) in [(false, &[][..]), (true, &["outbox: a: it does not answer"])] {
+        desk.give(Input::Outbox { name: "a".to_owned(), report: Box::new(trouble(is_problem)) });
+        assert_eq!(how_it_is(&desk), it_is("failing", None, Some("it does not answer"), problems));
+    }
+    assert!(desk.log.iter().any(|line| line.starts_with("a: it does not answer; what is to be sent waits")));
+    fails_over(&mut desk, THERE);
+    assert_eq!(how_it_is(&desk), it_is("standby", None, Some("it does not answer"), &[]));
+}

@@ -1,6 +1,7 @@
 //! Only the master acts, and the order holds through all that becomes of the role.
 
 use ganeti_hookd::engine::change::Remembered;
+use ganeti_hookd::engine::effect::Effect;
 use ganeti_hookd::engine::input::Input;
 use ganeti_hookd::engine::numbers::Numbers;
 use ganeti_hookd::engine::settings::Settings;
@@ -172,4 +173,66 @@ fn a_script_that_runs_here_runs_here_whatever_this_node_is_called() {
     desk.give(Input::Reloaded(Ok((settings, "node9.example.com".to_owned()))));
     desk.settle();
     assert_eq!(desk.engine.status(desk.now).running[0].node, "node9.example.com");
+}
+
+#[test]
+fn a_node_that_hears_its_name_is_master_if_that_is_the_masters() {
+    let mut desk = Desk::new();
+    is_master(&mut desk, Some(THERE));
+    desk.give(Input::Named(THERE.to_owned()));
+    desk.settle();
+    let status = desk.engine.status(desk.now);
+    assert_eq!((&*status.role, &*status.node), ("master", THERE));
+    assert!(desk.log.contains(&format!("this node is {THERE}")), "{:?}", desk.log);
+}
+
+#[test]
+fn a_script_is_told_who_is_master() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+    assert_eq!(desk.running[0].env["GANETI_MASTER"], HERE);
+}
+
+#[test]
+fn what_was_left_undone_for_longer_than_history_is_kept_is_forgotten() {
+    for (days, expected) in [(1.0, 1), (40.0, 0)] {
+        let mut settings = Settings::default();
+        settings.hooks.workers = 1;
+        let mut desk = Desk::before_start(settings, Default::default());
+        desk.settle();
+        for n in [1, 2] {
+            desk.put(delay(n, 0).waits(0, 0).ends(0, Status::Error, 0));
+        }
+        is_master(&mut desk, Some(THERE));
+        desk.end("1.0.post");
+        desk.wait(days * 86_400.0);
+        desk.put(delay(3, 0));
+        is_master(&mut desk, Some(HERE));
+        assert_eq!(desk.running.len(), expected, "after {days} days");
+    }
+}
+
+#[test]
+fn what_happened_unseen_before_a_takeover_is_late() {
+    let mut desk = Desk::new();
+    desk.serial = Some(1);
+    desk.put(delay(1, 0).runs(0, 0));
+    is_master(&mut desk, Some(THERE));
+    desk.queue.insert(id(1), delay(1, 0).runs(0, 0).ends(0, Status::Success, 0));
+    is_master(&mut desk, Some(HERE));
+    assert_eq!(desk.events().last().unwrap(), "1.0.post (late) OP_TEST_DELAY succeeded pending");
+}
+
+#[test]
+fn in_standby_no_process_is_watched() {
+    let mut desk = Desk::new();
+    for (n, pid) in [(1, 50), (2, 60)] {
+        desk.alive.insert(pid);
+        desk.put(delay(n, 0).by(pid).runs(0, 0));
+    }
+    let watched = |desk: &Desk| desk.engine.status(desk.now).processes_watched;
+    assert_eq!(watched(&desk), 2);
+    is_master(&mut desk, Some(THERE));
+    assert_eq!(watched(&desk), 0);
+    assert_eq!(desk.done.iter().filter(|effect| matches!(effect, Effect::Unwatch(_))).count(), 2);
 }

@@ -1,9 +1,10 @@
 //! The first look at a long queue: beside the work, and obedient.
 
 use ganeti_hookd::engine::change::{Change, Past, Remembered};
-use ganeti_hookd::engine::effect::Effect;
+use ganeti_hookd::engine::effect::{Effect, ScriptRun};
 use ganeti_hookd::engine::input::{Input, Version};
 use ganeti_hookd::engine::numbers::{Numbers, NumbersChange};
+use ganeti_hookd::engine::settings::Settings;
 use ganeti_hookd::engine::tracker::Tracked;
 use ganeti_hookd::engine::transitions::Progress;
 use ganeti_hookd::ganeti::job::{Status, Timestamp};
@@ -416,4 +417,44 @@ fn what_could_not_be_read_in_a_queue_that_was_not_there_is_told_though_the_histo
     desk.unreadable.clear();
     desk.wait(1.1);
     assert_eq!(desk.events().len(), 4, "{:?}", desk.events());
+}
+
+#[test]
+fn who_cannot_list_the_queue_is_ready_all_the_same() {
+    let mut desk = Desk::before_start(Settings::default(), Remembered::default());
+    desk.queue_is_lost = true;
+    desk.settle();
+    assert!(desk.is_ready, "it must not be taken for dead");
+}
+
+#[test]
+fn who_stops_waits_for_no_run_that_could_not_begin() {
+    let mut desk = Desk::new();
+    desk.put(delay(1, 0).waits(0, 0).ends(0, Status::Error, 0));
+    let ScriptRun { run, seq, .. } = desk.running.remove(0);
+    desk.give(Input::Stop);
+    assert!(!desk.engine.is_done());
+    desk.give(Input::Postponed { run, seq, error: "EAGAIN".to_owned() });
+    desk.settle();
+    assert!(desk.engine.is_done());
+}
+
+#[test]
+fn what_another_scan_has_found_is_not_believed() {
+    let mut desk = Desk::new();
+    desk.queue.insert(id(1), delay(1, 0).runs(0, 0));
+    desk.give(Input::Overflow);
+    while desk.engine.has_more() {
+        desk.give(Input::Quiet);
+    }
+    let (scan, effects) = (desk.scans[0], desk.done.len());
+    let files = || vec![(id(1), None)];
+    desk.give(Input::Listed { scan: scan - 1, files: files() });
+    (0..50).for_each(|_| desk.give(Input::Quiet));
+    assert!(desk.reads_since(effects).is_empty(), "it was under way before the overflow");
+    desk.settle();
+    assert_eq!(desk.reads_since(effects), [1]);
+    desk.give(Input::Listed { scan, files: files() });
+    desk.settle();
+    assert_eq!(desk.reads_since(effects), [1], "it is over");
 }

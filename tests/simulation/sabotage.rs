@@ -86,6 +86,7 @@ pub enum Sabotage {
     ForgetsPlaces,
     ForgetsThatTheHistoryIsLost,
     ForgetsWhatIsLostWhileItCompares,
+    ForgetsThatNumbersBeganAgain,
 }
 
 use Sabotage::*;
@@ -149,6 +150,7 @@ impl Sabotage {
         (ForgetsPlaces, "what is done is sent"),
         (ForgetsThatTheHistoryIsLost, "each (job, opcode, phase) once"),
         (ForgetsWhatIsLostWhileItCompares, "nothing lost"),
+        (ForgetsThatNumbersBeganAgain, "each (job, opcode, phase) once"),
     ];
 
     /// Those that two masters are needed for.
@@ -167,6 +169,10 @@ impl Sabotage {
         recipe.settings.deaths.tell_ganeti |= matches!(self, TellsGanetiOfTheLiving | TellsGanetiTwice);
         if self == IgnoresThatThereIsNoQueue {
             recipe.leftovers = 0;
+        }
+        if self == ForgetsThatNumbersBeganAgain {
+            // The new cluster soon gives out the numbers of the old one.
+            recipe.jobs = recipe.jobs.min(4);
         }
         if self == LooksAtOldJobsFirst {
             // Jobs begin while many others are looked at.
@@ -221,6 +227,9 @@ impl Sabotage {
             ForgetsThatItRunsAgain => &[Fault::Rerun, Fault::Crash, Fault::ScriptHangs],
             ForgetsRerunsInANewJournal => &[Fault::Rerun, Fault::Damage, Fault::ScriptHangs],
             ForgetsThatTheHistoryIsLost => &[Fault::Recreate, Fault::Damage, Fault::Crash],
+            ForgetsThatNumbersBeganAgain => {
+                &[Fault::Recreate, Fault::SerialUnknown, Fault::RecallFails, Fault::Damage, Fault::Crash]
+            }
             WritesNoReruns | LetsRerunsOvertake | HoldsForReruns | SaysThatRerunsAreInTime => &[Fault::Rerun],
             _ => &[],
         }
@@ -398,7 +407,7 @@ impl Sabotage {
             (NeverReadsTheArchive, Effect::Read { id, limit, .. }) => {
                 vec![Effect::Read { id, limit, archive: false }]
             }
-            (ForgetsThatTheHistoryIsLost, Effect::WriteAnew(changes)) => {
+            (ForgetsThatTheHistoryIsLost | ForgetsThatNumbersBeganAgain, Effect::WriteAnew(changes)) => {
                 let changes = changes.iter().flat_map(|change| self.writes(change)).collect();
                 vec![Effect::WriteAnew(Arc::new(changes))]
             }
@@ -425,9 +434,9 @@ impl Sabotage {
             (ForgetsPosts, Change::RunStart(_))
             | (WritesNoNumbers, Change::Numbers(_))
             | (WritesNoJobs, Change::Job(..)) => Vec::new(),
-            (WritesNoReruns, Change::Rerun(..)) | (ForgetsThatTheHistoryIsLost, Change::HistoryLost(_)) => {
-                Vec::new()
-            }
+            (WritesNoReruns, Change::Rerun(..))
+            | (ForgetsThatTheHistoryIsLost, Change::HistoryLost(_))
+            | (ForgetsThatNumbersBeganAgain, Change::BeganAgain(_)) => Vec::new(),
             (ForgetsRecentHistory, Change::Prune(_, most)) => {
                 vec![Change::Prune(Timestamp::from_micros(i64::MAX), *most)]
             }

@@ -104,4 +104,34 @@ mod tests {
         let nothing = Answer::Nothing("timeout".to_owned());
         assert_eq!(nothing.verdict(), Verdict::Failed("timeout".to_owned(), None));
     }
+
+    #[test]
+    fn what_people_meet_is_said_in_words() {
+        let what = |code| match (Answer::Status { code, retry_after: None, text: String::new() }).verdict() {
+            Verdict::Taken => String::new(),
+            Verdict::Failed(what, _) | Verdict::Refused(what) | Verdict::Over(what) => what,
+        };
+        let said: Vec<String> = (100..=999).map(what).filter(|what| what.contains('(')).collect();
+        insta::assert_snapshot!(said.join("\n"), @"
+        the receiver answers 301 (redirect); redirects are not followed, set url
+        the receiver answers 302 (redirect); redirects are not followed, set url
+        the receiver answers 303 (redirect); redirects are not followed, set url
+        the receiver answers 307 (redirect); redirects are not followed, set url
+        the receiver answers 308 (redirect); redirects are not followed, set url
+        the receiver answers 400 (bad request)
+        the receiver answers 401 (unauthorized)
+        the receiver answers 403 (forbidden)
+        the receiver answers 404 (not found)
+        the receiver answers 408 (request timeout)
+        the receiver answers 410 (gone)
+        the receiver answers 413 (content too large)
+        the receiver answers 429 (too many requests)
+        the receiver answers 500 (internal server error)
+        the receiver answers 502 (bad gateway)
+        the receiver answers 503 (service unavailable)
+        the receiver answers 504 (gateway timeout)
+        ");
+        assert_eq!(what(418), "the receiver answers 418");
+        assert_eq!(what(304), "the receiver answers 304; redirects are not followed, set url");
+    }
 }

@@ -34,7 +34,7 @@ impl Engine {
             jobs_tracked: self.jobs.tracker().len(),
             jobs_open: self.jobs.tracker().open().len(),
             processes_watched: self.processes.watched(),
-            undelivered: self.deliveries.len(),
+            undelivered: self.deliveries.undelivered(),
             lag_seconds: oldest.map_or(0.0, since),
             hold_exact: matches!(self.holds.exactness(), Exactness::Exact(_)),
             hold_means: match self.holds.exactness() {

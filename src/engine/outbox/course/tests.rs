@@ -437,3 +437,76 @@ fn two_days_down_and_a_hundred_kills() {
     }
     assert!(world.gaps.is_empty());
 }
+
+#[test]
+fn what_vanishes_before_it_is_done_is_told_as_a_gap() {
+    let mut world = World::new();
+    let mut course = world.begin(None);
+    let hangs = world.event("web1", PENDING);
+    let other = world.event("web2", DONE);
+    world.go(&mut course);
+    world.events.remove(&hangs);
+    course.resend(Some(hangs));
+    world.go(&mut course);
+    world.go(&mut course);
+    assert_eq!(world.gaps.iter().map(|gap| (gap.from, gap.events)).collect::<Vec<_>>(), [(hangs, 1)]);
+    assert_eq!((&world.taken[..], course.wanted().len(), course.progress().open.len()), (&[other][..], 0, 0));
+}
+
+#[test]
+fn only_so_many_are_left_open_and_all_are_sent_in_the_end() {
+    let mut world = World::new();
+    let mut course = world.begin(None);
+    let all: Vec<i64> = (0..OPEN_MAX + 5).map(|n| world.event(&format!("web{n}"), PENDING)).collect();
+    for _ in 0..2 {
+        world.go(&mut course);
+        assert_eq!(course.progress().open.len(), OPEN_MAX);
+    }
+    all.iter().for_each(|seq| world.done(*seq));
+    for _ in 0..2 {
+        world.go(&mut course);
+    }
+    assert_eq!(world.taken, all);
+}
+
+#[test]
+fn what_another_node_delivers_or_nobody_wants_is_not_sent() {
+    let mut world = World::new();
+    let mut course = world.begin(None);
+    world.event("web1", EventState::Standby);
+    let failed = world.event("web2", DONE);
+    world.events.get_mut(&failed).unwrap().status = Some(PostStatus::Failed);
+    let wanted = world.event("web3", DONE);
+    world.go(&mut course);
+    assert_eq!((&world.taken[..], course.progress().unsent_since), (&[wanted][..], None));
+}
+
+#[test]
+fn what_fails_here_is_tried_again_as_what_fails_there_and_at_once_by_new_settings() {
+    let mut world = World::new();
+    let mut course = world.begin(None);
+    assert!(!course.is_problem() && course.may_send(world.now().steady));
+    course.failed("the secret cannot be read", world.now(), 0);
+    assert_eq!((course.state(), course.may_send(world.now().steady)), ("failing", false));
+    assert_eq!(course.trouble().unwrap(), "the secret cannot be read (failed once in a row)");
+    course.failed("the secret cannot be read", world.now(), 0);
+    assert!(course.trouble().unwrap().ends_with("(failed 2 times in a row)") && !course.is_problem());
+    let other = Outbox { name: "b".to_owned(), ..settings() };
+    course.reload(other.clone());
+    assert_eq!((course.state(), course.settings()), ("ok", &other));
+    assert!(course.may_send(world.now().steady));
+}
+
+#[test]
+fn a_history_that_begins_where_it_is_lacks_nothing() {
+    let mut world = World::new();
+    let mut course = world.begin(None);
+    let seqs = [world.event("web1", DONE), world.event("web1", DONE)];
+    world.go(&mut course);
+    course.resend(Some(seqs[1]));
+    let span = |first| Span { journal: world.journal, first, last: world.last };
+    course.is_in(span(seqs[1] + 1), world.now());
+    assert_eq!(course.wanted(), [seqs[1]], "it goes on");
+    course.is_in(span(seqs[1] + 2), world.now());
+    assert!(course.wanted().is_empty(), "what it was is not there any more");
+}
