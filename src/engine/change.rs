@@ -202,8 +202,6 @@ pub struct Past {
     pub first_look: Option<FirstLook>,
     /// When job numbers began again last.
     pub began_again: Option<Timestamp>,
-    /// When the first event that is kept was noticed.
-    pub oldest: Option<Timestamp>,
     /// What was told up to then is in no history.
     pub lost: Option<Timestamp>,
     /// When the last event that was forgotten was noticed.

@@ -557,7 +557,11 @@ fn a_job_that_had_begun_no_opcode_does_not_disappear_with_its_file() {
 /// A daemon whose history begins later than it did, and an archived job from between.
 fn forgetful() -> Desk {
     let mut desk = Desk::again(Remembered {
-        past: Past { oldest: Some(Timestamp::from((EPOCH - 100, 0))), highest_told: 10, ..Past::default() },
+        past: Past {
+            forgotten: Some(Timestamp::from((EPOCH - 100, 0))),
+            highest_told: 10,
+            ..Past::default()
+        },
         numbers: Numbers::new(10, []),
         next_seq: 100,
         next_run: 1,

@@ -348,13 +348,7 @@ fn what_could_not_be_looked_at_is_told_though_it_has_left_when_the_first_look_go
 #[test]
 fn what_the_history_could_not_be_asked_about_is_told_from_the_beginning_on() {
     let remembered = Remembered {
-        past: Past {
-            first_look: Some(first_look(-100)),
-            highest_told: 4,
-            // The first look has told something else, later.
-            oldest: Some(Timestamp::from((EPOCH - 20, 0))),
-            ..Past::default()
-        },
+        past: Past { first_look: Some(first_look(-100)), highest_told: 4, ..Past::default() },
         numbers: Numbers::new(4, [3]),
         next_seq: 5,
         next_run: 5,

@@ -265,7 +265,6 @@ impl Journal {
                 begun: self.begun,
                 first_look: self.first_look,
                 began_again: self.began_again,
-                oldest: self.events.values().next().map(|row| row.event.time),
                 lost: self.history_lost,
                 forgotten: self.forgotten,
                 last_written: self.last_written,

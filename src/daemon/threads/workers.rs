@@ -189,7 +189,7 @@ impl Workers {
     }
 
     /// Has the work done, by an idle thread or a new one: while there are fewer threads than
-    /// the most, none waits for another to be done. What it has to do at once it does when there is
+    /// the most, none waits for another to be done, but for one that works for the daemon just now. What it has to do at once it does when there is
     /// such a thread ([`Task::begin`]), unless much else is under way.
     ///
     /// # Errors

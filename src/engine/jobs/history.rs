@@ -26,8 +26,6 @@ enum Recall {
 pub struct History {
     /// What had ended by then is history; `None` before the first start is over.
     begun: Option<Timestamp>,
-    /// The oldest event that there was when this daemon started; `None` when all of them are lost.
-    oldest: Option<Timestamp>,
     /// What was told up to then is in no history.
     lost: Option<Timestamp>,
     /// When the last event that was forgotten was noticed.
@@ -50,20 +48,9 @@ pub struct History {
 impl History {
     /// What an earlier daemon left, for one that starts now.
     pub fn new(past: Past, started: Timestamp) -> Self {
-        let Past { begun, began_again, oldest, lost, forgotten, last_written, highest_told, .. } = past;
+        let Past { begun, began_again, lost, forgotten, last_written, highest_told, .. } = past;
         let (losing, recalls, told_at) = (None, BTreeMap::new(), started);
-        Self {
-            begun,
-            oldest,
-            lost,
-            forgotten,
-            losing,
-            last_written,
-            told_at,
-            began_again,
-            highest_told,
-            recalls,
-        }
+        Self { begun, lost, forgotten, losing, last_written, told_at, began_again, highest_told, recalls }
     }
 
     /// What had ended by then is history.
@@ -84,16 +71,11 @@ impl History {
         self.forgotten = self.forgotten.max(Some(time));
     }
 
-    /// What was told before is in no history.
-    fn since(&self) -> Option<Timestamp> {
-        self.oldest.max(self.lost)
-    }
-
     /// Numbers of jobs in the archive are unaccounted for again. Of those that were told the
     /// history knows, as far back as it goes; what had ended before that is over. Returns when that
     /// is, if it is new.
     pub fn trust(&mut self) -> Option<Timestamp> {
-        self.since().filter(|since| self.begins(*since))
+        self.lost.filter(|since| self.begins(*since))
     }
 
     /// When job numbers began again last.
@@ -123,7 +105,7 @@ impl History {
     /// The journal has been written anew.
     pub fn is_lost(&mut self) {
         if let Some(losing) = self.losing.take() {
-            (self.oldest, self.lost) = (None, Some(losing));
+            self.lost = Some(losing);
         }
     }
 
@@ -157,8 +139,8 @@ impl History {
             // The history goes back to where it began: nothing is forgotten before that is over.
             Account::Found | Account::FoundBefore if is_of_first_look => self.lost,
             // An earlier daemon has told it, since it is not known any more.
-            Account::FoundBefore => self.since().or(self.last_written).max(self.forgotten),
-            Account::Found => self.since().max(self.forgotten),
+            Account::FoundBefore => self.lost.or(self.last_written).max(self.forgotten),
+            Account::Found => self.lost.max(self.forgotten),
             // Nobody has told it, but for one of the numbers before they began again.
             Account::Missing => {
                 self.lost.max(self.forgotten).filter(|_| Some(job.received) <= self.began_again)
@@ -169,7 +151,7 @@ impl History {
 
     /// Whether no time says that what was received then is over.
     pub fn is_later(&self, received: Timestamp) -> bool {
-        let over = [self.begun, self.since(), self.forgotten, self.began_again];
+        let over = [self.begun, self.lost, self.forgotten, self.began_again];
         over.into_iter().all(|time| time < Some(received))
     }
 

@@ -47,7 +47,6 @@ pub fn load(db: &Connection, standby_since: Timestamp) -> rusqlite::Result<Remem
             begun: time("begun")?,
             first_look: time("first_look")?.map(|since| FirstLook { since, is_before_the_queue }),
             began_again: time("began_again")?,
-            oldest: first_event_time(db)?,
             lost: time("history_lost")?,
             forgotten: time("told_until")?,
             last_written: None,
@@ -211,13 +210,6 @@ fn standby(db: &Connection, since: Timestamp) -> rusqlite::Result<Vec<(i64, Even
 fn last_run(db: &Connection, seq: i64) -> rusqlite::Result<i64> {
     db.prepare_cached("SELECT coalesce(max(id), 0) FROM runs WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0))
-}
-
-/// When the first event that is kept was noticed.
-fn first_event_time(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    let time =
-        db.query_row("SELECT time FROM events ORDER BY seq LIMIT 1", [], |row| row.get(0)).optional()?;
-    Ok(time.map(Timestamp::from_micros))
 }
 
 /// What figures go on from.
