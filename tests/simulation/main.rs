@@ -32,7 +32,7 @@ use sabotage::Sabotage;
 const SEEDS: u64 = 3000;
 
 /// In so many worlds each engine that is broken on purpose must be noticed.
-const BROKEN_SEEDS: u64 = 5000;
+const BROKEN_SEEDS: u64 = 3000;
 
 /// How many smaller worlds are tried to make a failing one small.
 const TRIES: u64 = 400;
