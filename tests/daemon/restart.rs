@@ -253,7 +253,11 @@ fn what_was_told_and_forgotten_is_not_told_again_when_the_serial_goes_back() {
     }
     daemon.fence();
     daemon.stop();
-    change_history(&tree, "DELETE FROM events WHERE job < 3");
+    change_history(
+        &tree,
+        "INSERT OR REPLACE INTO meta SELECT 'told_until', max(time) FROM events WHERE job < 3;
+         DELETE FROM events WHERE job < 3;",
+    );
     let told = tree.told();
     // A candidate that was away when the serial file was distributed has an old one.
     tree.put_serial(3);

@@ -168,7 +168,10 @@ const MIGRATIONS: [&str; 8] = [
      ) STRICT, WITHOUT ROWID;",
     // Whether the number was seen when it was above the highest that was given out.
     "ALTER TABLE holes ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
-     UPDATE holes SET seen = 1 WHERE id > (SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest');",
+     UPDATE holes SET seen = 1 WHERE id > (SELECT coalesce(max(value), 0) FROM meta WHERE key = 'highest');
+     -- Where something was forgotten before, when the last of that was noticed, or a little later.
+     INSERT OR IGNORE INTO meta SELECT 'told_until', time FROM events
+        WHERE (SELECT value FROM meta WHERE key = 'forgotten') > 0 ORDER BY seq LIMIT 1;",
 ];
 
 /// The version of the journal that this program writes.
