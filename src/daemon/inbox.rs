@@ -3,9 +3,9 @@
 //! The daemon has a thread of its own. On a master at rest it sleeps, and to wake it takes longer
 //! than most of what it then does; what a job waits for is therefore done by the thread that has
 //! heard of it, if nothing else is to be done: the one that reads inotify, the one that waits
-//! for processes to end, and those that wait for hooks while few run. The daemon's state is one value behind one lock, and nothing is taken out
-//! of order: who does not get the lock at once, or finds that somebody has told something before
-//! it, leaves the message to the daemon's thread.
+//! for processes to end, and those that wait for hooks while few run. The daemon's state is one
+//! value behind one lock, and nothing is taken out of order: who does not get the lock at once, or
+//! finds that somebody has told something before it, leaves the message to the daemon's thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

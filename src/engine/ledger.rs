@@ -108,14 +108,17 @@ impl Ledger {
 
     /// How far a job has been told need not be written when it has got further.
     fn push(&mut self, change: Change) {
-        let is_about = |id: JobId| move |change: &&mut Change| matches!(change, Change::Job(of, _) | Change::Forget(of) if *of == id);
-        match change {
-            Change::Job(id, tracked) => match self.changes.iter_mut().rev().take(LAST).find(is_about(id)) {
-                Some(Change::Job(_, earlier)) => *earlier = tracked,
-                _ => self.changes.push(Change::Job(id, tracked)),
-            },
-            change => self.changes.push(change),
+        if let Change::Job(id, tracked) = &change {
+            let is_about_it = |change: &&mut Change| match change {
+                Change::Job(of, _) | Change::Forget(of) => of == id,
+                _ => false,
+            };
+            let earlier = self.changes.iter_mut().rev().take(LAST).find(is_about_it);
+            if let Some(Change::Job(_, earlier)) = earlier {
+                return earlier.clone_from(tracked);
+            }
         }
+        self.changes.push(change);
     }
 
     /// Something is to be written that would be found again were it lost: with what is to be written

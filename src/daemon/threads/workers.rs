@@ -189,8 +189,9 @@ impl Workers {
     }
 
     /// Has the work done, by an idle thread or a new one: while there are fewer threads than
-    /// the most, none waits for another to be done, but for one that works for the daemon just now. What it has to do at once it does when there is
-    /// such a thread ([`Task::begin`]), unless much else is under way.
+    /// the most, none waits for another to be done, but for one that works for the daemon just now.
+    /// What it has to do at once it does when there is such a thread ([`Task::begin`]), unless much
+    /// else is under way.
     ///
     /// # Errors
     /// What could not begin, and why: every thread has its work, and none can be started.

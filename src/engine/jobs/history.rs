@@ -28,10 +28,10 @@ pub struct History {
     begun: Option<Timestamp>,
     /// What was told up to then is in no history.
     lost: Option<Timestamp>,
-    /// When the last event that was forgotten was noticed.
-    forgotten: Option<Timestamp>,
     /// The same once the journal has been written anew.
     losing: Option<Timestamp>,
+    /// When the last event that was forgotten was noticed.
+    forgotten: Option<Timestamp>,
     /// When an earlier daemon wrote something last.
     last_written: Option<Timestamp>,
     /// When the last event was told, or this daemon started.
@@ -72,8 +72,8 @@ impl History {
     }
 
     /// Numbers of jobs in the archive are unaccounted for again. Of those that were told the
-    /// history knows, as far back as it goes; what had ended before that is over. Returns when that
-    /// is, if it is new.
+    /// history knows, unless it was lost; what had ended before that is over. Returns when that was,
+    /// if it is new.
     pub fn trust(&mut self) -> Option<Timestamp> {
         self.lost.filter(|since| self.begins(*since))
     }

@@ -2,9 +2,11 @@
 //!
 //! Between the rename that publishes `running` and the stop lie threads that have to be
 //! scheduled: the watcher's or the owner's, and whichever works for the owner just then, also the
-//! one that waits for processes to end, and one that has waited for a hook. On a busy master each of them may wait several
-//! milliseconds for that. They do little and sleep most of the time, so they may go first. On Linux a priority is a thread's own, and what a thread starts
-//! inherits it: the threads that run hooks go back to what the daemon was given.
+//! one that waits for processes to end, and one that has waited for a hook. On a busy master each
+//! of them may wait several milliseconds for that. They do little and sleep most of the time, so
+//! they may go first. On Linux a priority is a thread's own, and what a thread starts inherits it:
+//! the threads that run hooks go back to what the daemon was given, but for the while in which one
+//! works for the owner.
 
 use std::sync::{Once, OnceLock};
 
