@@ -14,6 +14,7 @@ mod numbers;
 mod outbox;
 mod prune;
 mod schema;
+mod vfs;
 mod words;
 mod write;
 
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use checkpoints::Checkpoints;
 use write::{statement, write};
@@ -182,7 +183,7 @@ impl Journal {
             }
             _ => {}
         }
-        let mut db = Connection::open(&path).map_err(wrap)?;
+        let mut db = open(&path).map_err(wrap)?;
         let found = prepare(&db).map_err(wrap)?;
         if found > schema::VERSION {
             return Err(JournalError::Newer { path, found });
@@ -240,7 +241,8 @@ impl Journal {
         statement(&self.db, "BEGIN IMMEDIATE")?.execute([])?;
         let written = self.write_all(changes).and_then(|written| {
             failpoints::point("journal.within-commit");
-            statement(&self.db, "COMMIT")?.execute([])?;
+            let mut commit = statement(&self.db, "COMMIT")?;
+            vfs::committing(|| commit.execute([]))?;
             Ok(written)
         });
         let written = written.inspect_err(|_| {
@@ -272,6 +274,14 @@ impl Journal {
 
     fn wrap(&self, error: rusqlite::Error) -> JournalError {
         JournalError::Sqlite { path: self.path.clone(), error }
+    }
+}
+
+/// Opens the file for writing; makes it where there is none.
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    match vfs::name() {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs),
+        None => Connection::open(path),
     }
 }
 
