@@ -20,7 +20,7 @@ use crate::engine::settings::{DEFAULT_PATH, Nodes, Settings};
 use crate::ganeti::event::Event;
 use crate::ganeti::opcodes::View;
 use crate::ganeti::recording::{Line, parse_line};
-use crate::world::hook::run::{Limits, Starter, run};
+use crate::world::hook::run::{Judged, Limits, Starter, run};
 use crate::world::hook::scripts::{Hooks, Script};
 use live::Live;
 use printer::{Played, Printer, Run};
@@ -157,7 +157,7 @@ impl RealHooks {
         let run = |script: Script| {
             let Outcome { code, signal, seconds, output, error, .. } = match &script.refusal {
                 Some(refusal) => Outcome::not_run(format!("refused: {refusal}")),
-                None => run(&self.starter, &script.path, env, limits, None),
+                None => run(&self.starter, Judged::new(&script.path, None), env, limits, None),
             };
             let directory = directory.to_owned();
             Run { directory, script: script.name, code, signal, seconds, output, error }

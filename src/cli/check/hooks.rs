@@ -66,7 +66,7 @@ fn directory(hooks: &mut Hooks, name: &str, global: Option<Phase>) -> Vec<Findin
 }
 
 /// Whether a hook will run.
-fn hook(check: &str, Script { name, path, refusal }: &Script) -> Finding {
+fn hook(check: &str, Script { name, path, refusal, .. }: &Script) -> Finding {
     match (refusal, obstacle(path)) {
         (Some(refusal), _) => fail(check, format!("{name} is refused: {refusal}")),
         (None, Some(obstacle)) => fail(check, format!("{name} will not start: {obstacle}")),
@@ -182,7 +182,7 @@ mod tests {
     fn only_text_is_judged_and_no_more_than_its_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("10-a");
-        let script = Script { name: "10-a".to_owned(), path: path.clone(), refusal: None };
+        let script = Script { name: "10-a".to_owned(), path: path.clone(), is_link: false, refusal: None };
         let count = |text: &[u8], phase: Phase| {
             fs::write(&path, text).unwrap();
             doubts(&script, phase).len()

@@ -1,10 +1,10 @@
 //! Hooks: which there are, what they are given, and running them, here or by asking the node
 //! daemons of other nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::daemon::hands::own_name::OwnName;
 use crate::daemon::inbox::Inbox;
@@ -18,12 +18,9 @@ use crate::ganeti::event::Phase;
 use crate::ganeti::opcodes;
 use crate::world::cluster::Cluster;
 use crate::world::failpoints;
-use crate::world::hook::run::{Limits, Starter};
+use crate::world::hook::run::{Limits, MOMENT, Starter};
 use crate::world::hook::scripts::{self, Hooks, Refusal};
 use crate::world::noded::{NodeDaemons, Request};
-
-/// How long what was looked at has been so just now: the journal may have had to wait for room meanwhile.
-const JUST: Duration = Duration::from_secs(1);
 
 /// Node daemons that are asked at the same time.
 const CALLERS_MAX: usize = 64;
@@ -37,12 +34,23 @@ pub struct Runs {
     planner: Planner,
     starter: Arc<Starter>,
     daemons: NodeDaemons,
-    /// The event whose scripts have been looked at last, and when, until its first one begins.
-    prepared: Option<(i64, Instant)>,
+    /// The events whose scripts have been looked at in the last moment.
+    seen: VecDeque<Seen>,
     /// Run scripts.
     workers: Workers,
     /// Ask node daemons: nodes that hang take no worker from the scripts of this one.
     callers: Workers,
+}
+
+/// An event whose scripts have been looked at.
+#[derive(Debug)]
+struct Seen {
+    seq: i64,
+    at: Instant,
+    /// Whether none of them is a link.
+    is_direct: bool,
+    /// Whether one of them has begun.
+    has_begun: bool,
 }
 
 impl Runs {
@@ -59,7 +67,7 @@ impl Runs {
             starter: Arc::new(Starter::new()?),
             planner: Planner::start(paths, inbox.sender())?,
             daemons: NodeDaemons::new(&paths.data_dir),
-            prepared: None,
+            seen: VecDeque::new(),
             workers: Workers::new(inbox.clone(), usize::MAX)?,
             callers: Workers::new(inbox.clone(), CALLERS_MAX)?,
         })
@@ -105,23 +113,25 @@ impl Runs {
 
     /// What an event can begin with.
     pub fn prepare(&mut self, seq: i64, phase: Phase, paths: Vec<HooksPath>) -> Input<'static> {
-        let lists: Result<Vec<_>, String> = paths.into_iter().map(|path| self.list(path, phase)).collect();
+        let mut is_direct = true;
+        let mut list = |path| self.list(path, phase, &mut is_direct);
+        let lists: Result<Vec<_>, String> = paths.into_iter().map(&mut list).collect();
         let scripts = lists.map(|lists| lists.into_iter().flatten().collect());
-        self.prepared = Some((seq, Instant::now()));
+        let old = self.seen.partition_point(|seen| seen.at.elapsed() >= MOMENT);
+        self.seen.drain(..old);
+        self.seen.push_back(Seen { seq, at: Instant::now(), is_direct, has_begun: false });
         Input::Prepared { seq, scripts, facts: self.cluster.facts(None) }
     }
 
-    /// The scripts of a directory, or what is short that may come back.
-    fn list(&mut self, hooks: HooksPath, phase: Phase) -> Result<Vec<Script>, String> {
+    /// The scripts of a directory, or what is short that may come back. If one is a link, they are not direct.
+    fn list(&mut self, hooks: HooksPath, phase: Phase, is_direct: &mut bool) -> Result<Vec<Script>, String> {
         let name = hooks.directory(phase);
-        match self.hooks.list(&name) {
-            Ok(scripts) => scripts.into_iter().map(|found| script(&hooks, found)).collect(),
-            Err(refusal) => {
-                let path = self.hooks.path_of(&name);
-                script(&hooks, scripts::Script { name, path, refusal: Some(refusal) })
-                    .map(|whole| vec![whole])
-            }
-        }
+        let found = self.hooks.list(&name).unwrap_or_else(|refusal| {
+            let path = self.hooks.path_of(&name);
+            vec![scripts::Script { name, path, is_link: false, refusal: Some(refusal) }]
+        });
+        *is_direct &= found.iter().all(|script| !script.is_link);
+        found.into_iter().map(|found| script(&hooks, found)).collect()
     }
 
     /// The names of this node's scripts for an opcode, as far as they can be read.
@@ -144,16 +154,20 @@ impl Runs {
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let (starter, limits) = (Arc::clone(&self.starter), Limits { timeout, output });
-        let at_once = self.has_just_seen(seq);
-        let task = Task::Script { starter, script, env, limits, at_once, begun: None };
+        let (judged, at_once) = self.look_back(seq);
+        let task = Task::Script { starter, script, judged, env, limits, at_once, begun: None };
         let work = Work { run, seq, task };
         self.workers.submit(work).err().map(|error| Input::Postponed { run, seq, error })
     }
 
-    /// Whether this event's next script has been looked at just now, and so its file system did not hang.
-    /// When a later one begins, it may.
-    fn has_just_seen(&mut self, seq: i64) -> bool {
-        self.prepared.take_if(|(of, _)| *of == seq).is_some_and(|(_, at)| at.elapsed() < JUST)
+    /// When this event's next script was judged, if that was a moment ago and counts; and whether it is the
+    /// first, so that its file system, which was looked at just now, did not hang. When a later one begins, it may;
+    /// and the journal may have had to wait for room meanwhile.
+    fn look_back(&mut self, seq: i64) -> (Option<Instant>, bool) {
+        let seen = self.seen.iter_mut().rev().find(|seen| seen.seq == seq);
+        let Some(seen) = seen.filter(|seen| seen.at.elapsed() < MOMENT) else { return (None, false) };
+        let is_first = !std::mem::replace(&mut seen.has_begun, true);
+        (seen.is_direct.then_some(seen.at), is_first)
     }
 
     /// Has a node daemon asked. Tells if that could not begin.
@@ -187,7 +201,7 @@ impl Runs {
 /// not refused: it is looked at again.
 fn script(
     hooks: &HooksPath,
-    scripts::Script { name, path, refusal }: scripts::Script,
+    scripts::Script { name, path, refusal, .. }: scripts::Script,
 ) -> Result<Script, String> {
     match refusal {
         Some(shortage @ Refusal::Shortage { .. }) => Err(shortage.to_string()),
@@ -258,21 +272,41 @@ mod tests {
     fn the_first_script_of_an_event_is_begun_at_once_and_later_ones_by_threads_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let mut runs = runs(dir.path());
-        assert!(!runs.has_just_seen(7));
+        assert_eq!(runs.look_back(7), (None, false));
         runs.prepare(7, Phase::Pre, Vec::new());
-        assert!(runs.has_just_seen(7) && !runs.has_just_seen(7));
-        runs.prepare(7, Phase::Pre, Vec::new());
+        let of_seven = runs.seen[0].at;
+        assert_eq!(runs.look_back(7), (Some(of_seven), true));
         runs.prepare(8, Phase::Post, Vec::new());
-        assert!(!runs.has_just_seen(7) && runs.has_just_seen(8));
-        runs.prepared = Instant::now().checked_sub(JUST).map(|long_ago| (9, long_ago));
-        assert!(!runs.has_just_seen(9), "that was long ago");
+        assert_eq!(runs.look_back(7), (Some(of_seven), false));
+        runs.prepare(7, Phase::Pre, Vec::new());
+        assert!(runs.look_back(7).1 && runs.look_back(8).1, "it was looked at anew");
+        for seen in &mut runs.seen {
+            seen.at = Instant::now().checked_sub(MOMENT).unwrap();
+            seen.has_begun = false;
+        }
+        assert_eq!(runs.look_back(7), (None, false), "that was long ago");
+        runs.prepare(9, Phase::Pre, Vec::new());
+        assert_eq!(runs.seen.len(), 1);
+    }
+
+    #[test]
+    fn a_link_is_judged_again_when_it_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut runs = runs(dir.path());
+        put(&dir.path().join("global-pre.d/10-file"), 0o755);
+        runs.prepare(1, Phase::Pre, vec![HooksPath::Global]);
+        assert!(runs.look_back(1).0.is_some());
+        std::os::unix::fs::symlink("10-file", dir.path().join("global-pre.d/20-link")).unwrap();
+        runs.prepare(2, Phase::Pre, vec![HooksPath::Global]);
+        assert_eq!(runs.look_back(2), (None, true));
     }
 
     #[test]
     fn a_shortage_is_not_a_refusal() {
         let (path, error) = ("/x".to_owned(), "no more".to_owned());
         let shortage = Refusal::Shortage { path, error };
-        let short = scripts::Script { name: "x".to_owned(), path: "/x".into(), refusal: Some(shortage) };
+        let refusal = Some(shortage);
+        let short = scripts::Script { name: "x".to_owned(), path: "/x".into(), is_link: false, refusal };
         let shortage = script(&HooksPath::Global, short).unwrap_err();
         assert_eq!(shortage, "/x cannot be read: no more");
     }

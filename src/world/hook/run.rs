@@ -1,6 +1,6 @@
 //! Running one hook script: its own process group, a time limit, limited output.
 //!
-//! Promises: what is executed is what was judged a moment before, whatever its name led to when
+//! Promises: what is executed is what was judged a moment before ([`MOMENT`]), whatever its name led to when
 //! its event began; the script gets the given environment and nothing else, descriptors 0, 1
 //! and 2 and no others, no blocked signal; it is gone when the run is over, except for
 //! what it deliberately left behind in the background; and the run is over soon after
@@ -47,6 +47,9 @@ const SHORTAGE_PATIENCE: Duration = Duration::from_secs(1);
 /// have stopped it.
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long what was judged is as it was: one who may change it by then may change it just before it is executed, too.
+pub const MOMENT: Duration = Duration::from_millis(100);
+
 /// Between two attempts at something that is short.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -59,11 +62,37 @@ pub struct Limits {
     pub output: usize,
 }
 
+/// A script that is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    script: &'a Path,
+    /// When it was judged, where its name leads to it by no link.
+    at: Option<Instant>,
+}
+
+impl<'a> Judged<'a> {
+    /// It was judged then, if it was; it is no link, and none leads to it.
+    pub fn new(script: &'a Path, at: Option<Instant>) -> Self {
+        Self { script, at }
+    }
+
+    /// What its name leads to now, without links: nobody else can change that any more.
+    fn file(self) -> io::Result<PathBuf> {
+        if self.at.is_some_and(|at| at.elapsed() < MOMENT) {
+            return Ok(self.script.to_owned());
+        }
+        follow(self.script).map_err(|distrust| match distrust {
+            Distrust::Refused(refusal) => io::Error::other(refusal),
+            Distrust::Failed(error) => error,
+        })
+    }
+}
+
 /// Runs a script, if it is trusted at this moment, to its end, or to the moment `stop` becomes readable: then it is ended
 /// as if its time were up, and the outcome says [`Outcome::interrupted`].
 pub fn run(
     starter: &Starter,
-    script: &Path,
+    script: Judged<'_>,
     env: &Environment,
     limits: Limits,
     stop: Option<BorrowedFd<'_>>,
@@ -97,13 +126,13 @@ pub struct Begun {
 
 /// Has a process that was made ahead become a script, if one waits and the script is trusted at
 /// this moment. It is not waited for.
-pub fn begin(starter: &Starter, script: &Path, env: &Environment) -> Option<Begun> {
+pub fn begin(starter: &Starter, script: Judged<'_>, env: &Environment) -> Option<Begun> {
     // Else it would be judged here for nothing.
     if !starter.spares().has_one() {
         return None;
     }
-    let file = trusted(script).ok()?;
-    let words = Words::new(&file, script, env).ok()?;
+    let file = script.file().ok()?;
+    let words = Words::new(&file, script.script, env).ok()?;
     let spare = starter.spares().take()?;
     failpoints::point("hook.before-start");
     let start = Instant::now();
@@ -139,22 +168,14 @@ struct Running {
     output: PipeReader,
 }
 
-fn spawn(starter: &Starter, script: &Path, env: &Environment) -> io::Result<Running> {
+fn spawn(starter: &Starter, script: Judged<'_>, env: &Environment) -> io::Result<Running> {
     failpoints::refused("hook.start")?;
     let (output, input) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
-    let file = trusted(script)?;
-    let process = starter.start(&file, script, env, input.as_fd())?;
+    let file = script.file()?;
+    let process = starter.start(&file, script.script, env, input.as_fd())?;
     failpoints::point("hook.started");
     Ok(Running { process, output })
-}
-
-/// What a script's name leads to now, without links: nobody else can change that any more.
-fn trusted(script: &Path) -> io::Result<PathBuf> {
-    follow(script).map_err(|distrust| match distrust {
-        Distrust::Refused(refusal) => io::Error::other(refusal),
-        Distrust::Failed(error) => error,
-    })
 }
 
 /// Repeats `attempt` for a while when what it needs is short, or until `stop`.
@@ -362,7 +383,7 @@ mod tests {
 
     fn run_now(script: &Path) -> Outcome {
         let limits = Limits { timeout: Duration::from_secs(60), output: 1024 };
-        run(&Starter::new().unwrap(), script, &Environment::new(), limits, None)
+        run(&Starter::new().unwrap(), Judged::new(script, None), &Environment::new(), limits, None)
     }
 
     #[test]
@@ -378,6 +399,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_judged_a_moment_ago_is_not_judged_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().canonicalize().unwrap().join("script");
+        put(&script, "#!/bin/sh\n");
+        let file = |at| Judged::new(&script, at).file();
+        let (now, long_ago) = (Instant::now(), Instant::now().checked_sub(MOMENT).unwrap());
+        assert!(
+            [None, Some(long_ago), Some(now)].into_iter().all(|at| file(at).is_ok_and(|file| file == script))
+        );
+        std::fs::set_permissions(&script, Permissions::from_mode(0o757)).unwrap();
+        assert!(file(None).is_err() && file(Some(long_ago)).is_err());
+        // Of what follows from that nothing is asked: that nobody else can have changed it was seen.
+        assert!(file(Some(Instant::now())).is_ok());
+    }
+
+    #[test]
     fn a_script_that_is_being_written_while_the_daemon_stops_runs_after_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().join("10-a");
@@ -386,11 +423,12 @@ mod tests {
         writer.set_permissions(Permissions::from_mode(0o755)).unwrap();
         let stop = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
         let limits = Limits { timeout: Duration::from_secs(60), output: 1024 };
-        let outcome = run(&Starter::new().unwrap(), &script, &Environment::new(), limits, Some(stop.as_fd()));
+        let judged = Judged::new(&script, None);
+        let outcome = run(&Starter::new().unwrap(), judged, &Environment::new(), limits, Some(stop.as_fd()));
         assert!(outcome.interrupted && outcome.error.is_none(), "{outcome:?}");
         // What no time heals has failed, also now.
         std::fs::remove_file(&script).unwrap();
-        let outcome = run(&Starter::new().unwrap(), &script, &Environment::new(), limits, Some(stop.as_fd()));
+        let outcome = run(&Starter::new().unwrap(), judged, &Environment::new(), limits, Some(stop.as_fd()));
         assert!(!outcome.interrupted && outcome.error.is_some(), "{outcome:?}");
     }
 }

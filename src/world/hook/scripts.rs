@@ -21,8 +21,10 @@ use crate::world::unchanged::{Identity, Kept};
 pub struct Script {
     /// Its name in the directory.
     pub name: String,
-    /// Where it is; it may be a link.
+    /// Where it is.
     pub path: PathBuf,
+    /// Whether it is a link: its path is not yet that of a file.
+    pub is_link: bool,
     /// Why it must not run, if so. Who runs it looks again: time may have passed.
     pub refusal: Option<Refusal>,
 }
@@ -157,7 +159,7 @@ fn script(dir: &Path, name: &str) -> Option<Script> {
         true => follow(&path).err().map(|distrust| distrust.refusal(&path)),
         false => trust(&path, &link, false).err(),
     };
-    Some(Script { name: name.to_owned(), path, refusal })
+    Some(Script { name: name.to_owned(), path, is_link, refusal })
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
     use crate::engine::environment::Environment;
-    use crate::world::hook::run::{Limits, Starter, run};
+    use crate::world::hook::run::{Judged, Limits, Starter, run};
 
     #[test]
     fn what_is_said_to_start_starts_and_nothing_else() {
@@ -78,7 +78,8 @@ mod tests {
             std::fs::write(&script, text).unwrap();
             std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
             let told = obstacle(&script);
-            let ran = run(&Starter::new().unwrap(), &script, &Environment::new(), limits, None);
+            let ran =
+                run(&Starter::new().unwrap(), Judged::new(&script, None), &Environment::new(), limits, None);
             assert_eq!(told.is_none(), ran.code == Some(0), "{text:?}: {told:?}, {ran:?}");
             let fits = obstacle_is.is_none_or(|part| told.as_ref().is_some_and(|told| told.contains(part)));
             assert!(fits, "{text:?}: {told:?}");

@@ -16,8 +16,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::ffi::{
-    SQLITE_IOERR, SQLITE_OK, SQLITE_OPEN_WAL, sqlite3_file, sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find,
-    sqlite3_vfs_register,
+    SQLITE_IOERR, SQLITE_OK, SQLITE_OPEN_WAL, sqlite3_file, sqlite3_io_methods, sqlite3_vfs,
+    sqlite3_vfs_find, sqlite3_vfs_register,
 };
 
 use gathered::Gathered;
@@ -185,7 +185,12 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
 }
 
 #[expect(unsafe_code, reason = "SQLite's interface is that of C")]
-unsafe extern "C" fn write(file: *mut sqlite3_file, data: *const c_void, length: c_int, offset: i64) -> c_int {
+unsafe extern "C" fn write(
+    file: *mut sqlite3_file,
+    data: *const c_void,
+    length: c_int,
+    offset: i64,
+) -> c_int {
     // SAFETY: SQLite has so many bytes there, and calls for a file one after the other.
     let (gathered, bytes) = unsafe {
         let length = usize::try_from(length).unwrap_or_default();

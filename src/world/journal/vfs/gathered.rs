@@ -48,7 +48,9 @@ impl Gathered {
         let is_header = data.len() == FRAME_HEADER;
         let follows = match self.bytes.len() {
             0 => is_header,
-            length => i64::try_from(length).is_ok_and(|length| self.offset.checked_add(length) == Some(offset)),
+            length => {
+                i64::try_from(length).is_ok_and(|length| self.offset.checked_add(length) == Some(offset))
+            }
         };
         if !self.is_gathering || !follows || self.bytes.len() >= LIMIT {
             return false;
@@ -112,7 +114,9 @@ mod tests {
         assert!(!gathered.keep(&[0; 32], 0), "the header of the log");
         assert!(!gathered.keep(&PAGE, 32), "a page without its header");
         assert!(gathered.keep(&header(0), 32));
-        assert!(!gathered.keep(&header(0), 32) && !gathered.keep(&PAGE, 57) && !gathered.keep(&PAGE, i64::MAX));
+        assert!(
+            !gathered.keep(&header(0), 32) && !gathered.keep(&PAGE, 57) && !gathered.keep(&PAGE, i64::MAX)
+        );
         assert!(gathered.keep(&PAGE, 56));
     }
 
