@@ -6,10 +6,11 @@
 //! again beside readers of the feed, and beside a job of 64 MiB that is rewritten all the time.
 //! A master rests between two transitions: so do both, nobody asks them anything meanwhile.
 //! Needs `cc`. `RUNS` is how often (1000), `REST` how many milliseconds lie before each transition (10),
-//! `VARY` how many less or more these are at random (0), `HOOKD` another build of the daemon to measure.
+//! `VARY` how many less or more these are at random (0), `HOOKD` another build of the daemon to measure,
+//! `BEFORE` an older one that is measured in turn with it (but beside large jobs).
 //!
-//! `ONLY=readers` measures beside readers alone: `READERS` is how many there are (30), `HOW` what they
-//! ask (`stream=1`, `wait=30`); `BEFORE` is an older build that is measured in turn with it.
+//! `ONLY=rest` measures the first two alone, `ONLY=readers` what is beside readers: `READERS` is how many there
+//! are (30), `HOW` what they ask (`stream=1`, `wait=30`).
 
 #![expect(clippy::expect_used, reason = "a benchmark whose ground gives way is to stop")]
 
@@ -47,47 +48,63 @@ const READERS: u32 = 30;
 
 fn main() -> Result<()> {
     let runs = number("RUNS", RUNS);
-    let dir = tempfile::tempdir()?;
-    let mut bench = Bench::new(dir.path(), &hookd())?;
-    if std::env::var_os("ONLY").is_some_and(|only| only == "readers") {
-        return beside_readers(&mut bench, runs);
+    let dirs = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let mut bench = Bench::new(dirs[0].path(), &hookd())?;
+    let before = std::env::var_os("BEFORE").map(|before| Bench::new(dirs[1].path(), &before));
+    let mut before = before.transpose()?;
+    let only = std::env::var("ONLY").unwrap_or_default();
+    if only != "readers" {
+        transitions(dirs[0].path(), &mut bench, before.as_mut(), runs)?;
     }
-    let peers = peers::start(dir.path(), &dir.path().join("limit-stamp"))?;
+    if only == "rest" {
+        return Ok(());
+    }
+    beside_readers(&mut bench, before.as_mut(), runs)?;
+    if only == "readers" { Ok(()) } else { beside_large_jobs(&mut bench, runs / 4) }
+}
+
+/// A rename and a death, in turn with the limit, with an older daemon and with other programs that watch files.
+fn transitions(dir: &Path, bench: &mut Bench, mut before: Option<&mut Bench>, runs: u32) -> Result<()> {
+    let peers = peers::start(dir, &dir.join("limit-stamp"))?;
     for peer in &peers {
         bench.await_peer(peer)?;
     }
-    let mut rename = Table::new(["limit", "daemon"].into_iter().chain(peers.iter().map(|peer| peer.name)));
+    let ours = ["limit", "daemon"].into_iter().chain(before.as_ref().map(|_| "before"));
+    let ours: Vec<&str> = ours.collect();
+    let mut rename = Table::new(ours.iter().copied().chain(peers.iter().map(|peer| peer.name)));
     for _ in 0..runs {
         rename.add(0, bench.limit_rename("limit")?);
         rename.add(1, bench.daemon_rename()?);
+        if let Some(before) = &mut before {
+            rename.add(2, before.daemon_rename()?);
+        }
         for (column, peer) in peers.iter().enumerate() {
-            rename.add(2 + column, bench.limit_rename(peer.name)?);
+            rename.add(ours.len() + column, bench.limit_rename(peer.name)?);
         }
     }
     rename.print("rename to hook");
     drop(peers);
-    let mut death = Table::new(["limit", "daemon"]);
+    let mut death = Table::new(ours);
     for _ in 0..runs {
         death.add(0, bench.limit_death()?);
         death.add(1, bench.daemon_death()?);
+        if let Some(before) = &mut before {
+            death.add(2, before.daemon_death()?);
+        }
     }
     death.print("death to hook");
-    beside_readers(&mut bench, runs)?;
-    beside_large_jobs(&mut bench, runs / 4)
+    Ok(())
 }
 
 /// The same rename while the feed has readers, one of whom reads nothing, in turn with none, and
 /// with an older daemon.
-fn beside_readers(bench: &mut Bench, runs: u32) -> Result<()> {
+fn beside_readers(bench: &mut Bench, before: Option<&mut Bench>, runs: u32) -> Result<()> {
     const ROUND: u32 = 25;
     /// Jobs that the history has had: more than a connection takes that is not read.
     const HISTORY: u32 = 300;
     let readers = number("READERS", READERS);
-    let dir = tempfile::tempdir()?;
-    let before = std::env::var_os("BEFORE").map(|before| Bench::new(dir.path(), &before));
-    let mut before = before.transpose()?;
     let mut daemons: Vec<(&str, &mut Bench)> = vec![("", bench)];
-    daemons.extend(before.as_mut().map(|before| ("before: ", before)));
+    daemons.extend(before.map(|before| ("before: ", before)));
     let mut tables: Vec<Table> = daemons.iter().map(|_| Table::new(["quiet", "readers"])).collect();
     let mut work = vec![[Duration::ZERO; 2]; daemons.len()];
     for (_, bench) in &mut daemons {

@@ -182,7 +182,8 @@ mod tests {
     fn only_text_is_judged_and_no_more_than_its_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("10-a");
-        let script = Script { name: "10-a".to_owned(), path: path.clone(), is_link: false, refusal: None };
+        let script =
+            Script { name: "10-a".to_owned(), path: path.clone(), file: path.clone(), refusal: None };
         let count = |text: &[u8], phase: Phase| {
             fs::write(&path, text).unwrap();
             doubts(&script, phase).len()

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use crate::ganeti::event::Phase;
 use crate::ganeti::opcodes;
 use crate::world::cluster::Cluster;
 use crate::world::failpoints;
-use crate::world::hook::run::{Limits, MOMENT, Starter};
+use crate::world::hook::run::{Limits, MOMENT, Seen, Starter};
 use crate::world::hook::scripts::{self, Hooks, Refusal};
 use crate::world::noded::{NodeDaemons, Request};
 
@@ -35,7 +36,7 @@ pub struct Runs {
     starter: Arc<Starter>,
     daemons: NodeDaemons,
     /// The events whose scripts have been looked at in the last moment.
-    seen: VecDeque<Seen>,
+    prepared: VecDeque<Prepared>,
     /// Run scripts.
     workers: Workers,
     /// Ask node daemons: nodes that hang take no worker from the scripts of this one.
@@ -44,11 +45,11 @@ pub struct Runs {
 
 /// An event whose scripts have been looked at.
 #[derive(Debug)]
-struct Seen {
+struct Prepared {
     seq: i64,
     at: Instant,
-    /// Whether none of them is a link.
-    is_direct: bool,
+    /// Those that are links, and the files that they lead to.
+    links: Vec<(PathBuf, PathBuf)>,
     /// Whether one of them has begun.
     has_begun: bool,
 }
@@ -67,7 +68,7 @@ impl Runs {
             starter: Arc::new(Starter::new()?),
             planner: Planner::start(paths, inbox.sender())?,
             daemons: NodeDaemons::new(&paths.data_dir),
-            seen: VecDeque::new(),
+            prepared: VecDeque::new(),
             workers: Workers::new(inbox.clone(), usize::MAX)?,
             callers: Workers::new(inbox.clone(), CALLERS_MAX)?,
         })
@@ -113,24 +114,30 @@ impl Runs {
 
     /// What an event can begin with.
     pub fn prepare(&mut self, seq: i64, phase: Phase, paths: Vec<HooksPath>) -> Input<'static> {
-        let mut is_direct = true;
-        let mut list = |path| self.list(path, phase, &mut is_direct);
+        let mut links = Vec::new();
+        let mut list = |path| self.list(path, phase, &mut links);
         let lists: Result<Vec<_>, String> = paths.into_iter().map(&mut list).collect();
         let scripts = lists.map(|lists| lists.into_iter().flatten().collect());
-        let old = self.seen.partition_point(|seen| seen.at.elapsed() >= MOMENT);
-        self.seen.drain(..old);
-        self.seen.push_back(Seen { seq, at: Instant::now(), is_direct, has_begun: false });
+        let old = self.prepared.partition_point(|event| event.at.elapsed() >= MOMENT);
+        self.prepared.drain(..old);
+        self.prepared.push_back(Prepared { seq, at: Instant::now(), links, has_begun: false });
         Input::Prepared { seq, scripts, facts: self.cluster.facts(None) }
     }
 
-    /// The scripts of a directory, or what is short that may come back. If one is a link, they are not direct.
-    fn list(&mut self, hooks: HooksPath, phase: Phase, is_direct: &mut bool) -> Result<Vec<Script>, String> {
+    /// The scripts of a directory, or what is short that may come back; and which are links.
+    fn list(
+        &mut self,
+        hooks: HooksPath,
+        phase: Phase,
+        links: &mut Vec<(PathBuf, PathBuf)>,
+    ) -> Result<Vec<Script>, String> {
         let name = hooks.directory(phase);
         let found = self.hooks.list(&name).unwrap_or_else(|refusal| {
             let path = self.hooks.path_of(&name);
-            vec![scripts::Script { name, path, is_link: false, refusal: Some(refusal) }]
+            vec![scripts::Script { name, file: path.clone(), path, refusal: Some(refusal) }]
         });
-        *is_direct &= found.iter().all(|script| !script.is_link);
+        let is_link = |found: &&scripts::Script| found.file != found.path;
+        links.extend(found.iter().filter(is_link).map(|link| (link.path.clone(), link.file.clone())));
         found.into_iter().map(|found| script(&hooks, found)).collect()
     }
 
@@ -154,20 +161,22 @@ impl Runs {
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let (starter, limits) = (Arc::clone(&self.starter), Limits { timeout, output });
-        let (judged, at_once) = self.look_back(seq);
-        let task = Task::Script { starter, script, judged, env, limits, at_once, begun: None };
+        let (seen, at_once) = self.look_back(seq, &script);
+        let task = Task::Script { starter, script, seen, env, limits, at_once, begun: None };
         let work = Work { run, seq, task };
         self.workers.submit(work).err().map(|error| Input::Postponed { run, seq, error })
     }
 
-    /// When this event's next script was judged, if that was a moment ago and counts; and whether it is the
-    /// first, so that its file system, which was looked at just now, did not hang. When a later one begins, it may;
-    /// and the journal may have had to wait for room meanwhile.
-    fn look_back(&mut self, seq: i64) -> (Option<Instant>, bool) {
-        let seen = self.seen.iter_mut().rev().find(|seen| seen.seq == seq);
-        let Some(seen) = seen.filter(|seen| seen.at.elapsed() < MOMENT) else { return (None, false) };
-        let is_first = !std::mem::replace(&mut seen.has_begun, true);
-        (seen.is_direct.then_some(seen.at), is_first)
+    /// How this event's next script was judged, if that was a moment ago; and whether it is the first, so that
+    /// its file system, which was looked at just now, did not hang. When a later one begins, it may; and the
+    /// journal may have had to wait for room meanwhile.
+    fn look_back(&mut self, seq: i64, script: &Path) -> (Option<Seen>, bool) {
+        let event = self.prepared.iter_mut().rev().find(|event| event.seq == seq);
+        let Some(event) = event.filter(|event| event.at.elapsed() < MOMENT) else { return (None, false) };
+        let is_first = !std::mem::replace(&mut event.has_begun, true);
+        let link = event.links.iter().find(|(path, _)| path == script);
+        let file = link.map_or(script, |(_, file)| file.as_path()).to_owned();
+        (Some(Seen { file, at: event.at }), is_first)
     }
 
     /// Has a node daemon asked. Tells if that could not begin.
@@ -216,7 +225,6 @@ fn script(
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use super::*;
     use crate::engine::settings::Settings;
@@ -272,33 +280,37 @@ mod tests {
     fn the_first_script_of_an_event_is_begun_at_once_and_later_ones_by_threads_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let mut runs = runs(dir.path());
-        assert_eq!(runs.look_back(7), (None, false));
+        let look_back = |runs: &mut Runs, seq| {
+            let (seen, is_first) = runs.look_back(seq, Path::new("/script"));
+            (seen.is_some(), is_first)
+        };
+        assert_eq!(look_back(&mut runs, 7), (false, false));
         runs.prepare(7, Phase::Pre, Vec::new());
-        let of_seven = runs.seen[0].at;
-        assert_eq!(runs.look_back(7), (Some(of_seven), true));
+        assert_eq!(look_back(&mut runs, 7), (true, true));
         runs.prepare(8, Phase::Post, Vec::new());
-        assert_eq!(runs.look_back(7), (Some(of_seven), false));
+        assert_eq!(look_back(&mut runs, 7), (true, false));
         runs.prepare(7, Phase::Pre, Vec::new());
-        assert!(runs.look_back(7).1 && runs.look_back(8).1, "it was looked at anew");
-        for seen in &mut runs.seen {
-            seen.at = Instant::now().checked_sub(MOMENT).unwrap();
-            seen.has_begun = false;
+        assert_eq!([7, 8].map(|seq| look_back(&mut runs, seq)), [(true, true); 2], "it was looked at anew");
+        for event in &mut runs.prepared {
+            event.at = Instant::now().checked_sub(MOMENT).unwrap();
+            event.has_begun = false;
         }
-        assert_eq!(runs.look_back(7), (None, false), "that was long ago");
+        assert_eq!(look_back(&mut runs, 7), (false, false), "that was long ago");
         runs.prepare(9, Phase::Pre, Vec::new());
-        assert_eq!(runs.seen.len(), 1);
+        assert_eq!(runs.prepared.len(), 1);
     }
 
     #[test]
-    fn a_link_is_judged_again_when_it_begins() {
+    fn what_a_link_led_to_when_it_was_judged_is_what_begins() {
         let dir = tempfile::tempdir().unwrap();
+        let hooks = dir.path().canonicalize().unwrap().join("global-pre.d");
         let mut runs = runs(dir.path());
-        put(&dir.path().join("global-pre.d/10-file"), 0o755);
+        put(&hooks.join("10-file"), 0o755);
+        std::os::unix::fs::symlink("10-file", hooks.join("20-link")).unwrap();
         runs.prepare(1, Phase::Pre, vec![HooksPath::Global]);
-        assert!(runs.look_back(1).0.is_some());
-        std::os::unix::fs::symlink("10-file", dir.path().join("global-pre.d/20-link")).unwrap();
-        runs.prepare(2, Phase::Pre, vec![HooksPath::Global]);
-        assert_eq!(runs.look_back(2), (None, true));
+        for name in ["10-file", "20-link"] {
+            assert_eq!(runs.look_back(1, &hooks.join(name)).0.unwrap().file, hooks.join("10-file"));
+        }
     }
 
     #[test]
@@ -306,7 +318,7 @@ mod tests {
         let (path, error) = ("/x".to_owned(), "no more".to_owned());
         let shortage = Refusal::Shortage { path, error };
         let refusal = Some(shortage);
-        let short = scripts::Script { name: "x".to_owned(), path: "/x".into(), is_link: false, refusal };
+        let short = scripts::Script { name: "x".to_owned(), path: "/x".into(), file: "/x".into(), refusal };
         let shortage = script(&HooksPath::Global, short).unwrap_err();
         assert_eq!(shortage, "/x cannot be read: no more");
     }

@@ -21,7 +21,7 @@ use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
-use crate::world::hook::run::{Begun, Judged, Limits, Starter, begin, make_ready, run};
+use crate::world::hook::run::{Begun, Judged, Limits, Seen, Starter, begin, make_ready, run};
 use crate::world::noded::answer::Told;
 use crate::world::noded::{NodeDaemons, Request};
 use crate::world::panics::caught;
@@ -48,8 +48,8 @@ pub enum Task {
         starter: Arc<Starter>,
         /// The script.
         script: PathBuf,
-        /// When it was judged, if that counts ([`Judged`]).
-        judged: Option<Instant>,
+        /// How it was judged when its event began.
+        seen: Option<Seen>,
         /// Its environment.
         env: Environment,
         /// Its limits.
@@ -96,8 +96,8 @@ impl Work {
 impl Task {
     /// Begins what needs no thread of ours to begin.
     fn begin(&mut self) {
-        if let Self::Script { starter, script, judged, env, at_once: true, begun, .. } = self {
-            *begun = begin(starter, Judged::new(script, *judged), env);
+        if let Self::Script { starter, script, seen, env, at_once: true, begun, .. } = self {
+            *begun = begin(starter, Judged::new(script, seen.as_ref()), env);
         }
     }
 
@@ -105,8 +105,8 @@ impl Task {
     fn run(&mut self, stop: BorrowedFd<'_>, outstanding: &AtomicUsize) -> (Outcome, Vec<(String, Outcome)>) {
         failpoints::defect("hook");
         match self {
-            Self::Script { starter, script, judged, env, limits, begun, .. } => {
-                let script = Judged::new(script, *judged);
+            Self::Script { starter, script, seen, env, limits, begun, .. } => {
+                let script = Judged::new(script, seen.as_ref());
                 let make_ready = || {
                     if outstanding.load(Ordering::Acquire) <= FEW {
                         make_ready(starter);
@@ -262,7 +262,7 @@ mod tests {
         Task::Script {
             starter,
             script: Path::new(path).to_owned(),
-            judged: None,
+            seen: None,
             env: Environment::new(),
             limits,
             at_once: true,

@@ -66,20 +66,28 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Judged<'a> {
     script: &'a Path,
-    /// When it was judged, where its name leads to it by no link.
-    at: Option<Instant>,
+    seen: Option<&'a Seen>,
+}
+
+/// What a script's name led to, and when that was judged and found good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The file, without links.
+    pub file: PathBuf,
+    /// When.
+    pub at: Instant,
 }
 
 impl<'a> Judged<'a> {
-    /// It was judged then, if it was; it is no link, and none leads to it.
-    pub fn new(script: &'a Path, at: Option<Instant>) -> Self {
-        Self { script, at }
+    /// A script, and how it was judged if it was.
+    pub fn new(script: &'a Path, seen: Option<&'a Seen>) -> Self {
+        Self { script, seen }
     }
 
     /// What its name leads to now, without links: nobody else can change that any more.
     fn file(self) -> io::Result<PathBuf> {
-        if self.at.is_some_and(|at| at.elapsed() < MOMENT) {
-            return Ok(self.script.to_owned());
+        if let Some(seen) = self.seen.filter(|seen| seen.at.elapsed() < MOMENT) {
+            return Ok(seen.file.clone());
         }
         follow(self.script).map_err(|distrust| match distrust {
             Distrust::Refused(refusal) => io::Error::other(refusal),
@@ -403,15 +411,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().canonicalize().unwrap().join("script");
         put(&script, "#!/bin/sh\n");
-        let file = |at| Judged::new(&script, at).file();
-        let (now, long_ago) = (Instant::now(), Instant::now().checked_sub(MOMENT).unwrap());
-        assert!(
-            [None, Some(long_ago), Some(now)].into_iter().all(|at| file(at).is_ok_and(|file| file == script))
-        );
+        std::os::unix::fs::symlink("script", script.with_file_name("link")).unwrap();
+        let link = script.with_file_name("link");
+        let seen = |at| Seen { file: script.clone(), at };
+        let (now, long_ago) = (seen(Instant::now()), seen(Instant::now().checked_sub(MOMENT).unwrap()));
+        let file = |seen| Judged::new(&link, seen).file();
+        for seen in [None, Some(&long_ago), Some(&now)] {
+            assert_eq!(file(seen).unwrap(), script);
+        }
         std::fs::set_permissions(&script, Permissions::from_mode(0o757)).unwrap();
-        assert!(file(None).is_err() && file(Some(long_ago)).is_err());
-        // Of what follows from that nothing is asked: that nobody else can have changed it was seen.
-        assert!(file(Some(Instant::now())).is_ok());
+        assert!(file(None).is_err() && file(Some(&long_ago)).is_err());
+        assert_eq!(
+            file(Some(&seen(Instant::now()))).unwrap(),
+            script,
+            "that nobody else could change it was seen"
+        );
     }
 
     #[test]

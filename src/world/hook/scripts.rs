@@ -23,8 +23,8 @@ pub struct Script {
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
-    /// Whether it is a link: its path is not yet that of a file.
-    pub is_link: bool,
+    /// What its path leads to, without links, as far as that could be followed.
+    pub file: PathBuf,
     /// Why it must not run, if so. Who runs it looks again: time may have passed.
     pub refusal: Option<Refusal>,
 }
@@ -155,11 +155,13 @@ fn script(dir: &Path, name: &str) -> Option<Script> {
         return None;
     }
     // Where it is a link, the whole way to the file that it names is judged.
-    let refusal = match is_link {
-        true => follow(&path).err().map(|distrust| distrust.refusal(&path)),
-        false => trust(&path, &link, false).err(),
+    let file = match is_link {
+        true => follow(&path).map_err(|distrust| distrust.refusal(&path)),
+        false => trust(&path, &link, false).map(|()| path.clone()),
     };
-    Some(Script { name: name.to_owned(), path, is_link, refusal })
+    let refusal = file.as_ref().err().cloned();
+    let file = file.unwrap_or_else(|_| path.clone());
+    Some(Script { name: name.to_owned(), path, file, refusal })
 }
 
 #[cfg(test)]
@@ -260,7 +262,11 @@ mod tests {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         put(elsewhere.path(), "target", 0o755);
         symlink(elsewhere.path().join("target"), dir.path().join("10-link")).unwrap();
-        assert_eq!(list(dir.path()).unwrap()[0].refusal, None);
+        let script = list(dir.path()).unwrap().remove(0);
+        assert_eq!(
+            (script.refusal, script.file),
+            (None, elsewhere.path().canonicalize().unwrap().join("target"))
+        );
         fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(list(dir.path()).unwrap()[0].refusal, Some(Refusal::Writable { .. })));
     }
