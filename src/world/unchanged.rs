@@ -54,8 +54,14 @@ pub fn stamp(metadata: &Metadata) -> Option<Stamp> {
 }
 
 /// A value, and the identity that its source had.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Kept<T>(Option<(Identity, T)>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
 
 impl<T> Kept<T> {
     /// The value, if its source is still the same.

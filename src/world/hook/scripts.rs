@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::Access;
 
@@ -68,7 +69,7 @@ impl Hooks {
 
     /// What is in it, in byte order; nothing when it cannot be read.
     pub fn directories(&mut self) -> Vec<String> {
-        names(&self.path, &mut self.names, |_| true).unwrap_or_default()
+        names(&self.path, &mut self.names, |_| true).map(|(_, names)| names).unwrap_or_default()
     }
 
     /// The hooks paths that have a pre hook which would run.
@@ -84,19 +85,25 @@ impl Hooks {
     }
 }
 
+/// How long the way to a file or directory that is the same itself is not followed anew: with thousands of jobs in a
+/// second it would be most of what is done for them.
+const BURST: Duration = Duration::from_millis(5);
+
 /// A hooks directory. One that has not changed is not read twice; who may write to it and to
-/// its scripts is looked at each time.
+/// its scripts is looked at each time, and who may write to what is above them nearly so ([`BURST`]).
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     /// What Ganeti would run if it is executable, in its order.
     names: Kept<Vec<String>>,
+    /// When it or a script that is a link was followed, and to what.
+    ways: BTreeMap<PathBuf, Kept<(Instant, PathBuf)>>,
 }
 
 impl Directory {
     /// The directory of this path, which need not exist.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, names: Kept::default() }
+        Self { path, names: Kept::default(), ways: BTreeMap::new() }
     }
 
     /// The scripts in the order they run; none when there is no such directory, as with
@@ -105,7 +112,7 @@ impl Directory {
     /// # Errors
     /// When the directory itself is not trusted or cannot be read.
     pub fn list(&mut self) -> Result<Vec<Script>, Refusal> {
-        let names = match names(&self.path, &mut self.names, is_script_name) {
+        let (identity, names) = match names(&self.path, &mut self.names, is_script_name) {
             Ok(names) => names,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
@@ -115,20 +122,57 @@ impl Directory {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let distrusted = |distrust: Distrust| distrust.refusal(&self.path);
-        let dir = follow(&self.path).map_err(distrusted)?;
-        // Not even sticky: it is what is in it that runs.
-        let metadata = dir.symlink_metadata().map_err(|error| distrusted(error.into()))?;
-        trust(&dir, &metadata, false)?;
-        Ok(names.iter().filter_map(|name| script(&dir, name)).collect())
+        if self.ways.len() > 1 + names.len() {
+            self.ways.clear();
+        }
+        let dir = self.follow(&self.path.clone(), identity)?;
+        Ok(names.iter().filter_map(|name| self.script(&dir, name)).collect())
+    }
+
+    /// The script of this name, if it is an executable file.
+    fn script(&mut self, dir: &Path, name: &str) -> Option<Script> {
+        let path = dir.join(name);
+        let link = std::fs::symlink_metadata(&path).ok()?;
+        let is_link = link.is_symlink();
+        let target = if is_link { std::fs::metadata(&path).ok()? } else { link };
+        if !target.is_file() || rustix::fs::access(&path, Access::EXEC_OK).is_err() {
+            return None;
+        }
+        // Where it is a link, the whole way to the file that it names is judged.
+        let file = match is_link {
+            true => self.follow(&path, Identity::of(&target)),
+            false => trust(&path, &target, false).map(|()| path.clone()),
+        };
+        let refusal = file.as_ref().err().cloned();
+        let file = file.unwrap_or_else(|_| path.clone());
+        Some(Script { name: name.to_owned(), path, file, refusal })
+    }
+
+    /// What a path leads to, which is this. Not even sticky, if it is a directory: it is what is in it that runs.
+    fn follow(&mut self, path: &Path, identity: Identity) -> Result<PathBuf, Refusal> {
+        let way = self.ways.entry(path.to_owned()).or_default();
+        if let Some((_, end)) = way.get(&identity).filter(|(at, _)| at.elapsed() < BURST) {
+            return Ok(end.clone());
+        }
+        let distrusted = |distrust: Distrust| distrust.refusal(path);
+        let at = Instant::now();
+        let end = follow(path).map_err(distrusted)?;
+        let metadata = end.symlink_metadata().map_err(|error| distrusted(error.into()))?;
+        trust(&end, &metadata, false)?;
+        way.keep(identity, (at, end.clone()));
+        Ok(end)
     }
 }
 
-/// What is in a directory under names that are wanted, in byte order.
-fn names(path: &Path, kept: &mut Kept<Vec<String>>, is_wanted: fn(&str) -> bool) -> io::Result<Vec<String>> {
+/// What is in a directory under names that are wanted, in byte order; and which directory it is.
+fn names(
+    path: &Path,
+    kept: &mut Kept<Vec<String>>,
+    is_wanted: fn(&str) -> bool,
+) -> io::Result<(Identity, Vec<String>)> {
     let identity = Identity::of(&path.metadata()?);
     if let Some(names) = kept.get(&identity) {
-        return Ok(names.clone());
+        return Ok((identity, names.clone()));
     }
     let mut names = Vec::new();
     for entry in path.read_dir()? {
@@ -137,31 +181,12 @@ fn names(path: &Path, kept: &mut Kept<Vec<String>>, is_wanted: fn(&str) -> bool)
     }
     names.sort_unstable();
     kept.keep(identity, names.clone());
-    Ok(names)
+    Ok((identity, names))
 }
 
 /// Whether a name is one that Ganeti would run (Ganeti: `constants.EXT_PLUGIN_MASK`).
 fn is_script_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-}
-
-/// The script of this name, if it is an executable file.
-fn script(dir: &Path, name: &str) -> Option<Script> {
-    let path = dir.join(name);
-    let link = std::fs::symlink_metadata(&path).ok()?;
-    let is_link = link.is_symlink();
-    let is_file = if is_link { std::fs::metadata(&path).ok()?.is_file() } else { link.is_file() };
-    if !is_file || rustix::fs::access(&path, Access::EXEC_OK).is_err() {
-        return None;
-    }
-    // Where it is a link, the whole way to the file that it names is judged.
-    let file = match is_link {
-        true => follow(&path).map_err(|distrust| distrust.refusal(&path)),
-        false => trust(&path, &link, false).map(|()| path.clone()),
-    };
-    let refusal = file.as_ref().err().cloned();
-    let file = file.unwrap_or_else(|_| path.clone());
-    Some(Script { name: name.to_owned(), path, file, refusal })
 }
 
 #[cfg(test)]
@@ -269,5 +294,28 @@ mod tests {
         );
         fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(list(dir.path()).unwrap()[0].refusal, Some(Refusal::Writable { .. })));
+    }
+
+    #[test]
+    fn a_way_is_followed_anew_after_a_burst_or_when_its_end_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let above = dir.path().canonicalize().unwrap().join("above");
+        let path = above.join("global-pre.d");
+        fs::create_dir_all(&path).unwrap();
+        let mut directory = Directory::new(path.clone());
+        let identity = || Identity::of(&path.metadata().unwrap());
+        // Not kept while the change is young, as that of a directory that was made just now is.
+        assert_eq!(directory.follow(&path, identity()), Ok(path.clone()));
+        assert!(directory.ways[&path].get(&identity()).is_none());
+        let root = Identity::of(&Path::new("/proc").metadata().unwrap());
+        let mut follow_at = |at: Instant, kept: Identity| {
+            let way = directory.ways.entry(path.clone()).or_default();
+            way.keep(kept, (at, path.clone()));
+            directory.follow(&path, root).is_ok()
+        };
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(follow_at(Instant::now() + BURST, root), "followed a moment ago");
+        assert!(!follow_at(Instant::now().checked_sub(BURST).unwrap(), root));
+        assert!(!follow_at(Instant::now() + BURST, Identity::of(&Path::new("/sys").metadata().unwrap())));
     }
 }
