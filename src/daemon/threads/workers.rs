@@ -94,6 +94,11 @@ impl Work {
 }
 
 impl Task {
+    /// What starts it, if it is a script.
+    fn starter(&self) -> Option<Arc<Starter>> {
+        if let Self::Script { starter, .. } = self { Some(Arc::clone(starter)) } else { None }
+    }
+
     /// Begins what needs no thread of ours to begin.
     fn begin(&mut self) {
         if let Self::Script { starter, script, seen, env, at_once: true, begun, .. } = self {
@@ -107,17 +112,14 @@ impl Task {
         match self {
             Self::Script { starter, script, seen, env, limits, begun, .. } => {
                 let script = Judged::new(script, seen.as_ref());
-                let make_ready = || {
-                    if outstanding.load(Ordering::Acquire) <= FEW {
+                let begun = begun.take().and_then(|begun| {
+                    // Somebody may wait for what has ended by now.
+                    if !begun.has_ended() && outstanding.load(Ordering::Acquire) <= FEW {
                         make_ready(starter);
                     }
-                };
-                let begun = begun.take().and_then(|begun| {
-                    make_ready();
                     begun.finish(*limits, Some(stop))
                 });
                 let outcome = begun.unwrap_or_else(|| run(starter, script, env, *limits, Some(stop)));
-                make_ready();
                 (outcome, Vec::new())
             }
             Self::Node { daemons, request } => ask(daemons, request, stop),
@@ -221,6 +223,7 @@ impl Workers {
         let started = builder.spawn(move || {
             priority::reset();
             for work in queue {
+                let starter = work.task.starter();
                 let ended = Message::Input(work.run(stop.as_fd(), &outstanding));
                 if outstanding.fetch_sub(1, Ordering::AcqRel) > FEW {
                     inbox.send(ended);
@@ -229,6 +232,9 @@ impl Workers {
                 priority::raise();
                 inbox.hand_in_end(ended);
                 priority::reset();
+                if let Some(starter) = starter {
+                    make_ready(&starter);
+                }
             }
         });
         self.threads.push(started?);

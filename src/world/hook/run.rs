@@ -150,6 +150,11 @@ pub fn begin(starter: &Starter, script: Judged<'_>, env: &Environment) -> Option
 }
 
 impl Begun {
+    /// Whether its process has ended.
+    pub fn has_ended(&self) -> bool {
+        self.running.process.has_ended()
+    }
+
     /// The same as [`run`] for the rest of it; `None` if nothing came of it, and it is still to be run.
     pub fn finish(self, limits: Limits, stop: Option<BorrowedFd<'_>>) -> Option<Outcome> {
         let mut capture = Capture::new(limits.output);

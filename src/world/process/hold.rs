@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::aside::step_aside;
 use super::kernel_stop::{is_in_rename, may_stand_in_rename, standing_in_rename};
 use super::livelock::{self, Holder};
 use super::{fits, stat};
@@ -98,7 +99,7 @@ pub fn await_stop(pid: u32, patience: Duration) -> bool {
     loop {
         match stat::read(pid) {
             Ok(Some(stat)) if stat.state == b'T' => return true,
-            Ok(Some(_)) if begin.elapsed() < SPIN.min(patience) => std::thread::yield_now(),
+            Ok(Some(_)) if begin.elapsed() < SPIN.min(patience) => step_aside(),
             // It waits for a processor.
             Ok(Some(_)) if begin.elapsed() < patience && (begin.elapsed() < GRACE || is_to_stop(pid)) => {
                 std::thread::sleep(SPIN)
@@ -121,7 +122,7 @@ pub fn is_outside_of_renames(pid: u32, patience: Duration) -> bool {
             Some(false) => return true,
             // It has published already.
             Some(true) if standing_in_rename(pid) => return false,
-            _ if begin.elapsed() < SPIN.min(patience) => std::thread::yield_now(),
+            _ if begin.elapsed() < SPIN.min(patience) => step_aside(),
             _ if begin.elapsed() < patience => std::thread::sleep(SPIN),
             _ => return false,
         }

@@ -4,6 +4,7 @@
 //! a file in Ganeti's livelock directory on which it holds a POSIX write lock from
 //! before its ID is in the job file until it ends.
 
+pub mod aside;
 pub mod exits;
 pub mod guard;
 pub mod held_file;

@@ -8,7 +8,6 @@
 //! read. That is told by the file, while no rename is under way: whether it is the one that was read.
 
 use std::os::fd::AsFd;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Processes, State, Watched, set_free};
@@ -18,6 +17,7 @@ use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::clock;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
+use crate::world::process::aside::step_aside;
 use crate::world::process::hold;
 use crate::world::process::kernel_stop::{Arming, KernelStop};
 
@@ -121,7 +121,7 @@ fn is_stopped_by(kernel: &KernelStop, pid: u32) -> Arming {
     let deadline = Instant::now() + KERNEL_PATIENCE;
     loop {
         match kernel.state(pid) {
-            Ok(Arming::Stopping) if Instant::now() < deadline => thread::yield_now(),
+            Ok(Arming::Stopping) if Instant::now() < deadline => step_aside(),
             Ok(arming) => return arming,
             Err(_) => return Arming::Not,
         }

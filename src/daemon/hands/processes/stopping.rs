@@ -11,6 +11,7 @@ use crate::engine::input::Landing;
 use crate::ganeti::job::{JobId, Timestamp};
 use crate::world::failpoints;
 use crate::world::flood::Flow;
+use crate::world::process::aside::step_aside;
 use crate::world::process::guard::Guard;
 use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::{self, Verified};
@@ -102,6 +103,8 @@ impl Processes {
         if by_kernel {
             forget_stop(watched, self.kernel.as_mut());
         }
+        // What we have yet to do can wait, and it may be this processor that it waits for.
+        step_aside();
         match result {
             Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file, job),
             // The guard still has it, and will let it go when its time is up.
