@@ -161,22 +161,23 @@ impl Runs {
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let (starter, limits) = (Arc::clone(&self.starter), Limits { timeout, output });
-        let (seen, at_once) = self.look_back(seq, &script);
-        let task = Task::Script { starter, script, seen, env, limits, at_once, begun: None };
+        let seen = self.look_back(seq, &script);
+        let task = Task::Script { starter, script, seen, env, limits, begun: None };
         let work = Work { run, seq, task };
         self.workers.submit(work).err().map(|error| Input::Postponed { run, seq, error })
     }
 
-    /// How this event's next script was judged, if that was a moment ago; and whether it is the first, so that
-    /// its file system, which was looked at just now, did not hang. When a later one begins, it may; and the
-    /// journal may have had to wait for room meanwhile.
-    fn look_back(&mut self, seq: i64, script: &Path) -> (Option<Seen>, bool) {
-        let event = self.prepared.iter_mut().rev().find(|event| event.seq == seq);
-        let Some(event) = event.filter(|event| event.at.elapsed() < MOMENT) else { return (None, false) };
-        let is_first = !std::mem::replace(&mut event.has_begun, true);
+    /// How this event's next script was judged, if it is the first and that was a moment ago: it has not waited, and
+    /// its file system did not hang. When a later one begins, it may; and the journal may have had to wait for
+    /// room meanwhile.
+    fn look_back(&mut self, seq: i64, script: &Path) -> Option<Seen> {
+        let event = self.prepared.iter_mut().rev().find(|event| event.seq == seq)?;
+        if std::mem::replace(&mut event.has_begun, true) || event.at.elapsed() >= MOMENT {
+            return None;
+        }
         let link = event.links.iter().find(|(path, _)| path == script);
         let file = link.map_or(script, |(_, file)| file.as_path()).to_owned();
-        (Some(Seen { file, at: event.at }), is_first)
+        Some(Seen { file, at: event.at })
     }
 
     /// Has a node daemon asked. Tells if that could not begin.
@@ -280,22 +281,19 @@ mod tests {
     fn the_first_script_of_an_event_is_begun_at_once_and_later_ones_by_threads_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let mut runs = runs(dir.path());
-        let look_back = |runs: &mut Runs, seq| {
-            let (seen, is_first) = runs.look_back(seq, Path::new("/script"));
-            (seen.is_some(), is_first)
-        };
-        assert_eq!(look_back(&mut runs, 7), (false, false));
+        let look_back = |runs: &mut Runs, seq| runs.look_back(seq, Path::new("/script")).is_some();
+        assert!(!look_back(&mut runs, 7));
         runs.prepare(7, Phase::Pre, Vec::new());
-        assert_eq!(look_back(&mut runs, 7), (true, true));
+        assert!(look_back(&mut runs, 7));
         runs.prepare(8, Phase::Post, Vec::new());
-        assert_eq!(look_back(&mut runs, 7), (true, false));
+        assert!(!look_back(&mut runs, 7));
         runs.prepare(7, Phase::Pre, Vec::new());
-        assert_eq!([7, 8].map(|seq| look_back(&mut runs, seq)), [(true, true); 2], "it was looked at anew");
+        assert!([7, 8].iter().all(|seq| look_back(&mut runs, *seq)), "it was looked at anew");
         for event in &mut runs.prepared {
             event.at = Instant::now().checked_sub(MOMENT).unwrap();
             event.has_begun = false;
         }
-        assert_eq!(look_back(&mut runs, 7), (false, false), "that was long ago");
+        assert!(!look_back(&mut runs, 7), "that was long ago");
         runs.prepare(9, Phase::Pre, Vec::new());
         assert_eq!(runs.prepared.len(), 1);
     }
@@ -307,9 +305,9 @@ mod tests {
         let mut runs = runs(dir.path());
         put(&hooks.join("10-file"), 0o755);
         std::os::unix::fs::symlink("10-file", hooks.join("20-link")).unwrap();
-        runs.prepare(1, Phase::Pre, vec![HooksPath::Global]);
         for name in ["10-file", "20-link"] {
-            assert_eq!(runs.look_back(1, &hooks.join(name)).0.unwrap().file, hooks.join("10-file"));
+            runs.prepare(1, Phase::Pre, vec![HooksPath::Global]);
+            assert_eq!(runs.look_back(1, &hooks.join(name)).unwrap().file, hooks.join("10-file"));
         }
     }
 

@@ -48,15 +48,13 @@ pub enum Task {
         starter: Arc<Starter>,
         /// The script.
         script: PathBuf,
-        /// How it was judged when its event began.
+        /// How it was judged if that was a moment ago: then who hands it in may begin it. Where it is judged again, its
+        /// file system may hang, and that is for a thread of its own.
         seen: Option<Seen>,
         /// Its environment.
         env: Environment,
         /// Its limits.
         limits: Limits,
-        /// Whether who hands it in may begin it. Its file is looked at for that: what lies on a file
-        /// system that hangs is to be begun by a thread of its own.
-        at_once: bool,
         /// It, if it has begun.
         begun: Option<Begun>,
     },
@@ -101,8 +99,8 @@ impl Task {
 
     /// Begins what needs no thread of ours to begin.
     fn begin(&mut self) {
-        if let Self::Script { starter, script, seen, env, at_once: true, begun, .. } = self {
-            *begun = begin(starter, Judged::new(script, seen.as_ref()), env);
+        if let Self::Script { starter, script, seen: Some(seen), env, begun, .. } = self {
+            *begun = begin(starter, script, seen, env);
         }
     }
 
@@ -271,7 +269,6 @@ mod tests {
             seen: None,
             env: Environment::new(),
             limits,
-            at_once: true,
             begun: None,
         }
     }

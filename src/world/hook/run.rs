@@ -47,8 +47,8 @@ const SHORTAGE_PATIENCE: Duration = Duration::from_secs(1);
 /// have stopped it.
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long what was judged is as it was: one who may change it by then may change it just before it is executed, too.
-pub const MOMENT: Duration = Duration::from_millis(100);
+/// How long what was judged has not waited: who may change it by then may change it just before it is executed, too.
+pub const MOMENT: Duration = Duration::from_millis(20);
 
 /// Between two attempts at something that is short.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -78,6 +78,12 @@ pub struct Seen {
     pub at: Instant,
 }
 
+impl Seen {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < MOMENT
+    }
+}
+
 impl<'a> Judged<'a> {
     /// A script, and how it was judged if it was.
     pub fn new(script: &'a Path, seen: Option<&'a Seen>) -> Self {
@@ -86,7 +92,7 @@ impl<'a> Judged<'a> {
 
     /// What its name leads to now, without links: nobody else can change that any more.
     fn file(self) -> io::Result<PathBuf> {
-        if let Some(seen) = self.seen.filter(|seen| seen.at.elapsed() < MOMENT) {
+        if let Some(seen) = self.seen.filter(|seen| seen.is_fresh()) {
             return Ok(seen.file.clone());
         }
         follow(self.script).map_err(|distrust| match distrust {
@@ -132,15 +138,13 @@ pub struct Begun {
     called: Called,
 }
 
-/// Has a process that was made ahead become a script, if one waits and the script is trusted at
-/// this moment. It is not waited for.
-pub fn begin(starter: &Starter, script: Judged<'_>, env: &Environment) -> Option<Begun> {
-    // Else it would be judged here for nothing.
-    if !starter.spares().has_one() {
+/// Has a process that was made ahead become a script, if one waits and the script was judged a moment ago: nothing is
+/// looked at that could hang, and the process is not waited for.
+pub fn begin(starter: &Starter, script: &Path, seen: &Seen, env: &Environment) -> Option<Begun> {
+    if !starter.spares().has_one() || !seen.is_fresh() {
         return None;
     }
-    let file = script.file().ok()?;
-    let words = Words::new(&file, script.script, env).ok()?;
+    let words = Words::new(&seen.file, script, env).ok()?;
     let spare = starter.spares().take()?;
     failpoints::point("hook.before-start");
     let start = Instant::now();

@@ -280,7 +280,7 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::process::pidfd_send_signal;
 
-    use super::super::{Judged, Limits, begin};
+    use super::super::{Limits, Seen, begin};
     use super::*;
     use crate::engine::environment::Environment;
     use crate::engine::outcome::Outcome;
@@ -296,9 +296,13 @@ mod tests {
         run_with(&starter, &script, env)
     }
 
+    fn seen(script: &Path) -> Seen {
+        Seen { file: script.to_owned(), at: Instant::now() }
+    }
+
     fn run_with(starter: &Starter, script: &Path, env: &Environment) -> Option<Outcome> {
         let limits = Limits { timeout: Duration::from_secs(60), output: 4096 };
-        begin(starter, Judged::new(script, None), env).expect("one waits").finish(limits, None)
+        begin(starter, script, &seen(script), env).expect("one waits").finish(limits, None)
     }
 
     /// The same, repeated while another test has just been starting a program when ours was written.
@@ -353,8 +357,8 @@ mod tests {
         assert_eq!(children(), "");
         starter.spares().fill(&starter);
         assert_eq!(run_with(&starter, Path::new("/bin/true"), &none).unwrap().code, Some(0));
-        let script = Judged::new(Path::new("/bin/true"), None);
-        assert!(begin(&starter, script, &none).is_none(), "one was made, not two");
+        let script = Path::new("/bin/true");
+        assert!(begin(&starter, script, &seen(script), &none).is_none(), "one was made, not two");
     }
 
     #[test]
