@@ -218,3 +218,71 @@ fn write_gathered(file: *mut sqlite3_file) -> c_int {
     gathered.clear();
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::read_to_string;
+    use std::path::Path;
+
+    use super::super::Journal;
+    use super::super::tests::event;
+    use crate::engine::change::{Change, EventState};
+
+    /// How often this thread has written something (Linux: proc(5), `/proc/PID/io`).
+    fn writes() -> u64 {
+        let text = read_to_string("/proc/thread-self/io").unwrap();
+        text.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse().unwrap()
+    }
+
+    fn check(dir: &Path, count: i64) {
+        // As others see it, who know nothing of this.
+        let db = rusqlite::Connection::open(dir.join(super::super::FILE)).unwrap();
+        let tell = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        assert_eq!(tell("PRAGMA integrity_check"), "ok");
+        assert_eq!(tell("SELECT count(*) || '' FROM events"), count.to_string());
+    }
+
+    fn of(job: i64) -> Change {
+        Change::Event(job, event(job), EventState::Pending)
+    }
+
+    #[test]
+    fn a_commit_writes_once_and_others_read_it_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.commit(&[of(1)]).unwrap();
+        for job in 2..20 {
+            let before = writes();
+            journal.commit(&[of(job)]).unwrap();
+            assert_eq!(writes() - before, 1);
+            check(dir.path(), job);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_cache_is_committed_too() {
+        const MANY: i64 = 20_000;
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.commit(&(1..=MANY).map(of).collect::<Vec<_>>()).unwrap();
+        check(dir.path(), MANY);
+        let done = |job| Change::EventState(job, EventState::Done);
+        journal.commit(&(1..=MANY).map(done).chain([of(MANY + 1)]).collect::<Vec<_>>()).unwrap();
+        journal.commit(&[of(MANY + 2)]).unwrap();
+        check(dir.path(), MANY + 2);
+        drop(journal);
+        check(dir.path(), MANY + 2);
+    }
+
+    #[test]
+    fn what_is_rolled_back_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.commit(&[of(1)]).unwrap();
+        // The same number twice: the second cannot be written.
+        assert!(journal.commit(&[of(2), of(3), of(2)]).is_err());
+        check(dir.path(), 1);
+        journal.commit(&[of(2)]).unwrap();
+        check(dir.path(), 2);
+    }
+}
