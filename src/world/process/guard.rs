@@ -26,7 +26,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::hold::{go_on, may_be_stopped_by_the_kernel};
-use super::stat;
+use super::{priority, stat};
 use crate::engine::holds::VAIN_LIMIT;
 use crate::world::failpoints;
 
@@ -83,14 +83,16 @@ impl Guard {
         failpoints::refused("guard")?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let mut child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg0("ganeti-hookd")
             .arg(COMMAND)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .current_dir("/")
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        // It only has to look when we are gone: what it is told it need not hear at once, before a hook that begins.
+        let mut child = priority::as_given(|| command.spawn())?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).inspect_err(|_| {
             let _ = child.kill();
             let _ = child.wait();

@@ -41,6 +41,17 @@ pub fn reset() {
     }
 }
 
+/// Does something, such as starting a process, with the priority that the daemon was given.
+pub fn as_given<T>(work: impl FnOnce() -> T) -> T {
+    let before = getpriority_process(None).ok();
+    reset();
+    let done = work();
+    if let Some(before) = before {
+        let _ = setpriority_process(None, before);
+    }
+    done
+}
+
 /// Lets this thread come after all others: what it does takes long, and can wait.
 pub fn come_last() {
     // To be nicer than before is always allowed.
@@ -63,6 +74,8 @@ mod tests {
                 (inherited, getpriority_process(None).unwrap())
             });
             assert_eq!(started.join().unwrap(), (raised, given));
+            assert_eq!(as_given(|| getpriority_process(None).unwrap()), given);
+            assert_eq!(getpriority_process(None).unwrap(), raised);
         })
         .join()
         .unwrap();
