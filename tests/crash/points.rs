@@ -25,6 +25,7 @@ pub const POINTS: &[(&str, u32)] = &[
     ("hold.before-go-on", 1),
     ("hold.gone-on", 1),
     ("hook.before-start", 2),
+    ("hook.make-ready", 1),
     ("hook.started", 2),
     ("hook.ended", 2),
     ("journal.anew-written", 1),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Job, Tree};
+use crate::harness::{Job, Tree, wait_for};
 
 /// Waits until the test opens the gate.
 const GATE: &str = "until [ -e DIR/gate ]; do sleep 0.02; done";
@@ -199,4 +199,82 @@ fn pre_hooks_can_be_off() {
     assert_eq!(tree.told().len(), 2);
     let log = tree.hook_log();
     assert!(log.len() == 1 && log[0].starts_with("10-log 1.0.post"), "{log:#?}");
+}
+
+#[test]
+fn no_hook_waits_while_a_process_is_made_ahead() {
+    let tree = Tree::new();
+    tree.log_hook("post", "10-log", "");
+    let daemon = tree.start();
+    // Longer than the test waits for anything.
+    tree.faults("pause hook.make-ready 600000\n");
+    tree.put(&Job::ended(1));
+    let is_there = || fs::read_to_string(tree.path("faults.paused")).is_ok().then_some(());
+    wait_for(is_there, || format!("a pause\n{}", tree.log()));
+    tree.put(&Job::ended(2));
+    daemon.wait_hooks(2);
+}
+
+/// The processes that threads of this process have started, each with its name.
+fn children(pid: rustix::process::Pid) -> Vec<String> {
+    let mut names = Vec::new();
+    for task in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap().flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+            names.push(name.trim().to_owned());
+        }
+    }
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn one_process_waits_to_become_a_script_whatever_has_run() {
+    let tree = Tree::new();
+    for name in ["10-a", "20-b", "30-c"] {
+        tree.log_hook("post", name, "");
+    }
+    tree.set("hooks.workers", "2");
+    let daemon = tree.start();
+    let mut last = 0;
+    for count in [1, 2, 40, 1] {
+        for id in last + 1..=last + count {
+            tree.put(&Job::ended(id));
+        }
+        last += count;
+        daemon.wait_hooks(usize::try_from(3 * last).unwrap());
+        daemon.wait_done(&[&format!("{last}.0.post")]);
+        let is_there =
+            || (children(daemon.pid()).iter().filter(|name| *name == "hook").count() == 1).then_some(());
+        wait_for(is_there, || format!("one waits; there is {:?}", children(daemon.pid())));
+    }
+}
+
+#[test]
+fn a_link_is_executed_as_the_file_it_leads_to_however_it_begins() {
+    let tree = Tree::new();
+    tree.hook_in(
+        "scripts",
+        "script",
+        "echo $0 $GANETI_HOOKD_EVENT >>LOG; tr '\\0' ' ' </proc/$$/cmdline >>LOG; echo >>LOG",
+    );
+    for name in ["10-first", "20-second"] {
+        let link = tree.path("hooks/global-post.d").join(name);
+        std::os::unix::fs::symlink("../scripts/script", link).unwrap();
+    }
+    let daemon = tree.start();
+    // By a thread of its own, then by a process that was made ahead.
+    for id in 1..=3 {
+        tree.put(&Job::ended(id));
+        daemon.wait_done(&[&format!("{id}.0.post")]);
+    }
+    let file = tree.path("hooks/scripts/script").canonicalize().unwrap();
+    let expected: Vec<String> = (1..=3)
+        .flat_map(|id| {
+            let said = [format!("{} {id}.0.post", file.display()), format!("/bin/sh {} ", file.display())];
+            [said.clone(), said].concat()
+        })
+        .collect();
+    assert_eq!(tree.hook_log(), expected);
 }

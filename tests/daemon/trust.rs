@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::harness::{Job, Tree};
+use crate::harness::{Job, Tree, wait_for};
 
 fn set_mode(tree: &Tree, path: &str, mode: u32) {
     fs::set_permissions(tree.path(path), Permissions::from_mode(mode)).unwrap();
@@ -94,4 +94,51 @@ fn a_hook_that_an_access_control_list_lets_somebody_write_is_refused() {
     daemon.wait_done(&["1.0.post"]);
     assert_eq!(tree.hook_log(), ["good"]);
     assert!(errors(&tree)[0].contains("may be written by user 65534"), "{:?}", errors(&tree));
+}
+
+#[test]
+fn a_first_script_that_has_waited_is_judged_again() {
+    // Before it is handed to a thread, and before that starts it.
+    for point in ["run.before-submit", "hook.before-start"] {
+        for opened in ["global-post.d/10-mine", "global-post.d", "others/script", "others"] {
+            let tree = Tree::new();
+            let directory = if opened.starts_with("others") { "others" } else { "global-post.d" };
+            tree.hook_in(directory, "10-mine", "echo mine >>LOG");
+            if directory == "others" {
+                fs::rename(tree.path("hooks/others/10-mine"), tree.path("hooks/others/script")).unwrap();
+                symlink("../others/script", tree.path("hooks/global-post.d/10-mine")).unwrap();
+            }
+            let daemon = tree.start();
+            tree.faults(&format!("pause {point} 500\n"));
+            tree.put(&Job::ended(1));
+            let paused = || fs::read_to_string(tree.path("faults.paused")).is_ok_and(|at| at == point);
+            wait_for(|| paused().then_some(()), || format!("a pause at {point}\n{}", tree.log()));
+            set_mode(&tree, &format!("hooks/{opened}"), 0o777);
+            daemon.wait_done(&["1.0.post"]);
+            let error = &errors(&tree)[0];
+            let what = format!("hooks/{opened} may be written by others");
+            assert!(error.starts_with("refused: ") && error.contains(&what), "{point}: {error}");
+            assert_eq!(tree.hook_log(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn what_one_event_has_found_good_the_next_one_judges_again() {
+    let tree = Tree::new();
+    tree.hook("post", "10-mine", "echo mine >>LOG");
+    let daemon = tree.start();
+    let mut ids = 1..;
+    let mut error_with = |mode| {
+        set_mode(&tree, "hooks/global-post.d/10-mine", mode);
+        let id = ids.next().unwrap();
+        tree.put(&Job::ended(id));
+        daemon.wait_done(&[&format!("{id}.0.post")]);
+        tree.event(&format!("{id}.0.post"))["runs"][0]["error"].as_str().map(str::to_owned)
+    };
+    for _ in 0..10 {
+        assert_eq!(error_with(0o755), None);
+        assert!(error_with(0o757).is_some_and(|error| error.contains("may be written by others")));
+    }
+    assert_eq!(tree.hook_log(), ["mine"; 10]);
 }

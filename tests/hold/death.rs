@@ -1,7 +1,9 @@
 //! The daemon, its guard, or both are gone.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 
@@ -200,4 +202,33 @@ fn the_guard_ends_with_the_daemon() {
     let guard = guard(&daemon);
     assert!(daemon.stop().0.success());
     wait_gone(guard);
+}
+
+#[test]
+fn of_many_jobs_that_go_on_at_once_each_does_whenever_the_daemon_dies() {
+    const JOBS: i64 = 24;
+    for (point, visit) in
+        [("hold.before-go-on", 1), ("hold.gone-on", 1), ("hold.gone-on", 12), ("hold.gone-on", 24)]
+    {
+        let tree = Tree::new();
+        tree.set("hooks.pre", "\"hold\"");
+        tree.log_hook("pre", "10-log", "[ $GANETI_JOB_ID -ge 900 ] || : <DIR/gate");
+        let gate = tree.path("gate");
+        mkfifoat(CWD, &gate, Mode::from_raw_mode(0o600)).unwrap();
+        let daemon = tree.start();
+        let jobs: Vec<_> = (1..=JOBS).map(|id| held(&tree, &daemon, id)).collect();
+        assert_eq!(counters(&daemon), [JOBS, 0, 0, 0].map(|n| json!(n)));
+        assert!(tree.hook_log().iter().all(|line| !line.contains("late=yes")), "{:#?}", tree.hook_log());
+        tree.faults(&format!("die {point} {visit}\n"));
+        // For all of them: who opens it for reading waits for this.
+        let _open = fs::File::options().read(true).write(true).open(&gate).unwrap();
+        jobs.iter().for_each(|(_, process)| process.wait_going());
+        wait_for(|| tree.path("faults.died").exists().then_some(()), || tree.log());
+        drop(daemon);
+        let daemon = tree.start();
+        let events: Vec<String> = (1..=JOBS).map(|id| format!("{id}.0.pre")).collect();
+        daemon.wait_done(&events.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(daemon.status()["held"], json!([]));
+        assert!(jobs.iter().all(|(_, process)| process.state() != 'T'));
+    }
 }

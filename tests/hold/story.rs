@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     armed, assert_never_stopped, counters, held, master, open_gate, wait_begun, waiting, waiting_with,
 };
-use crate::harness::{Job, Tree};
+use crate::harness::{Job, Tree, wait_for};
 
 #[test]
 fn a_job_stands_still_until_its_pre_hooks_have_ended() {
@@ -218,4 +218,32 @@ fn hooks_do_not_inherit_the_watchers_priority() {
     daemon.wait_done(&["1.0.post"]);
     let given = rustix::process::getpriority_process(None).unwrap();
     assert_eq!(tree.hook_log(), [format!("pre {given}"), format!("post {given}")]);
+}
+
+#[test]
+fn holding_leaves_the_timers_of_threads_and_hooks_as_they_were() {
+    let tree = Tree::new();
+    tree.set("hooks.pre", "\"hold\"");
+    for phase in ["pre", "post"] {
+        tree.hook(phase, "10-log", "cat /proc/self/timerslack_ns >>LOG");
+    }
+    let daemon = tree.start();
+    let given = fs::read_to_string("/proc/self/timerslack_ns").unwrap();
+    for id in 1..=3 {
+        let (mut job, process) = armed(&tree, &daemon, id);
+        tree.put(job.runs(0));
+        daemon.wait_done(&[&format!("{id}.0.pre")]);
+        process.wait_going();
+        tree.put(job.succeeds(0));
+        process.exit();
+        daemon.wait_done(&[&format!("{id}.0.post")]);
+    }
+    assert_eq!(counters(&daemon)[0], json!(3));
+    assert_eq!(tree.hook_log(), [given.trim(); 6]);
+    for task in fs::read_dir(format!("/proc/{}/task", daemon.pid().as_raw_nonzero())).unwrap().flatten() {
+        let slack = || fs::read_to_string(format!("/proc/{}/timerslack_ns", task.file_name().display()));
+        // One may be in the middle of it.
+        let is_as_given = || (slack().unwrap() == given).then_some(());
+        wait_for(is_as_given, || format!("{task:?} has {slack:?}", slack = slack()));
+    }
 }

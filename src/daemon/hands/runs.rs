@@ -114,13 +114,15 @@ impl Runs {
 
     /// What an event can begin with.
     pub fn prepare(&mut self, seq: i64, phase: Phase, paths: Vec<HooksPath>) -> Input<'static> {
+        // They wait from now on: to look at all of them may take long.
+        let at = Instant::now();
         let mut links = Vec::new();
         let mut list = |path| self.list(path, phase, &mut links);
         let lists: Result<Vec<_>, String> = paths.into_iter().map(&mut list).collect();
         let scripts = lists.map(|lists| lists.into_iter().flatten().collect());
         let old = self.prepared.partition_point(|event| event.at.elapsed() >= MOMENT);
         self.prepared.drain(..old);
-        self.prepared.push_back(Prepared { seq, at: Instant::now(), links, has_begun: false });
+        self.prepared.push_back(Prepared { seq, at, links, has_begun: false });
         Input::Prepared { seq, scripts, facts: self.cluster.facts(None) }
     }
 
@@ -309,6 +311,29 @@ mod tests {
             runs.prepare(1, Phase::Pre, vec![HooksPath::Global]);
             assert_eq!(runs.look_back(1, &hooks.join(name)).unwrap().file, hooks.join("10-file"));
         }
+    }
+
+    #[test]
+    fn a_script_has_waited_while_those_after_it_were_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let mut runs = runs(&dir);
+        let first = dir.join("global-pre.d/10-first");
+        put(&first, 0o755);
+        let paths = [HooksPath::Global, HooksPath::of_opcode("OP_TEST_DELAY").unwrap()];
+        // Until to look at the others takes so long.
+        for count in 0.. {
+            put(&dir.join(format!("global-test-delay-pre.d/{count}")), 0o755);
+            if count % 1000 != 0 {
+                continue;
+            }
+            let begin = Instant::now();
+            runs.prepare(1, Phase::Pre, paths.to_vec());
+            if begin.elapsed() >= 2 * MOMENT {
+                break;
+            }
+        }
+        assert_eq!(runs.look_back(1, &first), None);
     }
 
     #[test]

@@ -220,7 +220,7 @@ impl Workers {
         let builder = thread::Builder::new().name("hook".to_owned()).stack_size(STACK_SIZE);
         let started = builder.spawn(move || {
             priority::reset();
-            for work in queue {
+            for work in &queue {
                 let starter = work.task.starter();
                 let ended = Message::Input(work.run(stop.as_fd(), &outstanding));
                 if outstanding.fetch_sub(1, Ordering::AcqRel) > FEW {
@@ -231,7 +231,12 @@ impl Workers {
                 inbox.hand_in_end(ended);
                 priority::reset();
                 if let Some(starter) = starter {
-                    make_ready(&starter);
+                    // What is handed in meanwhile is for another thread, and what was before goes first.
+                    outstanding.fetch_add(1, Ordering::AcqRel);
+                    if queue.is_empty() {
+                        make_ready(&starter);
+                    }
+                    outstanding.fetch_sub(1, Ordering::AcqRel);
                 }
             }
         });

@@ -318,4 +318,45 @@ mod tests {
         assert!(!follow_at(Instant::now().checked_sub(BURST).unwrap(), root));
         assert!(!follow_at(Instant::now() + BURST, Identity::of(&Path::new("/sys").metadata().unwrap())));
     }
+
+    #[test]
+    fn within_a_burst_a_link_is_what_it_leads_to_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        let mut directory = Directory::new(path.clone());
+        let mut lead_to = |target: &Path| {
+            let _ = fs::remove_file(path.join("10-link"));
+            symlink(target, path.join("10-link")).unwrap();
+            directory.list().unwrap().remove(0)
+        };
+        // These have not changed for long: what they are is kept.
+        let programs = ["/bin/true", "/bin/false", "/bin/true", "/bin/cat"].map(Path::new);
+        for program in programs {
+            let script = lead_to(program);
+            assert_eq!((script.refusal, script.file), (None, program.canonicalize().unwrap()));
+        }
+        let own = path.join("elsewhere");
+        fs::write(&own, "").unwrap();
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o757)).unwrap();
+        assert!(matches!(lead_to(&own).refusal, Some(Refusal::Writable { .. })));
+        assert_eq!(lead_to(Path::new("/bin/true")).refusal, None);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(directory.list(), Err(Refusal::Writable { .. })));
+    }
+
+    #[test]
+    fn ways_that_nothing_has_any_more_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = Directory::new(dir.path().to_owned());
+        for id in 0..100 {
+            for link in 0..3 {
+                symlink("/bin/true", dir.path().join(format!("{id}-{link}"))).unwrap();
+            }
+            assert_eq!(directory.list().unwrap().len(), 3);
+            assert!(directory.ways.len() <= 8, "{}", directory.ways.len());
+            for link in 0..3 {
+                fs::remove_file(dir.path().join(format!("{id}-{link}"))).unwrap();
+            }
+        }
+    }
 }

@@ -89,6 +89,8 @@ pub struct Processes {
     queue_dir: PathBuf,
     /// The user whose job processes may be signalled, besides root.
     queue_owner: u32,
+    /// When a process that went on was let have the processor last.
+    stepped_aside: Option<Instant>,
 }
 
 impl Processes {
@@ -111,6 +113,7 @@ impl Processes {
             livelocks: paths.ganeti_run_dir.join(livelock::DIRECTORY),
             queue_dir: paths.queue_dir.clone(),
             queue_owner: 0,
+            stepped_aside: None,
         };
         processes.look_for_owner();
         Ok(processes)

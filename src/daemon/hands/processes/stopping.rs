@@ -17,6 +17,9 @@ use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::{self, Verified};
 use crate::world::process::kernel_stop::{KernelStop, standing_in_rename};
 
+/// Between two times that a process that goes on is let have the processor: more of them may wait to go on.
+const BETWEEN: Duration = Duration::from_millis(1);
+
 impl Processes {
     /// Takes a process over from the kernel for `limit` at most, or else, `by_signal`, stops it, if
     /// it proves to be the job's and was not stopped before. Tells where it was. `is_as_read` tells
@@ -103,8 +106,12 @@ impl Processes {
         if by_kernel {
             forget_stop(watched, self.kernel.as_mut());
         }
-        // What we have yet to do can wait, and it may be this processor that it waits for.
-        step_aside();
+        // What we have yet to do can wait, and it may be this processor that it waits for. Of many the first does.
+        let now = Instant::now();
+        if self.stepped_aside.is_none_or(|last| now >= last + BETWEEN) {
+            step_aside();
+            self.stepped_aside = Some(now);
+        }
         match result {
             Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file, job),
             // The guard still has it, and will let it go when its time is up.

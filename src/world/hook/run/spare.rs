@@ -27,6 +27,7 @@ use syscalls::{Sysno, raw_syscall};
 
 use super::spawn::{Manners, Process, Starter, Words, clone};
 use super::stack::Stack;
+use crate::world::failpoints;
 use crate::world::signals;
 
 /// What a spare process is doing.
@@ -84,6 +85,7 @@ impl Spares {
     /// are started without, too.
     pub fn fill(&self, starter: &Starter) {
         if let Some(mut spare) = self.place().filter(|spare| spare.is_none()) {
+            failpoints::point("hook.make-ready");
             *spare = Spare::new(starter).ok();
         }
     }
