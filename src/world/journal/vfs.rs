@@ -101,9 +101,10 @@ unsafe extern "C" fn open(
     flags: c_int,
     opened: *mut c_int,
 ) -> c_int {
-    let Some(ours) = OURS.get().and_then(Option::as_ref) else { return SQLITE_IOERR };
     // SAFETY: as SQLite has called us; and where the log was opened, our part of the file is made.
     unsafe {
+        (*file).pMethods = null();
+        let Some(ours) = OURS.get().and_then(Option::as_ref) else { return SQLITE_IOERR };
         let Some(system_open) = (*ours.system).xOpen else { return SQLITE_IOERR };
         let result = system_open(ours.system, path, file, flags, opened);
         if result == SQLITE_OK && flags & SQLITE_OPEN_WAL != 0 {
@@ -150,8 +151,19 @@ after_writing!(lock, xLock, level: c_int);
 after_writing!(unlock, xUnlock, level: c_int);
 after_writing!(is_reserved, xCheckReservedLock, result: *mut c_int);
 after_writing!(control, xFileControl, operation: c_int, argument: *mut c_void);
-after_writing!(sector_size, xSectorSize);
-after_writing!(characteristics, xDeviceCharacteristics);
+
+/// Calls the system's function of this name, which answers with a number and not with a result.
+macro_rules! as_the_system {
+    ($name:ident, $method:ident) => {
+        #[expect(unsafe_code, reason = "SQLite's interface is that of C")]
+        unsafe extern "C" fn $name(file: *mut sqlite3_file) -> c_int {
+            system!(file, $method)
+        }
+    };
+}
+
+as_the_system!(sector_size, xSectorSize);
+as_the_system!(characteristics, xDeviceCharacteristics);
 
 static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     // What came later is for the database's file.
@@ -220,69 +232,4 @@ fn write_gathered(file: *mut sqlite3_file) -> c_int {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::read_to_string;
-    use std::path::Path;
-
-    use super::super::Journal;
-    use super::super::tests::event;
-    use crate::engine::change::{Change, EventState};
-
-    /// How often this thread has written something (Linux: proc(5), `/proc/PID/io`).
-    fn writes() -> u64 {
-        let text = read_to_string("/proc/thread-self/io").unwrap();
-        text.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse().unwrap()
-    }
-
-    fn check(dir: &Path, count: i64) {
-        // As others see it, who know nothing of this.
-        let db = rusqlite::Connection::open(dir.join(super::super::FILE)).unwrap();
-        let tell = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
-        assert_eq!(tell("PRAGMA integrity_check"), "ok");
-        assert_eq!(tell("SELECT count(*) || '' FROM events"), count.to_string());
-    }
-
-    fn of(job: i64) -> Change {
-        Change::Event(job, event(job), EventState::Pending)
-    }
-
-    #[test]
-    fn a_commit_writes_once_and_others_read_it_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).unwrap();
-        journal.commit(&[of(1)]).unwrap();
-        for job in 2..20 {
-            let before = writes();
-            journal.commit(&[of(job)]).unwrap();
-            assert_eq!(writes() - before, 1);
-            check(dir.path(), job);
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_into_the_cache_is_committed_too() {
-        const MANY: i64 = 20_000;
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).unwrap();
-        journal.commit(&(1..=MANY).map(of).collect::<Vec<_>>()).unwrap();
-        check(dir.path(), MANY);
-        let done = |job| Change::EventState(job, EventState::Done);
-        journal.commit(&(1..=MANY).map(done).chain([of(MANY + 1)]).collect::<Vec<_>>()).unwrap();
-        journal.commit(&[of(MANY + 2)]).unwrap();
-        check(dir.path(), MANY + 2);
-        drop(journal);
-        check(dir.path(), MANY + 2);
-    }
-
-    #[test]
-    fn what_is_rolled_back_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).unwrap();
-        journal.commit(&[of(1)]).unwrap();
-        // The same number twice: the second cannot be written.
-        assert!(journal.commit(&[of(2), of(3), of(2)]).is_err());
-        check(dir.path(), 1);
-        journal.commit(&[of(2)]).unwrap();
-        check(dir.path(), 2);
-    }
-}
+mod tests;

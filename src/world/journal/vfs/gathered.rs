@@ -65,9 +65,12 @@ impl Gathered {
         true
     }
 
-    /// Whether the commit's last page is there: readers are told of it next.
-    pub fn is_complete(&self, last: &[u8]) -> bool {
-        self.is_last && last.len() != FRAME_HEADER
+    /// Whether the commit's last page is there: readers are told of it next. What else SQLite may write before
+    /// that, to fill a sector or because frames have changed, is not gathered.
+    pub fn is_complete(&mut self, last: &[u8]) -> bool {
+        let is_complete = self.is_last && last.len() != FRAME_HEADER;
+        self.is_gathering &= !is_complete;
+        is_complete
     }
 
     /// What is to be written, and where.
@@ -105,6 +108,7 @@ mod tests {
         assert_eq!((frames.len(), offset), (2 * (FRAME_HEADER + PAGE.len()), 32));
         gathered.clear();
         assert!(gathered.frames().is_none() && !gathered.is_complete(&PAGE));
+        assert!(!gathered.keep(&header(7), 1104), "what follows the last frame");
     }
 
     #[test]
