@@ -47,8 +47,8 @@ const SHORTAGE_PATIENCE: Duration = Duration::from_secs(1);
 /// have stopped it.
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long what was judged has not waited: who may change it by then may change it just before it is executed, too. What
-/// lies above it may have been looked at 5 ms earlier still (`scripts::BURST`).
+/// How long what was judged has not waited: who may change it by then may change it just before it is executed,
+/// too. What lies above it may have been looked at 5 ms earlier still (`scripts::BURST`).
 pub const MOMENT: Duration = Duration::from_millis(20);
 
 /// Between two attempts at something that is short.

@@ -1,7 +1,8 @@
 //! Letting a process have this thread's processor for a moment.
 //!
-//! A process that is to stop, or to go on, may wait for the very processor that this thread runs on, and this thread goes
-//! first ([`super::priority`]): sched_yield(2) lets it have that after a tenth of a millisecond at best. To sleep does at once.
+//! A process that is to stop, or to go on, may wait for the very processor that this thread runs on, and this
+//! thread goes first ([`super::priority`]): sched_yield(2) lets it have that after a tenth of a millisecond at best. To
+//! sleep does at once.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
