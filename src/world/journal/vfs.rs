@@ -1,7 +1,7 @@
 //! How the log of the journal is written: all pages of a commit by one write(2).
 //!
 //! SQLite writes each page that a commit changes by two calls, its header and itself, one behind the other: 18 to 30 calls
-//! that a hook waits for, and 26 for a job without hooks. So the journal is opened through a VFS that is
+//! that a hook waits for. So the journal is opened through a VFS that is
 //! the system's own in all but the log's file (SQLite: "The SQLite OS Interface"): while `COMMIT` runs
 //! ([`committing`]) it gathers what is written there, up to the last frame, which says that it is, and which
 //! SQLite writes before it tells any reader of the commit (`walFrames`, then `walIndexWriteHdr`). An error of that
