@@ -18,8 +18,8 @@ use super::receiver::Receiver;
 use crate::harness::job_process::JobProcess;
 use crate::harness::{Daemon, Job, NODE, OTHER_NODE, PATIENCE, Tree, wait_for};
 
-/// The threads that have a test here, and three other places.
-const MET: [&str; 26] = [
+/// The threads that have a test here, and four other places.
+const MET: [&str; 27] = [
     "api",
     "api-bell",
     "api-feed",
@@ -36,6 +36,7 @@ const MET: [&str; 26] = [
     "kernel-stop",
     "large-files",
     "main",
+    "make-ready",
     "metrics",
     "metrics-request",
     "mounts",
@@ -100,6 +101,37 @@ fn of_a_run() {
     let metrics = tree.cli(&["status", "--metrics"]).out;
     assert!(metrics.contains("ganeti_hookd_panics_total 2\n"), "{metrics}");
     all_is_well(&tree, &daemon, 2);
+}
+
+/// The threads of this name.
+fn threads(daemon: &Daemon<'_>, name: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid().as_raw_nonzero())).unwrap().flatten();
+    let is_it = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    tasks.filter(is_it).map(|task| task.file_name().display().to_string()).collect()
+}
+
+#[test]
+fn of_making_a_process_ready_costs_no_script_and_no_thread() {
+    let tree = Tree::with_log();
+    let daemon = tree.start();
+    break_thread(&tree, "make-ready");
+    tree.put(&Job::ended(1));
+    daemon.wait_log(&words("make-ready"), 1);
+    let before = threads(&daemon, "hook");
+    for id in 2..5 {
+        all_is_well(&tree, &daemon, id);
+        // Each tries it once more: where one waits none is made.
+        daemon.wait_log(&words("make-ready"), usize::try_from(id).unwrap());
+    }
+    tree.faults("");
+    is_told(&daemon, "make-ready");
+    for id in 5..8 {
+        all_is_well(&tree, &daemon, id);
+    }
+    let after = threads(&daemon, "hook");
+    assert!(before.iter().all(|thread| after.contains(thread)), "{before:?} {after:?}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Task {
                 let begun = begun.take().and_then(|begun| {
                     // Somebody may wait for what has ended by now.
                     if !begun.has_ended() && outstanding.load(Ordering::Acquire) <= FEW {
-                        make_ready(starter);
+                        make_next_ready(starter);
                     }
                     begun.finish(*limits, Some(stop))
                 });
@@ -136,6 +136,11 @@ impl fmt::Display for Task {
             Self::Defect => f.write_str("the defect"),
         }
     }
+}
+
+/// Has a process wait to become the next script. A defect in that costs no script that runs, and not this thread.
+fn make_next_ready(starter: &Starter) {
+    let _ = caught(|| make_ready(starter));
 }
 
 /// Asks a node daemon; how that ended, and how each of the node's scripts did.
@@ -234,7 +239,7 @@ impl Workers {
                     // What is handed in meanwhile is for another thread, and what was before goes first.
                     outstanding.fetch_add(1, Ordering::AcqRel);
                     if queue.is_empty() {
-                        make_ready(&starter);
+                        make_next_ready(&starter);
                     }
                     outstanding.fetch_sub(1, Ordering::AcqRel);
                 }

@@ -86,6 +86,7 @@ impl Spares {
     pub fn fill(&self, starter: &Starter) {
         if let Some(mut spare) = self.place().filter(|spare| spare.is_none()) {
             failpoints::point("hook.make-ready");
+            failpoints::defect("make-ready");
             *spare = Spare::new(starter).ok();
         }
     }
