@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::hook::trust::{follow, trust, trust_owner};
+use super::hook::trust::{follow, trust_owner};
 
 /// What only the owner of a file may do.
 const MODE: u32 = 0o600;
@@ -120,8 +120,7 @@ fn open_directory(dir: &Path) -> Option<String> {
     if !dir.exists() {
         return None;
     }
-    let trusted = follow(dir).and_then(|dir| Ok(trust(&dir, &dir.symlink_metadata()?, false)?));
-    trusted.err().map(|distrust| distrust.refusal(dir).to_string())
+    follow(dir).err().map(|distrust| distrust.refusal(dir).to_string())
 }
 
 /// Whether a file of this name in a directory of ours is ours: the administrator may have put

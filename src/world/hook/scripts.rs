@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::Access;
 
 pub use super::trust::Refusal;
-use super::trust::{Distrust, follow, trust};
+use super::trust::{follow, trust};
 use crate::engine::directories::HooksPath;
 use crate::ganeti::event::Phase;
 use crate::world::unchanged::{Identity, Kept};
@@ -148,17 +148,14 @@ impl Directory {
         Some(Script { name: name.to_owned(), path, file, refusal })
     }
 
-    /// What a path leads to, which is this. Not even sticky, if it is a directory: it is what is in it that runs.
+    /// What a path leads to, which is this.
     fn follow(&mut self, path: &Path, identity: Identity) -> Result<PathBuf, Refusal> {
         let way = self.ways.entry(path.to_owned()).or_default();
         if let Some((_, end)) = way.get(&identity).filter(|(at, _)| at.elapsed() < BURST) {
             return Ok(end.clone());
         }
-        let distrusted = |distrust: Distrust| distrust.refusal(path);
         let at = Instant::now();
-        let end = follow(path).map_err(distrusted)?;
-        let metadata = end.symlink_metadata().map_err(|error| distrusted(error.into()))?;
-        trust(&end, &metadata, false)?;
+        let end = follow(path).map_err(|distrust| distrust.refusal(path))?;
         way.keep(identity, (at, end.clone()));
         Ok(end)
     }

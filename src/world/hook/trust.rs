@@ -105,7 +105,8 @@ impl From<Refusal> for Distrust {
 }
 
 /// Follows a path to what it names, which nobody else can have put there. Returns the way
-/// to that without links. Directories on the way may be sticky, as `/tmp` is.
+/// to that without links. Directories on the way may be sticky, as `/tmp` is; one where it ends may not: it is what is
+/// in it that runs.
 ///
 /// # Errors
 /// When it cannot be followed, or somebody else could have put something on the way.
@@ -114,8 +115,11 @@ pub fn follow(path: &Path) -> Result<PathBuf, Distrust> {
     let mut way = PathBuf::from("/");
     let mut links = 0;
     trust(&way, &way.symlink_metadata()?, !ahead.is_empty())?;
+    // A way may go back to a directory, which was judged as one on the way.
+    let mut goes_back = false;
     while let Some(name) = ahead.pop() {
-        if name == ".." {
+        goes_back = name == "..";
+        if goes_back {
             way.pop();
             continue;
         }
@@ -136,6 +140,10 @@ pub fn follow(path: &Path) -> Result<PathBuf, Distrust> {
             way = PathBuf::from("/");
         }
         ahead.extend(names(&target));
+        goes_back = true;
+    }
+    if goes_back {
+        trust(&way, &way.symlink_metadata()?, false)?;
     }
     Ok(way)
 }
@@ -253,6 +261,26 @@ mod tests {
         assert!(what.ends_with("/others"), "{what}");
         set_mode(&path("others"), 0o1777);
         assert!(follow(&path("first")).is_ok(), "in a sticky directory what is ours stays where it is");
+    }
+
+    #[test]
+    fn where_it_ends_it_may_not_even_be_sticky() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("sticky/inner")).unwrap();
+        fs::write(path("sticky/script"), "").unwrap();
+        for (target, link) in [(".", "here"), ("inner/..", "back")] {
+            symlink(target, path("sticky").join(link)).unwrap();
+        }
+        let ends = ["sticky", "sticky/here", "sticky/back", "sticky/inner/..", "sticky/here/."];
+        assert!(ends.iter().all(|end| follow(&path(end)).is_ok()));
+        set_mode(&path("sticky"), 0o1777);
+        for end in ends {
+            assert!(matches!(refusal(&path(end)), Refusal::Writable { mode: 0o1777, .. }), "{end}");
+        }
+        for way in ["sticky/inner", "sticky/script", "sticky/here/script", "sticky/back/inner"] {
+            assert!(follow(&path(way)).is_ok(), "{way}");
+        }
     }
 
     #[test]
