@@ -37,7 +37,7 @@ fn a_burst_for_one_job_is_looked_at_as_one() {
     let mut job = Job::new(1, &FIVE);
     tree.put(&job);
     daemon.fence();
-    daemon.signal(Signal::STOP);
+    daemon.stand_still();
     let before = 300;
     for line in 0..before {
         tree.put(job.runs(0).logs(0, &format!("line {line}")));
@@ -103,7 +103,7 @@ fn an_overflow_of_inotify_loses_nothing() {
     tree.put(&Job::delay(3));
     daemon.wait_done(&["1.0.pre", "2.0.pre"]);
 
-    daemon.signal(Signal::STOP);
+    daemon.stand_still();
     // Each version is four events: created, closed, moved from, moved to.
     for _ in 0..inotify_queue() / 4 + 100 {
         tree.put(&running);
@@ -157,7 +157,7 @@ fn an_overflow_does_not_hide_a_failover() {
     let tree = Tree::new();
     tree.put_data("ssconf_master_node", OTHER_NODE);
     let daemon = tree.start();
-    daemon.signal(Signal::STOP);
+    daemon.stand_still();
     let job = Job::delay(1);
     for _ in 0..inotify_queue() / 4 + 100 {
         tree.put(&job);

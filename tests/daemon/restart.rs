@@ -96,7 +96,7 @@ fn jobs_that_were_archived_before_anybody_looked_are_found() {
     let tree = Tree::new();
     let daemon = tree.start();
     // The daemon does not run while this happens, and hears of it all at once.
-    daemon.signal(rustix::process::Signal::STOP);
+    daemon.stand_still();
     for id in 1..=3 {
         tree.put(&Job::ended(id));
         tree.archive(id);

@@ -86,6 +86,18 @@ impl<'t> Daemon<'t> {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Stops it as SIGSTOP does, and waits until each of its threads stands still.
+    pub fn stand_still(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let stands = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        let all_stand = || fs::read_dir(&tasks).unwrap().flatten().all(stands).then_some(());
+        wait_for(all_stand, || "a daemon that stands still".to_owned());
+    }
+
     /// Kills it: no chance to say or write anything.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -87,7 +87,7 @@ fn release_and_the_next_start_let_go_what_the_kernel_has_stopped() {
         let daemon = tree.start();
         let guard = guard(&daemon);
         let (mut job, process) = armed(&tree, &daemon, id);
-        daemon.signal(Signal::STOP);
+        daemon.stand_still();
         tree.put(job.runs(0));
         process.wait_stopped();
         rustix::process::kill_process(guard, Signal::KILL).unwrap();
@@ -110,7 +110,7 @@ fn a_daemon_that_stands_still_keeps_no_job() {
     open_gate(&tree, 1);
     let daemon = tree.start();
     let (mut job, process) = armed(&tree, &daemon, 1);
-    daemon.signal(Signal::STOP);
+    daemon.stand_still();
     let begin = Instant::now();
     tree.put(job.runs(0));
     process.wait_stopped();

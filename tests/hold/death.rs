@@ -19,7 +19,7 @@ const KILLS: i64 = 20;
 /// daemon ends: the kernel sees to that in a process group that nobody is left to mind.)
 fn kill_both(daemon: Daemon<'_>) {
     let guard = guard(&daemon);
-    daemon.signal(Signal::STOP);
+    daemon.stand_still();
     kill_process(guard, Signal::KILL).unwrap();
     daemon.kill();
     wait_gone(guard);
