@@ -67,10 +67,10 @@ impl Daemon {
             Effect::Stop { token, job, limit, executed, by_signal } => Input::Stopped {
                 token,
                 job,
-                result: processes.stop(token, job, limit, executed, by_signal, || queue.is_as_read(job)),
+                result: processes.stop(token, limit, executed, by_signal, || queue.is_as_read(job)),
             },
             Effect::Arm { token, job } => {
-                Input::Armed { token, result: processes.arm(token, job, || queue.is_as_read(job)) }
+                Input::Armed { token, result: processes.arm(token, || queue.is_as_read(job)) }
             }
             Effect::Commit(changes) => Input::Committed(journal.commit(&changes)),
             Effect::WriteAnew(changes) => Input::Committed(journal.write_anew(&changes)),
@@ -121,8 +121,8 @@ impl Daemon {
             Effect::LoadKernelStop => hands.processes.load_kernel_stop(),
             Effect::Attach => hands.processes.attach(),
             Effect::Detach => hands.processes.detach(),
-            Effect::Disarm { token, job } => hands.processes.disarm(token, job),
-            Effect::Shorten { token, job, limit } => hands.processes.shorten(token, job, limit),
+            Effect::Disarm { token, .. } => hands.processes.disarm(token),
+            Effect::Shorten { token, limit } => hands.processes.shorten(token, limit),
             Effect::Continue { token, job } => hands.processes.go_on(token, job),
             Effect::Plan(request) => hands.runs.plan(request),
             Effect::EndRuns => hands.runs.end_scripts(),
@@ -178,12 +178,13 @@ fn begin(
     start: impl FnOnce() -> Option<Input<'static>>,
 ) -> Option<Input<'static>> {
     let Some(token) = while_stopped else { return start() };
-    if !processes.stands(token) {
+    failpoints::point("hold.before-claim");
+    if !processes.claim(token) {
         return Some(Input::GoneOn { run, seq });
     }
     let could_not = start();
-    if could_not.is_none() {
-        processes.hook_has_begun(token);
+    if could_not.is_some() {
+        processes.withdraw(token);
     }
     could_not
 }

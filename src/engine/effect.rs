@@ -121,8 +121,6 @@ pub enum Effect {
     Shorten {
         /// The process.
         token: Token,
-        /// Its job.
-        job: JobId,
         /// From now on.
         limit: Duration,
     },

@@ -315,7 +315,7 @@ impl Holds {
         if landing == Landing::Late {
             let limit = LATE_LIMIT.min(hold.until.saturating_sub(steady));
             hold.until = steady + limit;
-            effects.push(Effect::Shorten { token, job: hold.key.job, limit });
+            effects.push(Effect::Shorten { token, limit });
         }
         (Some(*hold), effects)
     }

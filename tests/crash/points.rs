@@ -22,6 +22,7 @@ pub const POINTS: &[(&str, u32)] = &[
     ("hold.guard-knows", 1),
     ("hold.file-knows", 1),
     ("hold.stopped", 1),
+    ("hold.before-claim", 1),
     ("hold.before-go-on", 1),
     ("hold.gone-on", 1),
     ("hook.before-start", 2),

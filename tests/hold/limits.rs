@@ -55,7 +55,7 @@ fn the_guard_ends_a_hold_when_the_daemon_stands_still() {
     let (mut job, process) = armed(&tree, &daemon, 1);
     tree.put(job.runs(0));
     wait_begun(&tree, "10-log 1.0.pre");
-    daemon.signal(Signal::STOP);
+    daemon.stand_still();
     let held = time_to_go_on(&process);
     assert!(held < Duration::from_millis(500) + SLACK, "{held:?}");
     daemon.signal(Signal::CONT);
@@ -80,6 +80,24 @@ fn a_daemon_that_hangs_before_hooks_begin_keeps_no_job_for_long() {
         assert!(held < VAIN_LIMIT + SLACK, "{hang}{held:?}");
         assert_eq!(tree.hook_log(), [""; 0], "no hook has begun");
         daemon.kill();
+    }
+}
+
+#[test]
+fn a_hook_that_a_daemon_begins_which_hung_is_told_what_is_true() {
+    for (point, is_late) in [("hold.before-claim", true), ("run.before-submit", false)] {
+        let tree = master();
+        let daemon = tree.start();
+        let (mut job, process) = armed(&tree, &daemon, 1);
+        // Longer than the guard lets a job stand still for a hook that does not begin.
+        tree.faults(&format!("pause {point} 4500\n"));
+        tree.put(job.runs(0));
+        process.wait_stopped();
+        let late = if is_late { "yes" } else { "no" };
+        wait_begun(&tree, &format!("10-log 1.0.pre - late={late} attempt=1"));
+        assert_eq!(process.state() != 'T', is_late);
+        open_gate(&tree, 1);
+        process.wait_going();
     }
 }
 
@@ -152,7 +170,7 @@ fn a_process_that_is_stopped_elsewhere_is_held_for_three_seconds_at_most() {
     tree.put_by_luxid(job.runs(0));
     process.wait_stopped();
     wait_begun(&tree, "10-log 2.0.pre");
-    daemon.signal(Signal::STOP);
+    daemon.stand_still();
     let held = time_to_go_on(&process);
     assert!(held < LATE_LIMIT + SLACK, "{held:?}");
 }

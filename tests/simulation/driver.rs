@@ -427,7 +427,7 @@ impl Driver {
             Effect::LoadKernelStop => world.load_kernel_stop(),
             Effect::Disarm { token, .. } => world.disarm(token),
             Effect::Unwatch(token) => world.unwatch(token),
-            Effect::Shorten { token, limit, .. } => world.shorten(token, micros(limit)),
+            Effect::Shorten { token, limit } => world.shorten(token, micros(limit)),
             Effect::Continue { token, .. } => world.let_go(token),
             Effect::Plan(request) => world.plan(request),
             Effect::Start(run) => world.start_script(&run),

@@ -170,7 +170,7 @@ pub fn described(effect: &Effect) -> String {
         Effect::Stop { token, job, limit, .. } => format!("STOP {} of job {job} for {limit:?}", token.0),
         Effect::Arm { token, job } => format!("arm {} of job {job}", token.0),
         Effect::Disarm { token, job } => format!("disarm {} of job {job}", token.0),
-        Effect::Shorten { token, job, limit } => format!("shorten {} of job {job} to {limit:?}", token.0),
+        Effect::Shorten { token, limit } => format!("shorten {} to {limit:?}", token.0),
         Effect::Continue { token, job } => format!("CONTINUE {} of job {job}", token.0),
         Effect::Commit(changes) => format!("commit {}", changed(changes)),
         Effect::WriteAnew(changes) => format!("write anew {}", changed(changes)),

@@ -1,9 +1,15 @@
 //! The guard: a small process that lets every held process go on when the daemon is
 //! gone, in whatever way, and no hold last longer than it may.
 //!
-//! The daemon hands it the pidfd of a process *before* it stops that process. The guard
-//! knows that the daemon is gone when the socket between them ends, which the kernel
+//! The daemon hands it the pidfd of a process *before* it stops that process, or has the kernel stop
+//! it. What becomes of the process from then on both know from memory that they share ([`slots`]): so
+//! nobody waits for the guard when a hook begins or a job goes on, and of a guard that lets go and a
+//! hook that begins one comes first.
+//!
+//! The guard knows that the daemon is gone when the socket between them ends, which the kernel
 //! sees to. It is the same program, started by the daemon before the first hold.
+
+mod slots;
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -13,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -21,13 +27,14 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
-
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::slots::{ROOM, Slot, Slots, State};
 use super::hold::{go_on, may_be_stopped_by_the_kernel};
 use super::{priority, stat};
 use crate::engine::holds::VAIN_LIMIT;
+use crate::world::clock::steady;
 use crate::world::failpoints;
 
 /// The hidden command that runs the guard.
@@ -39,18 +46,13 @@ const END_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How much longer than the daemon the guard lets a hold last.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// A message: the job's number; how long it may be held, in milliseconds, [`GO`] or [`ARM`]; and
-/// its process's ID.
+/// A message: a process's ID, and its slot's index and turn. A descriptor comes with it: the process's, or
+/// first of all that of the memory.
 const MESSAGE_SIZE: usize = 24;
 
-/// The job's process goes on.
-const GO: i64 = 0;
-
-/// The job's process is armed: the kernel may stop it.
-const ARM: i64 = -1;
-
-/// How often armed processes are looked at: the daemon may have been stopped itself.
-const ARMED_CHECK: Duration = Duration::from_millis(500);
+/// How often processes are looked at that the daemon may have told us more of, or that the kernel may have
+/// stopped: the daemon may have been stopped itself.
+const CHECK: Duration = Duration::from_millis(500);
 
 /// How long an armed process may stand in the rename before a hook begins that it stands still for.
 const ARMED_PATIENCE: Duration = VAIN_LIMIT;
@@ -72,7 +74,14 @@ pub struct Guard {
     /// The guard process.
     pub pidfd: OwnedFd,
     socket: OwnedFd,
+    slots: Slots,
+    /// Slots that are nobody's, and how many have been somebody's.
+    unused: Vec<u16>,
+    used: u16,
 }
+
+/// What the guard knows a process by; none as long as it does not.
+pub type Ticket = Option<Slot>;
 
 impl Guard {
     /// Starts the guard.
@@ -81,8 +90,10 @@ impl Guard {
     /// When it cannot be started.
     pub fn start() -> io::Result<Self> {
         failpoints::refused("guard")?;
+        let (slots, memory) = Slots::create()?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        send(&ours, [0; 3], memory.as_fd())?;
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0("ganeti-hookd")
@@ -97,53 +108,100 @@ impl Guard {
             let _ = child.kill();
             let _ = child.wait();
         })?;
-        Ok(Self { child, pidfd, socket: ours })
+        Ok(Self { child, pidfd, socket: ours, slots, unused: Vec::new(), used: 0 })
     }
 
-    /// The job's process is about to be stopped, or has been, for at most `limit`.
+    /// The process is about to be stopped, for at most `limit`.
     ///
     /// # Errors
     /// When the guard does not take it; it must not be stopped then.
-    pub fn hold(&self, job: i64, pid: u32, pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
-        let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX).max(1);
-        self.send(job, limit, pid, &[pidfd])
+    pub fn hold(
+        &mut self,
+        ticket: &mut Ticket,
+        pid: u32,
+        pidfd: BorrowedFd<'_>,
+        limit: Duration,
+    ) -> io::Result<()> {
+        self.watch(ticket, pid, pidfd, State::Held(steady().saturating_add(limit).saturating_add(SLACK)))
     }
 
-    /// The job's process is about to be armed.
+    /// The process is about to be armed.
     ///
     /// # Errors
     /// When the guard does not take it; it must not be armed then.
-    pub fn arm(&self, job: i64, pid: u32, pidfd: BorrowedFd<'_>) -> io::Result<()> {
-        self.send(job, ARM, pid, &[pidfd])
+    pub fn arm(&mut self, ticket: &mut Ticket, pid: u32, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        match ticket.and_then(|slot| self.slots.get(slot)) {
+            Some(State::Armed(_)) => Ok(()),
+            Some(State::Going) => Err(io::Error::other("it lets the process go on at this moment")),
+            _ => self.watch(ticket, pid, pidfd, State::Armed(steady())),
+        }
     }
 
-    /// The job's process goes on, and is not armed.
-    ///
-    /// # Errors
-    /// When the guard is gone.
-    pub fn let_go(&self, job: i64, pid: u32) -> io::Result<()> {
-        self.send(job, GO, pid, &[])
+    fn watch(
+        &mut self,
+        ticket: &mut Ticket,
+        pid: u32,
+        pidfd: BorrowedFd<'_>,
+        state: State,
+    ) -> io::Result<()> {
+        if ticket.is_some_and(|slot| self.slots.watch(slot, state)) {
+            return Ok(());
+        }
+        self.give_back(ticket.take());
+        let index = self.unused.pop().or_else(|| {
+            self.used = self.used.checked_add(1).filter(|used| usize::from(*used) <= ROOM)?;
+            Some(self.used - 1)
+        });
+        let index = index.ok_or_else(|| io::Error::other(format!("it knows of {ROOM} processes already")))?;
+        let slot = self.slots.give(index, state);
+        *ticket = Some(slot);
+        let sent =
+            send(&self.socket, [pid, u32::from(slot.index), u32::from(slot.turn)].map(i64::from), pidfd);
+        if sent.is_err() {
+            self.give_back(ticket.take());
+        }
+        Ok(sent?)
+    }
+
+    /// A process that stands still, or is just about to, may do so until then (since boot). Returns
+    /// whether it may: the guard may have let it go on before.
+    pub fn allow(&self, ticket: Ticket, until: Duration) -> bool {
+        ticket.is_some_and(|slot| self.slots.allow(slot, until.saturating_add(SLACK)))
+    }
+
+    /// The process goes on, and is not armed.
+    pub fn let_go(&self, ticket: Ticket) {
+        if let Some(slot) = ticket {
+            self.slots.free(slot);
+        }
+    }
+
+    /// The process will never be stopped again.
+    pub fn give_back(&mut self, ticket: Ticket) {
+        if let Some(slot) = ticket {
+            self.slots.free(slot);
+            self.unused.push(slot.index);
+        }
     }
 
     /// Whether it has ended by a panic.
     pub fn has_panicked(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(status)) if status.code() == Some(PANICKED))
     }
+}
 
-    fn send(&self, job: i64, what: i64, pid: u32, pidfds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut bytes = [0; MESSAGE_SIZE];
-        for (place, number) in bytes.chunks_exact_mut(8).zip([job, what, i64::from(pid)]) {
-            place.copy_from_slice(&number.to_ne_bytes());
-        }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !pidfds.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(pidfds));
-        }
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
-        Ok(())
+fn send(socket: &OwnedFd, numbers: [i64; 3], descriptor: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut bytes = [0; MESSAGE_SIZE];
+    for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_ne_bytes());
     }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
+    Ok(())
 }
 
 impl Drop for Guard {
@@ -158,60 +216,85 @@ impl Drop for Guard {
 
 /// A process that stands still for the daemon, or may.
 struct Entry {
+    slot: Slot,
     pidfd: OwnedFd,
     pid: u32,
-    state: State,
-}
-
-/// What is to become of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// The kernel may stop it; since when it has been seen to stand in the rename.
-    Armed(Option<Instant>),
-    /// It stands still until then at most.
-    Held(Instant),
-    /// It was let go, and is looked at until it goes on.
-    Going,
-    /// It has gone on. Who stops it now is not us.
-    Gone,
+    /// Since when it was seen to stand in the rename, and since when it was armed then.
+    stands: Option<(Duration, Duration)>,
+    /// It was held when it was let go on: who stops it from then on is not us.
+    was_held: bool,
+    /// When it is looked at next.
+    due: Duration,
 }
 
 impl Entry {
-    /// When it is to be looked at next.
-    fn next(&self, now: Instant) -> Option<Instant> {
-        match self.state {
-            State::Armed(_) => Some(now + ARMED_CHECK),
-            State::Held(until) => Some(until),
-            State::Going => Some(now + AGAIN),
-            State::Gone => None,
-        }
-    }
-
-    /// Looks at it, and lets it go on if it is time.
-    fn look(&mut self, now: Instant) {
-        match self.state {
-            State::Armed(since) => {
-                let stands = may_be_stopped_by_the_kernel(self.pid);
-                let since = stands.then(|| since.unwrap_or(now));
-                self.state = State::Armed(since);
-                if since.is_some_and(|since| now - since >= ARMED_PATIENCE) {
-                    // It stays armed, as far as the kernel is concerned.
-                    let _ = go_on(self.pidfd.as_fd());
-                    self.state = State::Armed(None);
-                }
+    /// Looks at it, and lets it go on if it is time. Returns whether there is more to see to.
+    fn look(&mut self, slots: &Slots, now: Duration) -> bool {
+        self.due = now + CHECK;
+        match slots.get(self.slot) {
+            None | Some(State::Forgotten) => false,
+            Some(State::Free) => !slots.forget(self.slot),
+            Some(seen @ State::Armed(since)) => {
+                !self.stands_for_long(since, now) || self.let_go(slots, seen, now)
             }
-            State::Held(until) if until <= now => self.let_go(),
-            State::Going => self.let_go(),
-            State::Held(_) | State::Gone => {}
+            Some(State::Held(until)) if until > now => {
+                self.stands = None;
+                self.due = self.due.min(until);
+                true
+            }
+            Some(seen @ State::Held(_)) => self.let_go(slots, seen, now),
+            Some(State::Going) => self.go_on(slots, now),
+            // As far as the kernel is concerned it may be armed.
+            Some(seen @ State::Gone) => {
+                !self.stands_for_long(Duration::ZERO, now) || self.let_go(slots, seen, now)
+            }
         }
     }
 
-    fn let_go(&mut self) {
+    /// The same when the daemon is gone, or we soon are.
+    fn end(&mut self, slots: &Slots, now: Duration) -> bool {
+        match slots.get(self.slot) {
+            None | Some(State::Forgotten) => false,
+            Some(State::Free) => !slots.forget(self.slot),
+            Some(seen @ State::Held(_)) => self.let_go(slots, seen, now),
+            Some(State::Going) => self.go_on(slots, now),
+            Some(seen @ (State::Armed(_) | State::Gone)) => {
+                !may_be_stopped_by_the_kernel(self.pid) || self.let_go(slots, seen, now)
+            }
+        }
+    }
+
+    /// Whether it has stood in the rename for longer than it may, since it was armed at this time.
+    fn stands_for_long(&mut self, armed: Duration, now: Duration) -> bool {
+        let since = self.stands.filter(|(_, before)| *before == armed).map_or(now, |(since, _)| since);
+        self.stands = may_be_stopped_by_the_kernel(self.pid).then_some((since, armed));
+        self.stands.is_some() && now.saturating_sub(since) >= ARMED_PATIENCE
+    }
+
+    /// Lets it go on, if the daemon has not told more since it was seen so. Returns whether there is more
+    /// to see to.
+    fn let_go(&mut self, slots: &Slots, seen: State, now: Duration) -> bool {
+        (self.stands, self.was_held) = (None, matches!(seen, State::Held(_)));
+        if slots.begin_to_let_go(self.slot, seen) {
+            return self.go_on(slots, now);
+        }
+        self.due = now;
+        true
+    }
+
+    fn go_on(&mut self, slots: &Slots, now: Duration) -> bool {
         let was_told = go_on(self.pidfd.as_fd()).is_ok();
         let stands = matches!(stat::read(self.pid), Ok(Some(stat)) if stat.state == b'T');
-        self.state = if was_told && !stands { State::Gone } else { State::Going };
+        if was_told && !stands {
+            return !slots.has_gone(self.slot, self.was_held);
+        }
+        self.due = now + AGAIN;
+        true
     }
 }
+
+/// What the daemon has told us of, by the slot's index.
+type Entries = BTreeMap<u16, Entry>;
 
 /// Runs the guard on standard input until the daemon is gone.
 ///
@@ -220,68 +303,48 @@ impl Entry {
 pub fn run() -> io::Result<()> {
     prepare()?;
     let socket = io::stdin();
-    let mut entries: BTreeMap<i64, Entry> = BTreeMap::new();
-    let result = catch_unwind(AssertUnwindSafe(|| serve(socket.as_fd(), &mut entries)));
-    let_all_go(entries);
+    let Some(Message { descriptor: Some(memory), .. }) = receive(socket.as_fd())? else {
+        return Err(io::Error::other("standard input is not the daemon's socket"));
+    };
+    let slots = Slots::open(memory)?;
+    let mut entries = Entries::new();
+    let result = catch_unwind(AssertUnwindSafe(|| serve(socket.as_fd(), &slots, &mut entries)));
+    let_all_go(&slots, entries);
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Does what the daemon says, until it is gone.
-fn serve(socket: BorrowedFd<'_>, entries: &mut BTreeMap<i64, Entry>) -> io::Result<()> {
+fn serve(socket: BorrowedFd<'_>, slots: &Slots, entries: &mut Entries) -> io::Result<()> {
     loop {
-        match receive(socket, entries) {
-            Ok(Some(message)) => {
-                if !take(message, entries) {
-                    // There was no room for the descriptor.
-                    return Err(Errno::MFILE.into());
+        let next = entries.values().map(|entry| entry.due).min();
+        match await_message(socket, next.map(|due| due.saturating_sub(steady()))) {
+            Ok(true) => match receive(socket)? {
+                None => return Ok(()),
+                // There was no room for the descriptor.
+                Some(Message { descriptor: None, .. }) => return Err(Errno::MFILE.into()),
+                Some(Message { pid, slot, descriptor: Some(pidfd) }) => {
+                    let due = steady() + CHECK;
+                    let entry = Entry { slot, pidfd, pid, stands: None, was_held: false, due };
+                    entries.insert(slot.index, entry);
                 }
-            }
-            Ok(None) => return Ok(()),
-            Err(Errno::INTR | Errno::TIMEDOUT) => {}
+            },
+            Ok(false) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         failpoints::defect("guard");
-        let now = Instant::now();
-        entries.values_mut().for_each(|entry| entry.look(now));
+        let now = steady();
+        entries.retain(|_, entry| entry.due > now || entry.look(slots, now));
     }
-}
-
-/// Takes over what a message says. Returns whether it could.
-fn take(Message { job, what, pid, pidfd }: Message, entries: &mut BTreeMap<i64, Entry>) -> bool {
-    let state = match what {
-        GO => {
-            // Another process may run the job by now.
-            if entries.get(&job).is_some_and(|entry| entry.pid == pid) {
-                entries.remove(&job);
-            }
-            return true;
-        }
-        ARM => State::Armed(None),
-        limit => State::Held(Instant::now() + Duration::from_millis(limit.unsigned_abs()) + SLACK),
-    };
-    let taken = pidfd.map(|pidfd| entries.insert(job, Entry { pidfd, pid, state }));
-    taken.is_some()
 }
 
 /// The daemon is gone: everything goes on, also what the kernel stops until it has forgotten
 /// what the daemon attached. One that somebody else has stopped stays so where that can be told.
-fn let_all_go(mut entries: BTreeMap<i64, Entry>) {
-    let end = Instant::now() + AFTERWARDS;
-    for entry in entries.values_mut().filter(|entry| matches!(entry.state, State::Held(_) | State::Going)) {
-        entry.let_go();
-    }
+fn let_all_go(slots: &Slots, mut entries: Entries) {
+    let end = steady() + AFTERWARDS;
     loop {
-        for entry in entries.values_mut() {
-            match entry.state {
-                State::Armed(_) if may_be_stopped_by_the_kernel(entry.pid) => {
-                    let _ = go_on(entry.pidfd.as_fd());
-                }
-                State::Going => entry.let_go(),
-                _ => {}
-            }
-        }
-        entries.retain(|_, entry| matches!(entry.state, State::Armed(_) | State::Going));
-        if entries.is_empty() || Instant::now() >= end {
+        let now = steady();
+        entries.retain(|_, entry| entry.end(slots, now));
+        if entries.is_empty() || now >= end {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -301,21 +364,20 @@ fn prepare() -> io::Result<()> {
 
 /// What the daemon says.
 struct Message {
-    job: i64,
-    what: i64,
     pid: u32,
-    pidfd: Option<OwnedFd>,
+    slot: Slot,
+    descriptor: Option<OwnedFd>,
+}
+
+/// Waits until there is a message, or the daemon is gone; not for longer than this. Returns whether.
+fn await_message(socket: BorrowedFd<'_>, patience: Option<Duration>) -> rustix::io::Result<bool> {
+    let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    Ok(poll(&mut fds, timeout.as_ref())? > 0)
 }
 
 /// The next message; `None` when the daemon is gone.
-fn receive(socket: BorrowedFd<'_>, entries: &BTreeMap<i64, Entry>) -> rustix::io::Result<Option<Message>> {
-    let now = Instant::now();
-    let next = entries.values().filter_map(|entry| entry.next(now)).min();
-    let timeout = next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
-    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    if poll(&mut fds, timeout.as_ref())? == 0 {
-        return Err(Errno::TIMEDOUT);
-    }
+fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<Message>> {
     let mut bytes = [0; MESSAGE_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -324,12 +386,13 @@ fn receive(socket: BorrowedFd<'_>, entries: &BTreeMap<i64, Entry>) -> rustix::io
     if received.bytes < MESSAGE_SIZE {
         return Ok(None);
     }
-    let pidfd = ancillary.drain().find_map(|message| match message {
+    let descriptor = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
     let number =
         |range: std::ops::Range<usize>| bytes[range].try_into().map(i64::from_ne_bytes).unwrap_or_default();
-    let pid = u32::try_from(number(16..24)).unwrap_or(0);
-    Ok(Some(Message { job: number(0..8), what: number(8..16), pid, pidfd }))
+    let small = |range| u16::try_from(number(range)).unwrap_or_default();
+    let slot = Slot { index: small(8..16), turn: small(16..24) };
+    Ok(Some(Message { pid: u32::try_from(number(0..8)).unwrap_or(0), slot, descriptor }))
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::{Processes, State, Watched, set_free};
 use crate::engine::effect::Token;
 use crate::engine::input::Landing;
-use crate::ganeti::job::{JobId, Timestamp};
+use crate::ganeti::job::Timestamp;
 use crate::world::clock;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
@@ -38,8 +38,8 @@ impl Processes {
     ///
     /// # Errors
     /// Why it is not armed.
-    pub fn arm(&mut self, token: Token, job: JobId, is_as_read: impl Fn() -> bool) -> Result<(), String> {
-        self.know(token, job)?;
+    pub fn arm(&mut self, token: Token, is_as_read: impl Fn() -> bool) -> Result<(), String> {
+        self.know(token)?;
         let watched = self.watched.get_mut(&token).ok_or(UNKNOWN)?;
         let kernel = self.kernel.as_mut().ok_or("the kernel does not stop processes")?;
         let pid = watched.process.pid;
@@ -60,7 +60,7 @@ impl Processes {
                 if matches!(before, Arming::Stopped | Arming::Stopping) {
                     let _ = hold::go_on(watched.pidfd.as_fd());
                 }
-                set_free(watched, self.guard.as_ref(), &mut self.file, job);
+                set_free(watched, self.guard.as_ref(), &mut self.file);
                 return Err(reason.to_string());
             }
             watched.state = State::Armed { is_sure: false, since: Some(clock::now()) };
@@ -78,10 +78,16 @@ impl Processes {
     }
 
     /// Guard and file know of the process from now on, if it proves to be the job's.
-    fn know(&mut self, token: Token, job: JobId) -> Result<(), String> {
+    fn know(&mut self, token: Token) -> Result<(), String> {
         let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted).ok_or(UNKNOWN)?;
+        let guard = self.guard.as_mut().ok_or("there is no guard")?;
+        let mut tell = |watched: &mut Watched| {
+            let told = guard.arm(&mut watched.ticket, watched.process.pid, watched.pidfd.as_fd());
+            told.map_err(|error| format!("the guard does not take it: {error}"))
+        };
         match watched.state {
-            State::Armed { .. } => return Ok(()),
+            // The guard may have let it go on.
+            State::Armed { .. } => return tell(watched),
             State::Stopped | State::StoppedByKernel => return Err("it stands still".to_owned()),
             State::Free => {}
         }
@@ -89,12 +95,9 @@ impl Processes {
             return Err("the kernel does not stop processes".to_owned());
         }
         let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
-        let guard = self.guard.as_ref().ok_or("there is no guard")?;
-        guard
-            .arm(job.get(), verified.pid, watched.pidfd.as_fd())
-            .map_err(|error| format!("the guard does not answer: {error}"))?;
+        tell(watched)?;
         self.file.arm(verified).map_err(|error| {
-            let _ = guard.let_go(job.get(), verified.pid);
+            guard.let_go(watched.ticket);
             format!("the file of held processes: {error}")
         })?;
         (watched.verified, watched.state) = (Some(verified), State::Armed { is_sure: false, since: None });
@@ -102,13 +105,13 @@ impl Processes {
     }
 
     /// Has the kernel stop a process no more; one that it has stopped goes on.
-    pub fn disarm(&mut self, token: Token, job: JobId) {
+    pub fn disarm(&mut self, token: Token) {
         let armed = self.watched.get_mut(&token);
         let Some(watched) = armed.filter(|watched| matches!(watched.state, State::Armed { .. })) else {
             return;
         };
         disarm(watched, self.kernel.as_mut());
-        set_free(watched, self.guard.as_ref(), &mut self.file, job);
+        set_free(watched, self.guard.as_ref(), &mut self.file);
         self.drop_unless_needed(token);
     }
 }

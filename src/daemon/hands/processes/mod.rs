@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -23,9 +23,9 @@ use crate::daemon::message::Message;
 use crate::engine::effect::Token;
 use crate::engine::input::Presence;
 use crate::engine::settings::Paths;
-use crate::ganeti::job::{JobId, ProcessRef, Timestamp};
+use crate::ganeti::job::{ProcessRef, Timestamp};
 use crate::world::process::exits::Exits;
-use crate::world::process::guard::Guard;
+use crate::world::process::guard::{Guard, Ticket};
 use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::Verified;
 use crate::world::process::kernel_stop::KernelStop;
@@ -45,15 +45,10 @@ struct Watched {
     /// As it was when it proved to be the job's, before it was stopped or armed.
     verified: Option<Verified>,
     state: State,
-    /// How long it may stand still once a hook has begun, if the guard has yet to be told.
-    allowance: Option<Allowance>,
-}
-
-/// How long a process may stand still once a hook has begun.
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    job: JobId,
-    until: Instant,
+    /// Until when it may stand still while hooks run that are in time (since boot).
+    allowance: Option<Duration>,
+    /// What the guard knows it by.
+    ticket: Ticket,
 }
 
 /// What we have done to a process.
@@ -139,8 +134,10 @@ impl Processes {
                 explain(&error)
             ));
         }
-        let (verified, state, allowance) = (None, State::Free, None);
-        self.watched.insert(token, Watched { process, pidfd, is_wanted: true, verified, state, allowance });
+        let state = State::Free;
+        let watched =
+            Watched { process, pidfd, is_wanted: true, verified: None, state, allowance: None, ticket: None };
+        self.watched.insert(token, watched);
         Presence::Alive
     }
 
@@ -161,9 +158,13 @@ impl Processes {
     }
 
     fn drop_unless_needed(&mut self, token: Token) {
-        if self.watched.get(&token).is_some_and(|watched| !watched.is_wanted && watched.state == State::Free)
-        {
-            self.watched.remove(&token);
+        let is_needed = |watched: &Watched| watched.is_wanted || watched.state != State::Free;
+        if self.watched.get(&token).is_some_and(is_needed) {
+            return;
+        }
+        let removed = self.watched.remove(&token);
+        if let (Some(watched), Some(guard)) = (removed, &mut self.guard) {
+            guard.give_back(watched.ticket);
         }
     }
 
@@ -183,23 +184,23 @@ impl Processes {
 
     /// The guard is not there any more. Returns whether it has panicked.
     pub fn guard_has_ended(&mut self) -> bool {
+        self.watched.values_mut().for_each(|watched| watched.ticket = None);
         self.guard.take().is_some_and(|mut guard| guard.has_panicked())
     }
 }
 
 /// The process does not stand still and is not armed any more.
-fn set_free(watched: &mut Watched, guard: Option<&Guard>, file: &mut HeldFile, job: JobId) {
+fn set_free(watched: &mut Watched, guard: Option<&Guard>, file: &mut HeldFile) {
     (watched.state, watched.allowance) = (State::Free, None);
-    if let Some(verified) = watched.verified.take() {
-        forget(verified, guard, file, job);
-    }
+    forget(watched, guard, file);
 }
 
 /// Guard and file need not know of the process any more.
-fn forget(verified: Verified, guard: Option<&Guard>, file: &mut HeldFile, job: JobId) {
-    file.let_go(verified);
+fn forget(watched: &mut Watched, guard: Option<&Guard>, file: &mut HeldFile) {
+    if let Some(verified) = watched.verified.take() {
+        file.let_go(verified);
+    }
     if let Some(guard) = guard {
-        // A guard that is gone has let everything go already.
-        let _ = guard.let_go(job.get(), verified.pid);
+        guard.let_go(watched.ticket);
     }
 }

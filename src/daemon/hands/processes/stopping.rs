@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::arming::{UNKNOWN, disarm, take_over};
-use super::{Allowance, Processes, State, Watched, forget, set_free};
+use super::{Processes, State, Watched, forget, set_free};
 use crate::engine::effect::Token;
 use crate::engine::holds::VAIN_LIMIT;
 use crate::engine::input::Landing;
 use crate::ganeti::job::{JobId, Timestamp};
+use crate::world::clock::steady;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::process::aside::step_aside;
@@ -30,22 +31,21 @@ impl Processes {
     pub fn stop(
         &mut self,
         token: Token,
-        job: JobId,
         limit: Duration,
         executed: Timestamp,
         by_signal: bool,
         is_as_read: impl Fn() -> bool,
     ) -> Result<Landing, String> {
         let watched = self.watched.get_mut(&token).filter(|watched| watched.is_wanted).ok_or(UNKNOWN)?;
-        let guard = self.guard.as_ref().ok_or("there is no guard")?;
-        let allowance = Instant::now().checked_add(limit).map(|until| Allowance { job, until });
+        let guard = self.guard.as_mut().ok_or("there is no guard")?;
+        let allowance = Some(steady().saturating_add(limit));
         if let (State::Armed { .. }, Some(kernel)) = (watched.state, self.kernel.as_mut()) {
             if let Some(landing) = take_over(watched, kernel, executed, &is_as_read) {
                 watched.allowance = allowance;
                 return Ok(landing);
             }
             let was_stopped = disarm(watched, Some(kernel));
-            set_free(watched, Some(guard), &mut self.file, job);
+            set_free(watched, Some(guard), &mut self.file);
             if was_stopped {
                 return Err("somebody else has let it go on".to_owned());
             }
@@ -54,8 +54,8 @@ impl Processes {
             return Err("its opcode began a while ago".to_owned());
         }
         let verified = hold::verify(&watched.process, &self.livelocks, self.queue_owner)?;
-        stop(watched, verified, guard, &mut self.file, job, limit.min(VAIN_LIMIT))?;
-        (watched.verified, watched.state, watched.allowance) = (Some(verified), State::Stopped, allowance);
+        stop(watched, verified, guard, &mut self.file, limit.min(VAIN_LIMIT))?;
+        (watched.state, watched.allowance) = (State::Stopped, allowance);
         Ok(hold::landing(verified.pid, is_as_read))
     }
 
@@ -71,25 +71,36 @@ impl Processes {
     }
 
     /// A process that stands still may do so until `limit` from now only.
-    pub fn shorten(&mut self, token: Token, job: JobId, limit: Duration) {
+    pub fn shorten(&mut self, token: Token, limit: Duration) {
         let stands =
             |watched: &&mut Watched| matches!(watched.state, State::Stopped | State::StoppedByKernel);
         if let (Some(watched), Some(guard)) = (self.watched.get_mut(&token).filter(stands), &self.guard) {
             watched.allowance = None;
-            // A guard that is gone has let everything go already.
-            let _ = guard.hold(job.get(), watched.process.pid, watched.pidfd.as_fd(), limit);
+            // One that the guard has let go on already stands for nobody.
+            let _ = guard.allow(watched.ticket, steady().saturating_add(limit));
         }
     }
 
-    /// A hook has begun that a process stands still for: it may do so for as long as was allowed,
-    /// whatever becomes of us. Until then the guard lets it go on after [`VAIN_LIMIT`].
-    pub fn hook_has_begun(&mut self, token: Token) {
-        let Some(watched) = self.watched.get_mut(&token) else { return };
-        if let (Some(Allowance { job, until }), Some(guard)) = (watched.allowance.take(), &self.guard) {
-            let limit = until.saturating_duration_since(Instant::now());
-            // A guard that is gone has let everything go already.
-            let _ = guard.hold(job.get(), watched.process.pid, watched.pidfd.as_fd(), limit);
-        }
+    /// A hook is about to begin that a process is to stand still for: from now on it may do so for as
+    /// long as was allowed, whatever becomes of us. Until then the guard lets it go on after
+    /// [`VAIN_LIMIT`]. Returns whether it stands where it published its opcode: it does not if the guard
+    /// came first.
+    pub fn claim(&self, token: Token) -> bool {
+        self.allow(token, Duration::MAX) && self.stands(token)
+    }
+
+    /// No hook has begun after all.
+    pub fn withdraw(&self, token: Token) {
+        let _ = self.allow(token, VAIN_LIMIT);
+    }
+
+    /// Has the guard let a process stand still for `limit` from now on, and for as long as was allowed, at
+    /// most. Returns whether it does.
+    fn allow(&self, token: Token, limit: Duration) -> bool {
+        let (Some(watched), Some(guard)) = (self.watched.get(&token), &self.guard) else { return false };
+        let now = steady();
+        let until = watched.allowance.filter(|until| *until > now);
+        until.is_some_and(|until| guard.allow(watched.ticket, until.min(now.saturating_add(limit))))
     }
 
     /// Lets a process that stands still for us go on.
@@ -113,12 +124,12 @@ impl Processes {
             self.stepped_aside = Some(now);
         }
         match result {
-            Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file, job),
+            Ok(()) => set_free(watched, self.guard.as_ref(), &mut self.file),
             // The guard still has it, and will let it go when its time is up.
             Err(errno) => {
                 static FLOW: Flow = Flow::new();
                 FLOW.error(format_args!("job {job} cannot be let go: {errno}; the guard will try"));
-                watched.state = State::Free;
+                (watched.state, watched.ticket) = (State::Free, None);
             }
         }
         self.drop_unless_needed(token);
@@ -135,26 +146,25 @@ fn forget_stop(watched: &Watched, kernel: Option<&mut KernelStop>) {
 
 /// Stops a process: the guard and the file know of it first.
 fn stop(
-    watched: &Watched,
+    watched: &mut Watched,
     verified: Verified,
-    guard: &Guard,
+    guard: &mut Guard,
     file: &mut HeldFile,
-    job: JobId,
     limit: Duration,
 ) -> Result<(), String> {
-    let pidfd = watched.pidfd.as_fd();
     failpoints::point("hold.before-guard");
     guard
-        .hold(job.get(), verified.pid, pidfd, limit)
-        .map_err(|error| format!("the guard does not answer: {error}"))?;
+        .hold(&mut watched.ticket, verified.pid, watched.pidfd.as_fd(), limit)
+        .map_err(|error| format!("the guard does not take it: {error}"))?;
     failpoints::point("hold.guard-knows");
     file.hold(verified).map_err(|error| {
-        let _ = guard.let_go(job.get(), verified.pid);
+        guard.let_go(watched.ticket);
         format!("the file of held processes: {error}")
     })?;
+    watched.verified = Some(verified);
     failpoints::point("hold.file-knows");
-    hold::stop(pidfd).map_err(|errno| {
-        forget(verified, Some(guard), file, job);
+    hold::stop(watched.pidfd.as_fd()).map_err(|errno| {
+        forget(watched, Some(guard), file);
         format!("it cannot be stopped: {errno}")
     })?;
     failpoints::point("hold.stopped");

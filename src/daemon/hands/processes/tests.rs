@@ -9,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::*;
 use crate::engine::settings::Settings;
+use crate::ganeti::job::JobId;
 use crate::world::process::{hold, stat};
 
 const TOKEN: Token = Token(7);
@@ -46,7 +47,15 @@ impl Bench {
         let process = ProcessRef { pid: child.id(), livelock: "none".to_owned(), started: None };
         processes.watched.insert(
             TOKEN,
-            Watched { process, pidfd, is_wanted: true, verified: None, state: State::Free, allowance: None },
+            Watched {
+                process,
+                pidfd,
+                is_wanted: true,
+                verified: None,
+                state: State::Free,
+                allowance: None,
+                ticket: None,
+            },
         );
         Self { dir, processes, messages, child }
     }
@@ -94,7 +103,7 @@ fn an_end_is_told_once_and_to_those_who_want_to_know() {
     assert!(matches!(bench.messages.recv().unwrap(), Message::Exited(TOKEN)));
     assert!(bench.processes.has_ended(TOKEN) && !bench.processes.has_ended(TOKEN));
     assert_eq!(
-        bench.processes.stop(TOKEN, job(), Duration::from_secs(1), BEGAN, true, || true),
+        bench.processes.stop(TOKEN, Duration::from_secs(1), BEGAN, true, || true),
         Err("its process is not known to be alive".to_owned())
     );
     bench.processes.go_on(TOKEN, job());
@@ -104,8 +113,8 @@ fn an_end_is_told_once_and_to_those_who_want_to_know() {
 #[test]
 fn who_proves_nothing_is_not_stopped() {
     let mut bench = Bench::new();
-    assert!(bench.processes.stop(TOKEN, job(), Duration::from_secs(1), BEGAN, true, || true).is_err());
-    let unknown = bench.processes.stop(Token(8), job(), Duration::from_secs(1), BEGAN, true, || true);
+    assert!(bench.processes.stop(TOKEN, Duration::from_secs(1), BEGAN, true, || true).is_err());
+    let unknown = bench.processes.stop(Token(8), Duration::from_secs(1), BEGAN, true, || true);
     assert_eq!(unknown, Err("its process is not known to be alive".to_owned()));
     let dead = ProcessRef { pid: 0, livelock: String::new(), started: None };
     assert!(matches!(bench.processes.find(Token(9), dead), Presence::Unknown(_)));
