@@ -232,3 +232,24 @@ fn of_many_jobs_that_go_on_at_once_each_does_whenever_the_daemon_dies() {
         assert!(jobs.iter().all(|(_, process)| process.state() != 'T'));
     }
 }
+
+#[test]
+fn a_daemon_that_hung_before_it_stops_a_job_keeps_it_no_longer() {
+    for end in ["die hold.stopped 1", "pause hold.stopped 20000"] {
+        let tree = master();
+        tree.refuse_kernel_stop();
+        let mut daemon = tree.start();
+        let (mut job, process) = armed(&tree, &daemon, 1);
+        // Longer than the guard lets a job stand still for a hook that does not begin.
+        tree.faults(&format!("fail kernel.stop\npause hold.guard-knows 4500\n{end}\n"));
+        tree.put(job.runs(0));
+        process.wait_stopped();
+        let begin = Instant::now();
+        if end.starts_with("die") {
+            wait_for(|| daemon.ended(), || "the daemon dies".to_owned());
+        }
+        process.wait_going();
+        assert!(begin.elapsed() < Duration::from_secs(2), "{end}: {:?}", begin.elapsed());
+        daemon.kill();
+    }
+}

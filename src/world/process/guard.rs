@@ -111,7 +111,7 @@ impl Guard {
         Ok(Self { child, pidfd, socket: ours, slots, unused: Vec::new(), used: 0 })
     }
 
-    /// The process is about to be stopped, for at most `limit`.
+    /// The process is about to be stopped, for at most `limit`. When it is, that is to be [told](Self::has_stopped).
     ///
     /// # Errors
     /// When the guard does not take it; it must not be stopped then.
@@ -122,7 +122,14 @@ impl Guard {
         pidfd: BorrowedFd<'_>,
         limit: Duration,
     ) -> io::Result<()> {
-        self.watch(ticket, pid, pidfd, State::Held(steady().saturating_add(limit).saturating_add(SLACK)))
+        let until = steady().saturating_add(limit).saturating_add(SLACK);
+        self.watch(ticket, pid, pidfd, State::Stopping(until))
+    }
+
+    /// The process was told to stop. Returns whether it may stand still: the guard may have let it go on
+    /// before, and then who has stopped it is to let it go on.
+    pub fn has_stopped(&self, ticket: Ticket) -> bool {
+        ticket.is_some_and(|slot| self.slots.has_stopped(slot))
     }
 
     /// The process is about to be armed.
@@ -132,7 +139,6 @@ impl Guard {
     pub fn arm(&mut self, ticket: &mut Ticket, pid: u32, pidfd: BorrowedFd<'_>) -> io::Result<()> {
         match ticket.and_then(|slot| self.slots.get(slot)) {
             Some(State::Armed(_)) => Ok(()),
-            Some(State::Going) => Err(io::Error::other("it lets the process go on at this moment")),
             _ => self.watch(ticket, pid, pidfd, State::Armed(steady())),
         }
     }
@@ -146,6 +152,10 @@ impl Guard {
     ) -> io::Result<()> {
         if ticket.is_some_and(|slot| self.slots.watch(slot, state)) {
             return Ok(());
+        }
+        // What comes of that would come to pass after what is about to be done.
+        if let Some(State::Going | State::Leaving) = ticket.and_then(|slot| self.slots.get(slot)) {
+            return Err(io::Error::other("it lets the process go on at this moment"));
         }
         self.give_back(ticket.take());
         let index = self.unused.pop().or_else(|| {
@@ -221,8 +231,8 @@ struct Entry {
     pid: u32,
     /// Since when it was seen to stand in the rename, and since when it was armed then.
     stands: Option<(Duration, Duration)>,
-    /// It was held when it was let go on: who stops it from then on is not us.
-    was_held: bool,
+    /// What was known of it when it was let go on.
+    before: State,
     /// When it is looked at next.
     due: Duration,
 }
@@ -237,13 +247,14 @@ impl Entry {
             Some(seen @ State::Armed(since)) => {
                 !self.stands_for_long(since, now) || self.let_go(slots, seen, now)
             }
-            Some(State::Held(until)) if until > now => {
+            Some(State::Stopping(until) | State::Held(until)) if until > now => {
                 self.stands = None;
                 self.due = self.due.min(until);
                 true
             }
-            Some(seen @ State::Held(_)) => self.let_go(slots, seen, now),
-            Some(State::Going) => self.go_on(slots, now),
+            Some(seen @ (State::Stopping(_) | State::Held(_))) => self.let_go(slots, seen, now),
+            Some(State::Going | State::Leaving) => self.go_on(slots, now),
+            Some(State::Gone) if self.was_to_stop() => self.let_go_if_stopped(slots, now),
             // As far as the kernel is concerned it may be armed.
             Some(seen @ State::Gone) => {
                 !self.stands_for_long(Duration::ZERO, now) || self.let_go(slots, seen, now)
@@ -256,8 +267,9 @@ impl Entry {
         match slots.get(self.slot) {
             None | Some(State::Forgotten) => false,
             Some(State::Free) => !slots.forget(self.slot),
-            Some(seen @ State::Held(_)) => self.let_go(slots, seen, now),
-            Some(State::Going) => self.go_on(slots, now),
+            Some(seen @ (State::Stopping(_) | State::Held(_))) => self.let_go(slots, seen, now),
+            Some(State::Going | State::Leaving) => self.go_on(slots, now),
+            Some(State::Gone) if self.was_to_stop() => self.let_go_if_stopped(slots, now),
             Some(seen @ (State::Armed(_) | State::Gone)) => {
                 !may_be_stopped_by_the_kernel(self.pid) || self.let_go(slots, seen, now)
             }
@@ -274,19 +286,36 @@ impl Entry {
     /// Lets it go on, if the daemon has not told more since it was seen so. Returns whether there is more
     /// to see to.
     fn let_go(&mut self, slots: &Slots, seen: State, now: Duration) -> bool {
-        (self.stands, self.was_held) = (None, matches!(seen, State::Held(_)));
+        self.stands = None;
         if slots.begin_to_let_go(self.slot, seen) {
+            // Of one that is gone that was to be stopped this is still so.
+            if seen != State::Gone {
+                self.before = seen;
+            }
             return self.go_on(slots, now);
         }
         self.due = now;
         true
     }
 
+    /// The daemon was about to stop it when it was let go on, and may do so yet.
+    fn was_to_stop(&self) -> bool {
+        matches!(self.before, State::Stopping(_))
+    }
+
+    fn let_go_if_stopped(&mut self, slots: &Slots, now: Duration) -> bool {
+        !self.is_stopped() || self.let_go(slots, State::Gone, now)
+    }
+
+    fn is_stopped(&self) -> bool {
+        matches!(stat::read(self.pid), Ok(Some(stat)) if stat.state == b'T')
+    }
+
     fn go_on(&mut self, slots: &Slots, now: Duration) -> bool {
         let was_told = go_on(self.pidfd.as_fd()).is_ok();
-        let stands = matches!(stat::read(self.pid), Ok(Some(stat)) if stat.state == b'T');
-        if was_told && !stands {
-            return !slots.has_gone(self.slot, self.was_held);
+        if was_told && !self.is_stopped() {
+            // One that was held nobody stops any more but who is not us.
+            return !slots.has_gone(self.slot, matches!(self.before, State::Held(_)));
         }
         self.due = now + AGAIN;
         true
@@ -324,7 +353,7 @@ fn serve(socket: BorrowedFd<'_>, slots: &Slots, entries: &mut Entries) -> io::Re
                 Some(Message { descriptor: None, .. }) => return Err(Errno::MFILE.into()),
                 Some(Message { pid, slot, descriptor: Some(pidfd) }) => {
                     let due = steady() + CHECK;
-                    let entry = Entry { slot, pidfd, pid, stands: None, was_held: false, due };
+                    let entry = Entry { slot, pidfd, pid, stands: None, before: State::Free, due };
                     entries.insert(slot.index, entry);
                 }
             },

@@ -168,5 +168,13 @@ fn stop(
         format!("it cannot be stopped: {errno}")
     })?;
     failpoints::point("hold.stopped");
-    Ok(())
+    if guard.has_stopped(watched.ticket) {
+        return Ok(());
+    }
+    let result = hold::go_on(watched.pidfd.as_fd());
+    forget(watched, Some(guard), file);
+    Err(result.map_or_else(
+        |errno| format!("it cannot be let go: {errno}"),
+        |()| "the guard had let it go on before it was stopped".to_owned(),
+    ))
 }

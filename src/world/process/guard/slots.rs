@@ -45,11 +45,15 @@ pub enum State {
     Forgotten,
     /// Since then the kernel may stop it.
     Armed(Duration),
+    /// The daemon is about to stop it. It may stand still until then.
+    Stopping(Duration),
     /// It may stand still until then.
     Held(Duration),
     /// The guard is about to let it go on.
     Going,
-    /// The guard has let it go on. It may be armed yet.
+    /// The same, and then need not look at it any more.
+    Leaving,
+    /// The guard has let it go on. It may be armed yet, or be about to be stopped.
     Gone,
 }
 
@@ -62,13 +66,15 @@ impl State {
             Self::Held(until) => (3, until),
             Self::Going => (4, Duration::ZERO),
             Self::Gone => (5, Duration::ZERO),
+            Self::Stopping(until) => (6, until),
+            Self::Leaving => (7, Duration::ZERO),
         };
         let longest = (1 << TIME_BITS) - 1;
         let millis = u64::try_from(time.as_millis()).unwrap_or(longest).min(longest);
         u64::from(turn) << (TIME_BITS + MEANING_BITS) | meaning << TIME_BITS | millis
     }
 
-    /// A word, and whose turn it is. What nobody writes is [`State::Forgotten`].
+    /// A word, and whose turn it is.
     fn of(word: u64) -> (Self, u16) {
         let time = Duration::from_millis(word & ((1 << TIME_BITS) - 1));
         let state = match word >> TIME_BITS & ((1 << MEANING_BITS) - 1) {
@@ -77,6 +83,8 @@ impl State {
             3 => Self::Held(time),
             4 => Self::Going,
             5 => Self::Gone,
+            6 => Self::Stopping(time),
+            7 => Self::Leaving,
             _ => Self::Forgotten,
         };
         (state, u16::try_from(word >> (TIME_BITS + MEANING_BITS)).unwrap_or_default())
@@ -148,12 +156,11 @@ impl Slots {
         (turn == slot.turn).then_some(state)
     }
 
-    /// Puts a state in the place of one that `from` agrees to. Returns the one that was there if it was
-    /// put.
-    fn change(&self, slot: Slot, to: State, from: impl Fn(State) -> bool) -> Option<State> {
+    /// Puts in the place of a state the next one, if there is one. Returns the one that was there then.
+    fn change(&self, slot: Slot, next: impl Fn(State) -> Option<State>) -> Option<State> {
         let change = |word| {
             let (state, turn) = State::of(word);
-            (turn == slot.turn && from(state)).then(|| to.word(turn))
+            if turn == slot.turn { next(state).map(|next| next.word(turn)) } else { None }
         };
         let changed = self.word(slot).fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
         changed.ok().map(|word| State::of(word).0)
@@ -162,35 +169,55 @@ impl Slots {
     /// The daemon: the process may be stopped, or has been. Returns whether the guard, which knows it from
     /// before, looks at it from now on.
     pub fn watch(&self, slot: Slot, state: State) -> bool {
-        let is_known = |known| !matches!(known, State::Forgotten | State::Going);
-        self.change(slot, state, is_known).is_some()
+        let watched = |known| match known {
+            State::Forgotten | State::Going | State::Leaving => None,
+            _ => Some(state),
+        };
+        self.change(slot, watched).is_some()
+    }
+
+    /// The daemon: it has been stopped. Returns whether it may stand still: the guard may have let it go
+    /// on before.
+    pub fn has_stopped(&self, slot: Slot) -> bool {
+        let held = |known| if let State::Stopping(until) = known { Some(State::Held(until)) } else { None };
+        self.change(slot, held).is_some()
     }
 
     /// The daemon: it may stand still until then. Returns whether it may, and did not go on before.
     pub fn allow(&self, slot: Slot, until: Duration) -> bool {
         let stands = |known| matches!(known, State::Armed(_) | State::Held(_));
-        self.change(slot, State::Held(until), stands).is_some()
+        self.change(slot, |known| stands(known).then_some(State::Held(until))).is_some()
     }
 
     /// The daemon: nobody need look at it any more.
     pub fn free(&self, slot: Slot) {
-        self.change(slot, State::Free, |known| known != State::Forgotten);
+        self.change(slot, |known| match known {
+            State::Forgotten => None,
+            // The guard may be just about to tell it.
+            State::Going | State::Leaving => Some(State::Leaving),
+            _ => Some(State::Free),
+        });
     }
 
     /// The guard: it goes on, if it may still only what the guard saw. Returns whether it is to.
     pub fn begin_to_let_go(&self, slot: Slot, seen: State) -> bool {
-        self.change(slot, State::Going, |known| known == seen).is_some()
+        self.change(slot, |known| (known == seen).then_some(State::Going)).is_some()
     }
 
-    /// The guard: it has gone on. Returns whether it is forgotten, which is asked for here.
+    /// The guard: it has gone on. Returns whether it is forgotten, which is asked for here unless the daemon
+    /// has.
     pub fn has_gone(&self, slot: Slot, forget: bool) -> bool {
-        let to = if forget { State::Forgotten } else { State::Gone };
-        self.change(slot, to, |known| known == State::Going).is_some() && forget
+        let gone = |known| match known {
+            State::Going if !forget => Some(State::Gone),
+            State::Going | State::Leaving => Some(State::Forgotten),
+            _ => None,
+        };
+        self.change(slot, gone).is_some_and(|known| forget || known == State::Leaving)
     }
 
     /// The guard: it forgets one that is free. Returns whether it is.
     pub fn forget(&self, slot: Slot) -> bool {
-        self.change(slot, State::Forgotten, |known| known == State::Free).is_some()
+        self.change(slot, |known| (known == State::Free).then_some(State::Forgotten)).is_some()
     }
 }
 
@@ -214,6 +241,8 @@ mod tests {
             State::Held(Duration::ZERO),
             State::Going,
             State::Gone,
+            State::Stopping(THEN),
+            State::Leaving,
         ];
         for state in states {
             for turn in [0, 7, u16::MAX] {
@@ -222,7 +251,6 @@ mod tests {
         }
         let longest = Duration::from_millis((1 << TIME_BITS) - 1);
         assert_eq!(State::of(State::Held(Duration::MAX).word(1)), (State::Held(longest), 1));
-        assert_eq!(State::of(u64::MAX).0, State::Forgotten);
     }
 
     #[test]
@@ -254,6 +282,34 @@ mod tests {
         assert!(guard.forget(slot) && !daemon.watch(slot, State::Armed(THEN)));
         daemon.free(slot);
         assert_eq!(guard.get(slot), Some(State::Forgotten));
+    }
+
+    #[test]
+    fn what_the_guard_is_about_to_let_go_is_watched_only_when_it_has() {
+        let (daemon, guard) = pair();
+        let armed = State::Armed(THEN);
+        let slot = daemon.give(7, armed);
+        assert!(guard.begin_to_let_go(slot, armed));
+        daemon.free(slot);
+        daemon.free(slot);
+        assert!(!daemon.watch(slot, armed), "it would be let go on that the guard was not asked to");
+        assert!(!daemon.allow(slot, THEN));
+        assert!(guard.has_gone(slot, false), "the daemon wants it forgotten");
+        assert_eq!(guard.get(slot), Some(State::Forgotten));
+    }
+
+    #[test]
+    fn who_stops_a_process_learns_that_the_guard_has_let_it_go_on() {
+        let (daemon, guard) = pair();
+        let stopping = State::Stopping(THEN);
+        let slot = daemon.give(7, stopping);
+        assert!(!daemon.allow(slot, THEN), "it does not stand still yet");
+        assert!(daemon.has_stopped(slot) && !daemon.has_stopped(slot));
+        assert_eq!(guard.get(slot), Some(State::Held(THEN)));
+        assert!(daemon.watch(slot, stopping) && guard.begin_to_let_go(slot, stopping));
+        assert!(!daemon.has_stopped(slot));
+        assert!(!guard.has_gone(slot, false) && !daemon.has_stopped(slot));
+        assert_eq!(guard.get(slot), Some(State::Gone));
     }
 
     #[test]
