@@ -10,6 +10,7 @@ use crate::engine::input::Input;
 use crate::engine::topic::Topic;
 use crate::ganeti::job::JobId;
 use crate::world::failpoints;
+use crate::world::process::guard::Claim;
 
 impl Daemon {
     /// Gives the engine what happened, and has done what it says.
@@ -77,11 +78,11 @@ impl Daemon {
             Effect::Prepare { seq, phase, paths } => runs.prepare(seq, phase, paths),
             Effect::Start(run) => {
                 let who = (run.run, run.seq, run.while_stopped);
-                return begin(processes, who, || runs.start(run));
+                return begin(processes, who, |claim| runs.start(run, claim));
             }
             Effect::Ask(run) => {
                 let who = (run.run, run.seq, run.while_stopped);
-                return begin(processes, who, || runs.ask(run));
+                return begin(processes, who, |claim| runs.ask(run, claim));
             }
             effect @ (Effect::Watch
             | Effect::Read { .. }
@@ -175,14 +176,12 @@ impl Daemon {
 fn begin(
     processes: &mut Processes,
     (run, seq, while_stopped): (i64, i64, Option<Token>),
-    start: impl FnOnce() -> Option<Input<'static>>,
+    start: impl FnOnce(Option<Claim>) -> Option<Input<'static>>,
 ) -> Option<Input<'static>> {
-    let Some(token) = while_stopped else { return start() };
+    let Some(token) = while_stopped else { return start(None) };
     failpoints::point("hold.before-claim");
-    if !processes.claim(token) {
-        return Some(Input::GoneOn { run, seq });
-    }
-    let could_not = start();
+    let Some(claim) = processes.claim(token) else { return Some(Input::GoneOn { run, seq }) };
+    let could_not = start(Some(claim));
     if could_not.is_some() {
         processes.withdraw(token);
     }

@@ -184,7 +184,7 @@ impl Engine {
             Input::KernelStop(result) => self.kernel_stops(result),
             Input::Armed { token, result } => self.armed(token, result),
             Input::GanetiTold { seq, job, result } => self.told_ganeti(seq, job, result),
-            Input::GoneOn { run, seq } => self.gone_on(run, seq),
+            Input::GoneOn { run, seq } => self.gone_on(now, run, seq),
             Input::GuardStarted(result) => self.guard_started(now, result),
             Input::GuardEnded => self.guard_ended(now),
             Input::Committed(result) => self.committed(now, result),

@@ -240,8 +240,9 @@ fn a_daemon_that_hung_before_it_stops_a_job_keeps_it_no_longer() {
         tree.refuse_kernel_stop();
         let mut daemon = tree.start();
         let (mut job, process) = armed(&tree, &daemon, 1);
-        // Longer than the guard lets a job stand still for a hook that does not begin.
-        tree.faults(&format!("fail kernel.stop\npause hold.guard-knows 4500\n{end}\n"));
+        // Longer than the guard lets a job stand still for a hook that does not begin, and not just when it looks,
+        // every half a second.
+        tree.faults(&format!("fail kernel.stop\npause hold.guard-knows 4250\n{end}\n"));
         tree.put(job.runs(0));
         process.wait_stopped();
         let begin = Instant::now();

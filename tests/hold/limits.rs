@@ -222,3 +222,21 @@ fn a_guard_that_stands_still_does_not_keep_the_daemon_from_ending() {
     process.wait_going();
     rustix::process::kill_process(guard, Signal::KILL).unwrap();
 }
+
+#[test]
+fn a_hook_that_begins_after_its_job_went_on_is_told_so_wherever_the_daemon_hung() {
+    for point in ["run.before-submit", "hook.before-start"] {
+        let tree = master();
+        tree.set("hooks.hold-limit", "\"700ms\"");
+        let daemon = tree.start();
+        let (mut job, process) = armed(&tree, &daemon, 1);
+        tree.faults(&format!("pause {point} 3000\n"));
+        tree.put(job.runs(0));
+        process.wait_stopped();
+        process.wait_going();
+        assert_eq!(tree.hook_log(), [""; 0], "no hook has begun");
+        wait_begun(&tree, "10-log 1.0.pre");
+        assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=yes attempt=1", "{point}");
+        open_gate(&tree, 1);
+    }
+}

@@ -22,6 +22,7 @@ use crate::world::failpoints;
 use crate::world::hook::run::{Limits, MOMENT, Seen, Starter};
 use crate::world::hook::scripts::{self, Hooks, Refusal};
 use crate::world::noded::{NodeDaemons, Request};
+use crate::world::process::guard::Claim;
 
 /// Node daemons that are asked at the same time.
 const CALLERS_MAX: usize = 64;
@@ -156,16 +157,17 @@ impl Runs {
         self.planner.ask(request);
     }
 
-    /// Has a script run. Tells if it could not begin.
+    /// Has a script run, if its job stands still then should it. Tells if it could not begin.
     pub fn start(
         &mut self,
         ScriptRun { run, seq, script, env, timeout, output, .. }: ScriptRun,
+        claim: Option<Claim>,
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let (starter, limits) = (Arc::clone(&self.starter), Limits { timeout, output });
         let seen = self.look_back(seq, &script);
         let task = Task::Script { starter, script, seen, env, limits, begun: None };
-        let work = Work { run, seq, task };
+        let work = Work { run, seq, task, claim };
         self.workers.submit(work).err().map(|error| Input::Postponed { run, seq, error })
     }
 
@@ -186,10 +188,12 @@ impl Runs {
     pub fn ask(
         &mut self,
         NodeRun { run, seq, address, path, phase, env, timeout, output, while_stopped }: NodeRun,
+        claim: Option<Claim>,
     ) -> Option<Input<'static>> {
         failpoints::point("run.before-submit");
         let request = Request { address, path, phase, env, timeout, output };
-        let work = Work { run, seq, task: Task::Node { daemons: self.daemons.clone(), request } };
+        let task = Task::Node { daemons: self.daemons.clone(), request };
+        let work = Work { run, seq, task, claim };
         // A job that stands still does not wait for nodes that hang.
         let threads = if while_stopped.is_some() { &mut self.workers } else { &mut self.callers };
         threads.submit(work).err().map(|error| Input::Postponed { run, seq, error })

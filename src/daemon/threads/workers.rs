@@ -21,10 +21,11 @@ use crate::engine::outcome::Outcome;
 use crate::world::deadline::is_stopped;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
-use crate::world::hook::run::{Begun, Judged, Limits, Seen, Starter, begin, make_ready, run};
+use crate::world::hook::run::{Begun, Judged, Limits, Seen, Starter, begin, make_ready, run_if};
 use crate::world::noded::answer::Told;
 use crate::world::noded::{NodeDaemons, Request};
 use crate::world::panics::caught;
+use crate::world::process::guard::Claim;
 use crate::world::process::priority;
 use crate::world::shortage::explain;
 
@@ -37,6 +38,8 @@ pub struct Work {
     pub seq: i64,
     /// What is to be run.
     pub task: Task,
+    /// It begins only as long as a process stands still for it that it says it of.
+    pub claim: Option<Claim>,
 }
 
 /// What is to be run.
@@ -74,12 +77,13 @@ impl Work {
     /// Does it, and tells how it ended. Not even a defect of ours may leave a run without an
     /// end: its event would be under way for ever.
     fn run(self, stop: BorrowedFd<'_>, outstanding: &AtomicUsize) -> Input<'static> {
-        let Self { run, seq, mut task } = self;
-        let (outcome, scripts) = caught(|| task.run(stop, outstanding)).unwrap_or_else(|what| {
+        let Self { run, seq, mut task, claim } = self;
+        let ended = caught(|| task.run(stop, outstanding, claim.as_ref())).unwrap_or_else(|what| {
             static FLOW: Flow = Flow::new();
             FLOW.error(format_args!("{task}: {what}"));
-            (Outcome::not_run(what), Vec::new())
+            Some((Outcome::not_run(what), Vec::new()))
         });
+        let Some((outcome, scripts)) = ended else { return Input::GoneOn { run, seq } };
         if outcome.postponed {
             let error = format!("{task} {}", outcome.error.unwrap_or_default());
             return Input::Postponed { run, seq, error };
@@ -98,14 +102,20 @@ impl Task {
     }
 
     /// Begins what needs no thread of ours to begin.
-    fn begin(&mut self) {
+    fn begin(&mut self, claim: Option<&Claim>) {
         if let Self::Script { starter, script, seen: Some(seen), env, begun, .. } = self {
-            *begun = begin(starter, script, seen, env);
+            *begun = begin(starter, script, seen, env, || is_kept(claim));
         }
     }
 
-    /// How it ended, and how each of another node's scripts did.
-    fn run(&mut self, stop: BorrowedFd<'_>, outstanding: &AtomicUsize) -> (Outcome, Vec<(String, Outcome)>) {
+    /// How it ended, and how each of another node's scripts did. `None` if the process has gone on that was
+    /// to stand still for it: it has not begun.
+    fn run(
+        &mut self,
+        stop: BorrowedFd<'_>,
+        outstanding: &AtomicUsize,
+        claim: Option<&Claim>,
+    ) -> Option<(Outcome, Vec<(String, Outcome)>)> {
         failpoints::defect("hook");
         match self {
             Self::Script { starter, script, seen, env, limits, begun, .. } => {
@@ -117,10 +127,11 @@ impl Task {
                     }
                     begun.finish(*limits, Some(stop))
                 });
-                let outcome = begun.unwrap_or_else(|| run(starter, script, env, *limits, Some(stop)));
-                (outcome, Vec::new())
+                let outcome =
+                    begun.or_else(|| run_if(|| is_kept(claim), starter, script, env, *limits, Some(stop)))?;
+                Some((outcome, Vec::new()))
             }
-            Self::Node { daemons, request } => ask(daemons, request, stop),
+            Self::Node { daemons, request } => is_kept(claim).then(|| ask(daemons, request, stop)),
             #[cfg(test)]
             Self::Defect => panic!("it is one"),
         }
@@ -136,6 +147,11 @@ impl fmt::Display for Task {
             Self::Defect => f.write_str("the defect"),
         }
     }
+}
+
+/// Whether what a run claims, if anything, is still so.
+fn is_kept(claim: Option<&Claim>) -> bool {
+    claim.is_none_or(Claim::is_kept)
 }
 
 /// Has a process wait to become the next script. A defect in that costs no script that runs, and not this thread.
@@ -212,7 +228,7 @@ impl Workers {
             return Err(format!("{} has no thread to run it: {}", work.task, explain(&error)));
         }
         if self.outstanding.fetch_add(1, Ordering::AcqRel) < FEW {
-            work.task.begin();
+            work.task.begin(work.claim.as_ref());
         }
         let _ = sender.send(work);
         Ok(())
@@ -288,7 +304,7 @@ mod tests {
         let (inbox, messages) = Inbox::new();
         let mut workers = Workers::new(inbox, 1).unwrap();
         for (run, task) in [(1, Task::Defect), (2, Task::Defect), (3, script("/bin/true"))] {
-            workers.submit(Work { run, seq: 7, task }).unwrap();
+            workers.submit(Work { run, seq: 7, task, claim: None }).unwrap();
         }
         let ended = || match messages.recv().unwrap() {
             Message::Input(Input::RunEnded { run, seq: 7, outcome }) => (run, outcome.code, outcome.error),
@@ -300,7 +316,7 @@ mod tests {
         assert_eq!(ended(), (3, Some(0), None));
         workers.join();
         assert_eq!(workers.outstanding.load(Ordering::Acquire), 0);
-        workers.submit(Work { run: 4, seq: 7, task: Task::Defect }).unwrap();
+        workers.submit(Work { run: 4, seq: 7, task: Task::Defect, claim: None }).unwrap();
         assert!(workers.threads.is_empty(), "nothing begins after the end");
     }
 }

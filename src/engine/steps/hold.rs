@@ -131,16 +131,22 @@ impl Engine {
     }
 
     /// A run was to begin while its job's process stands still, and that has gone on: somebody
-    /// else let it.
-    pub(in crate::engine) fn gone_on(&mut self, run: i64, seq: i64) {
+    /// else let it, or its time was up before a thread of ours came to begin the run.
+    pub(in crate::engine) fn gone_on(&mut self, now: Now, run: i64, seq: i64) {
         let Some(delivery) = self.deliveries.get(seq) else { return };
-        let (key, topic) = (delivery.event.key, Topic::of(MessageId::NotHeld).event(&delivery.event));
-        self.effects.extend(self.holds.let_go_for(&delivery.event));
-        let text = format!("{key}: its job has been let go on by somebody else; its hooks run late");
-        self.report.say_of(topic, Level::Warning, &text);
-        self.report.count(|counters| counters.holds_late += 1);
-        self.has_passed(seq);
-        self.begin_again(seq, run);
+        if !delivery.is_late() {
+            let (key, topic) = (delivery.event.key, Topic::of(MessageId::NotHeld).event(&delivery.event));
+            self.effects.extend(self.holds.let_go_for(&delivery.event));
+            let text = format!("{key}: its job has been let go on by somebody else; its hooks run late");
+            self.report.say_of(topic, Level::Warning, &text);
+            self.report.count(|counters| counters.holds_late += 1);
+            self.has_passed(seq);
+        }
+        if self.may_go_on() {
+            self.begin_again(seq, run);
+        } else {
+            self.postponed(now, run, seq, "its job has gone on");
+        }
     }
 
     fn try_hold(&mut self, now: Now, event: &Event, executed: Timestamp, kind: Kind) -> Result<(), String> {

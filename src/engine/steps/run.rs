@@ -153,7 +153,7 @@ impl Engine {
     }
 
     /// Whether events that have begun may go on: on the master, and not while the daemon stops.
-    fn may_go_on(&self) -> bool {
+    pub(in crate::engine) fn may_go_on(&self) -> bool {
         self.place.is_master() && !self.life.is_stopping()
     }
 

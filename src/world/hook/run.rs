@@ -112,17 +112,30 @@ pub fn run(
     limits: Limits,
     stop: Option<BorrowedFd<'_>>,
 ) -> Outcome {
+    run_if(|| true, starter, script, env, limits, stop).unwrap_or_default()
+}
+
+/// The same, unless it may not begin any more, which is asked last of all: `None`, it has not begun.
+pub fn run_if(
+    may_begin: impl Fn() -> bool,
+    starter: &Starter,
+    script: Judged<'_>,
+    env: &Environment,
+    limits: Limits,
+    stop: Option<BorrowedFd<'_>>,
+) -> Option<Outcome> {
     let start = Instant::now();
     failpoints::point("hook.before-start");
-    let outcome = match patiently(start, stop, || spawn(starter, script, env)) {
-        Ok(running) => running.wait(Capture::new(limits.output), limits, start, stop),
+    let outcome = match patiently(start, stop, || spawn(starter, script, env, &may_begin)) {
+        Ok(None) => return None,
+        Ok(Some(running)) => running.wait(Capture::new(limits.output), limits, start, stop),
         // What passes by itself might have passed: the next start tries again.
         Err(error) if patience_with(&error) > Duration::ZERO && is_stopped(stop) => {
             Outcome { interrupted: true, ..Outcome::default() }
         }
         Err(error) => Outcome { postponed: is_shortage(&error), ..Outcome::not_run(not_started(&error)) },
     };
-    ended(outcome, start)
+    Some(ended(outcome, start))
 }
 
 fn ended(outcome: Outcome, start: Instant) -> Outcome {
@@ -141,13 +154,22 @@ pub struct Begun {
 
 /// Has a process that was made ahead become a script, if one waits and the script was judged a moment ago: nothing is
 /// looked at that could hang, and the process is not waited for.
-pub fn begin(starter: &Starter, script: &Path, seen: &Seen, env: &Environment) -> Option<Begun> {
+pub fn begin(
+    starter: &Starter,
+    script: &Path,
+    seen: &Seen,
+    env: &Environment,
+    may_begin: impl Fn() -> bool,
+) -> Option<Begun> {
     if !starter.spares().has_one() || !seen.is_fresh() {
         return None;
     }
     let words = Words::new(&seen.file, script, env).ok()?;
     let spare = starter.spares().take()?;
     failpoints::point("hook.before-start");
+    if !may_begin() {
+        return None;
+    }
     let start = Instant::now();
     let (process, output, called) = spare.become_script(words);
     failpoints::point("hook.started");
@@ -186,14 +208,22 @@ struct Running {
     output: PipeReader,
 }
 
-fn spawn(starter: &Starter, script: Judged<'_>, env: &Environment) -> io::Result<Running> {
+fn spawn(
+    starter: &Starter,
+    script: Judged<'_>,
+    env: &Environment,
+    may_begin: impl Fn() -> bool,
+) -> io::Result<Option<Running>> {
     failpoints::refused("hook.start")?;
     let (output, input) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
     let file = script.file()?;
+    if !may_begin() {
+        return Ok(None);
+    }
     let process = starter.start(&file, script.script, env, input.as_fd())?;
     failpoints::point("hook.started");
-    Ok(Running { process, output })
+    Ok(Some(Running { process, output }))
 }
 
 /// Repeats `attempt` for a while when what it needs is short, or until `stop`.

@@ -74,7 +74,7 @@ pub struct Guard {
     /// The guard process.
     pub pidfd: OwnedFd,
     socket: OwnedFd,
-    slots: Slots,
+    slots: Arc<Slots>,
     /// Slots that are nobody's, and how many have been somebody's.
     unused: Vec<u16>,
     used: u16,
@@ -82,6 +82,20 @@ pub struct Guard {
 
 /// What the guard knows a process by; none as long as it does not.
 pub type Ticket = Option<Slot>;
+
+/// A process may stand still while a hook runs.
+#[derive(Debug)]
+pub struct Claim {
+    slots: Arc<Slots>,
+    slot: Slot,
+}
+
+impl Claim {
+    /// Whether nobody has let it go on since. Any thread may ask, however long it hung.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.slots.get(self.slot), Some(State::Held(until)) if until > steady())
+    }
+}
 
 impl Guard {
     /// Starts the guard.
@@ -108,6 +122,7 @@ impl Guard {
             let _ = child.kill();
             let _ = child.wait();
         })?;
+        let slots = Arc::new(slots);
         Ok(Self { child, pidfd, socket: ours, slots, unused: Vec::new(), used: 0 })
     }
 
@@ -173,10 +188,11 @@ impl Guard {
         Ok(sent?)
     }
 
-    /// A process that stands still, or is just about to, may do so until then (since boot). Returns
-    /// whether it may: the guard may have let it go on before.
-    pub fn allow(&self, ticket: Ticket, until: Duration) -> bool {
-        ticket.is_some_and(|slot| self.slots.allow(slot, until.saturating_add(SLACK)))
+    /// A process that stands still, or is just about to, may do so until then (since boot). `None` if it may
+    /// not: the guard may have let it go on before.
+    pub fn allow(&self, ticket: Ticket, until: Duration) -> Option<Claim> {
+        let allowed = ticket.filter(|slot| self.slots.allow(*slot, until.saturating_add(SLACK)))?;
+        Some(Claim { slots: Arc::clone(&self.slots), slot: allowed })
     }
 
     /// The process goes on, and is not armed.

@@ -13,7 +13,7 @@ use crate::world::clock::steady;
 use crate::world::failpoints;
 use crate::world::flood::Flow;
 use crate::world::process::aside::step_aside;
-use crate::world::process::guard::Guard;
+use crate::world::process::guard::{Claim, Guard};
 use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::{self, Verified};
 use crate::world::process::kernel_stop::{KernelStop, standing_in_rename};
@@ -83,10 +83,10 @@ impl Processes {
 
     /// A hook is about to begin that a process is to stand still for: from now on it may do so for as
     /// long as was allowed, whatever becomes of us. Until then the guard lets it go on after
-    /// [`VAIN_LIMIT`]. Returns whether it stands where it published its opcode: it does not if the guard
+    /// [`VAIN_LIMIT`]. `None` unless it stands where it published its opcode: it does not if the guard
     /// came first.
-    pub fn claim(&self, token: Token) -> bool {
-        self.allow(token, Duration::MAX) && self.stands(token)
+    pub fn claim(&self, token: Token) -> Option<Claim> {
+        self.allow(token, Duration::MAX).filter(|_| self.stands(token))
     }
 
     /// No hook has begun after all.
@@ -95,12 +95,12 @@ impl Processes {
     }
 
     /// Has the guard let a process stand still for `limit` from now on, and for as long as was allowed, at
-    /// most. Returns whether it does.
-    fn allow(&self, token: Token, limit: Duration) -> bool {
-        let (Some(watched), Some(guard)) = (self.watched.get(&token), &self.guard) else { return false };
+    /// most. `None` if it does not.
+    fn allow(&self, token: Token, limit: Duration) -> Option<Claim> {
+        let (watched, guard) = (self.watched.get(&token)?, self.guard.as_ref()?);
         let now = steady();
-        let until = watched.allowance.filter(|until| *until > now);
-        until.is_some_and(|until| guard.allow(watched.ticket, until.min(now.saturating_add(limit))))
+        let until = watched.allowance.filter(|until| *until > now)?;
+        guard.allow(watched.ticket, until.min(now.saturating_add(limit)))
     }
 
     /// Lets a process that stands still for us go on.

@@ -305,7 +305,7 @@ mod tests {
 
     fn run_with(starter: &Starter, script: &Path, env: &Environment) -> Option<Outcome> {
         let limits = Limits { timeout: Duration::from_secs(60), output: 4096 };
-        begin(starter, script, &seen(script), env).expect("one waits").finish(limits, None)
+        begin(starter, script, &seen(script), env, || true).expect("one waits").finish(limits, None)
     }
 
     /// The same, repeated while another test has just been starting a program when ours was written.
@@ -361,7 +361,7 @@ mod tests {
         starter.spares().fill(&starter);
         assert_eq!(run_with(&starter, Path::new("/bin/true"), &none).unwrap().code, Some(0));
         let script = Path::new("/bin/true");
-        assert!(begin(&starter, script, &seen(script), &none).is_none(), "one was made, not two");
+        assert!(begin(&starter, script, &seen(script), &none, || true).is_none(), "one was made, not two");
     }
 
     #[test]
