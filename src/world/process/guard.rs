@@ -256,7 +256,7 @@ struct Entry {
 impl Entry {
     /// Looks at it, and lets it go on if it is time. Returns whether there is more to see to.
     fn look(&mut self, slots: &Slots, now: Duration) -> bool {
-        self.due = now + CHECK;
+        self.due = next_check(now);
         match slots.get(self.slot) {
             None | Some(State::Forgotten) => false,
             Some(State::Free) => !slots.forget(self.slot),
@@ -296,7 +296,9 @@ impl Entry {
     fn stands_for_long(&mut self, armed: Duration, now: Duration) -> bool {
         let since = self.stands.filter(|(_, before)| *before == armed).map_or(now, |(since, _)| since);
         self.stands = may_be_stopped_by_the_kernel(self.pid).then_some((since, armed));
-        self.stands.is_some() && now.saturating_sub(since) >= ARMED_PATIENCE
+        let end = self.stands.map(|(since, _)| since + ARMED_PATIENCE);
+        self.due = end.map_or(self.due, |end| self.due.min(end));
+        end.is_some_and(|end| end <= now)
     }
 
     /// Lets it go on, if the daemon has not told more since it was seen so. Returns whether there is more
@@ -338,6 +340,12 @@ impl Entry {
     }
 }
 
+/// When processes are looked at next: all at the same time, so that many wake us no more often than one.
+fn next_check(now: Duration) -> Duration {
+    let checks = now.as_millis() / CHECK.as_millis() + 1;
+    CHECK.saturating_mul(u32::try_from(checks).unwrap_or(u32::MAX))
+}
+
 /// What the daemon has told us of, by the slot's index.
 type Entries = BTreeMap<u16, Entry>;
 
@@ -368,7 +376,7 @@ fn serve(socket: BorrowedFd<'_>, slots: &Slots, entries: &mut Entries) -> io::Re
                 // There was no room for the descriptor.
                 Some(Message { descriptor: None, .. }) => return Err(Errno::MFILE.into()),
                 Some(Message { pid, slot, descriptor: Some(pidfd) }) => {
-                    let due = steady() + CHECK;
+                    let due = next_check(steady());
                     let entry = Entry { slot, pidfd, pid, stands: None, before: State::Free, due };
                     entries.insert(slot.index, entry);
                 }
@@ -440,4 +448,15 @@ fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<Message>> {
     let small = |range| u16::try_from(number(range)).unwrap_or_default();
     let slot = Slot { index: small(8..16), turn: small(16..24) };
     Ok(Some(Message { pid: u32::try_from(number(0..8)).unwrap_or(0), slot, descriptor }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_looked_at_at_the_same_time_soon() {
+        let check = |millis: u64| next_check(Duration::from_micros(millis * 1000 + 7)).as_millis();
+        assert_eq!([0, 499, 500, 86_400_001].map(check), [500, 500, 1000, 86_400_500]);
+    }
 }
