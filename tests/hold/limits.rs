@@ -240,3 +240,23 @@ fn a_hook_that_begins_after_its_job_went_on_is_told_so_wherever_the_daemon_hung(
         open_gate(&tree, 1);
     }
 }
+
+#[test]
+fn how_long_a_job_stood_still_before_it_was_let_go_on_counts_no_more_for_the_next_time() {
+    let tree = master();
+    let daemon = tree.start();
+    let (mut job, process) = armed(&tree, &daemon, 1);
+    // Nearly as long as the guard lets it.
+    tree.faults("pause hold.before-arm 2800\n");
+    tree.put(job.logs(0, "waits"));
+    process.wait_stopped();
+    process.wait_going();
+    tree.faults("pause hold.before-claim 1200\n");
+    tree.put(job.runs(0));
+    process.wait_stopped();
+    wait_begun(&tree, "10-log 1.0.pre");
+    assert_eq!(tree.hook_log()[0], "10-log 1.0.pre - late=no attempt=1");
+    assert_eq!(process.state(), 'T');
+    open_gate(&tree, 1);
+    process.wait_going();
+}

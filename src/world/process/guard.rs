@@ -104,7 +104,8 @@ impl Guard {
     /// When it cannot be started.
     pub fn start() -> io::Result<Self> {
         failpoints::refused("guard")?;
-        let (slots, memory) = Slots::create()?;
+        let (slots, memory) = Slots::create()
+            .map_err(|error| io::Error::new(error.kind(), format!("memory to share with it: {error}")))?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         send(&ours, [0; 3], memory.as_fd())?;
@@ -155,6 +156,13 @@ impl Guard {
         match ticket.and_then(|slot| self.slots.get(slot)) {
             Some(State::Armed(_)) => Ok(()),
             _ => self.watch(ticket, pid, pidfd, State::Armed(steady())),
+        }
+    }
+
+    /// The process, which is armed, has stood still and goes on: that counts no more the next time it does.
+    pub fn is_armed_anew(&self, ticket: Ticket) {
+        if let Some(slot) = ticket {
+            self.slots.arm_anew(slot, steady());
         }
     }
 

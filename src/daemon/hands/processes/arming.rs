@@ -73,6 +73,9 @@ impl Processes {
         watched.state = State::Armed { is_sure: is_settled && is_as_read(), since };
         if before == Arming::Stopped {
             let _ = hold::go_on(watched.pidfd.as_fd());
+            if let Some(guard) = &self.guard {
+                guard.is_armed_anew(watched.ticket);
+            }
         }
         Ok(())
     }

@@ -176,6 +176,11 @@ impl Slots {
         self.change(slot, watched).is_some()
     }
 
+    /// The daemon: what is armed has been so since then.
+    pub fn arm_anew(&self, slot: Slot, since: Duration) {
+        self.change(slot, |known| matches!(known, State::Armed(_)).then_some(State::Armed(since)));
+    }
+
     /// The daemon: it has been stopped. Returns whether it may stand still: the guard may have let it go
     /// on before.
     pub fn has_stopped(&self, slot: Slot) -> bool {
@@ -264,6 +269,7 @@ mod tests {
         assert!(guard.begin_to_let_go(slot, State::Held(THEN)));
         assert!(!daemon.allow(slot, THEN) && !daemon.watch(slot, armed), "it is about to be told");
         assert!(!guard.has_gone(slot, false));
+        daemon.arm_anew(slot, THEN);
         assert!(!daemon.allow(slot, THEN), "it has gone on");
         assert!(daemon.watch(slot, armed) && daemon.allow(slot, THEN));
         assert!(guard.begin_to_let_go(slot, State::Held(THEN)) && guard.has_gone(slot, true));
