@@ -462,6 +462,61 @@ fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<Message>> {
 mod tests {
     use super::*;
 
+    /// The daemon's end of a guard that does not read what it is told, and the guard's.
+    fn deaf() -> (Guard, OwnedFd) {
+        let (slots, _) = Slots::create().unwrap();
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        child.wait().unwrap();
+        let (slots, unused) = (Arc::new(slots), Vec::new());
+        (Guard { child, pidfd, socket: ours, slots, unused, used: 0 }, theirs)
+    }
+
+    fn us() -> OwnedFd {
+        pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap()
+    }
+
+    #[test]
+    fn one_for_whom_there_is_no_slot_is_refused_until_there_is() {
+        let ((mut guard, theirs), us) = (deaf(), us());
+        let mut tickets = vec![None; ROOM];
+        for ticket in &mut tickets {
+            guard.arm(ticket, 1, us.as_fd()).unwrap();
+            assert!(receive(theirs.as_fd()).unwrap().unwrap().descriptor.is_some());
+        }
+        let mut more = None;
+        let error = guard.arm(&mut more, 1, us.as_fd()).unwrap_err().to_string();
+        assert_eq!((error.as_str(), more), ("it knows of 4096 processes already", None));
+        // Nobody has to be told anew who is known.
+        guard.let_go(tickets[7]);
+        guard.arm(&mut tickets[7], 1, us.as_fd()).unwrap();
+        guard.give_back(tickets.pop().unwrap());
+        guard.arm(&mut more, 1, us.as_fd()).unwrap();
+        let Message { slot, .. } = receive(theirs.as_fd()).unwrap().unwrap();
+        assert_eq!((Some(slot), slot.index, slot.turn), (more, 4095, 2));
+    }
+
+    #[test]
+    fn what_a_guard_that_hangs_cannot_be_told_is_refused_and_takes_no_room() {
+        let ((mut guard, theirs), us) = (deaf(), us());
+        let mut told = 0;
+        while guard.arm(&mut None, 1, us.as_fd()).is_ok() {
+            told += 1;
+        }
+        assert!(told > 20, "more than Ganeti runs jobs at a time: {told}");
+        for _ in 0..2 * ROOM {
+            let mut ticket = None;
+            assert!(guard.arm(&mut ticket, 1, us.as_fd()).is_err() && ticket.is_none());
+        }
+        for _ in 0..told {
+            receive(theirs.as_fd()).unwrap().unwrap();
+        }
+        guard.arm(&mut None, 1, us.as_fd()).unwrap();
+        assert_eq!(usize::from(receive(theirs.as_fd()).unwrap().unwrap().slot.index), told);
+    }
+
     #[test]
     fn all_are_looked_at_at_the_same_time_soon() {
         let check = |millis: u64| next_check(Duration::from_micros(millis * 1000 + 7)).as_millis();
