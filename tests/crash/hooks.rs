@@ -177,16 +177,26 @@ fn a_hook_that_is_no_program_is_an_error_and_no_more() {
     assert_no_zombies(&daemon);
 }
 
+/// Has a job's hooks run, and waits until there is one child more than before, which waits to become the next.
+fn wait_for_one_that_waits(tree: &Tree, daemon: &Daemon<'_>, before: &[String]) -> String {
+    tree.put(&Job::ended(1));
+    daemon.wait_done(&["1.0.post"]);
+    // It is made when that has been told.
+    let find = || match children(daemon).into_iter().filter(|pid| !before.contains(pid)).collect::<Vec<_>>() {
+        one if one.len() == 1 => one.into_iter().next(),
+        _ => None,
+    };
+    wait_for(find, || format!("one child more than {before:?}, not {:?}", children(daemon)))
+}
+
 #[test]
 fn what_waits_to_become_a_hook_ends_with_the_daemon() {
     for how in [Signal::KILL, Signal::TERM] {
         let tree = Tree::with_log();
         let daemon = tree.start();
         let before = children(&daemon);
-        tree.put(&Job::ended(1));
-        daemon.wait_done(&["1.0.post"]);
-        let after = children(&daemon);
-        assert_eq!(after.len(), before.len() + 1, "{before:?} {after:?}");
+        let waits = wait_for_one_that_waits(&tree, &daemon, &before);
+        let after = [before, vec![waits]].concat();
         daemon.signal(how);
         let living = || after.iter().filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap()).count();
         wait_for(|| (living() == 0).then_some(()), || format!("the end of {after:?} after {how:?}"));
@@ -199,13 +209,8 @@ fn what_waits_to_become_a_hook_and_was_stopped_delays_none() {
     // Both phases have ended, and so it waits.
     let daemon = tree.start();
     let before = children(&daemon);
-    tree.put(&Job::ended(1));
-    daemon.wait_done(&["1.0.post"]);
-    let mut waits = children(&daemon);
-    waits.retain(|pid| !before.contains(pid));
-    for pid in waits {
-        kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::STOP).unwrap();
-    }
+    let waits = wait_for_one_that_waits(&tree, &daemon, &before);
+    kill_process(Pid::from_raw(waits.parse().unwrap()).unwrap(), Signal::STOP).unwrap();
     tree.put(&Job::ended(2));
     daemon.wait_done(&["2.0.post"]);
     assert_eq!(tree.hook_log().len(), 4, "{:?}", tree.hook_log());

@@ -26,7 +26,13 @@ impl JobProcess {
     /// Starts it by a command that runs the program.
     pub fn start_by(program: &mut Command, livelock: &Path) -> Self {
         let command = program.arg("stand-in").arg(livelock);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut start = || match command.spawn() {
+            // Another test was just starting a program when ours was written.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+            child => Some(child.unwrap()),
+        };
+        let mut child = wait_for(&mut start, || "a program that can be started".to_owned());
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();

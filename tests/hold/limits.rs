@@ -201,12 +201,18 @@ fn an_opcode_that_began_long_ago_is_not_stopped() {
 fn who_stands_where_it_published_is_in_time_however_long_ago_that_was() {
     let tree = master();
     let daemon = tree.start();
-    let (mut job, process) = armed(&tree, &daemon, 1);
-    tree.put(began_long_ago(&mut job));
-    wait_begun(&tree, "10-log 1.0.pre - late=no");
-    assert_eq!(process.state(), 'T');
-    open_gate(&tree, 1);
-    process.wait_going();
+    // On a busy machine one may not be seen to be in no rename when it is armed: it may have published before.
+    let is_in_time = (1..20).any(|id| {
+        let (mut job, process) = armed(&tree, &daemon, id);
+        tree.put(began_long_ago(&mut job));
+        wait_begun(&tree, &format!("10-log {id}.0.pre"));
+        let is_in_time = tree.hook_log().contains(&format!("10-log {id}.0.pre - late=no attempt=1"));
+        assert!(!is_in_time || process.state() == 'T');
+        open_gate(&tree, id);
+        process.wait_going();
+        is_in_time
+    });
+    assert!(is_in_time, "{:?}", tree.hook_log());
 }
 
 #[test]
