@@ -254,3 +254,22 @@ fn a_daemon_that_hung_before_it_stops_a_job_keeps_it_no_longer() {
         daemon.kill();
     }
 }
+
+#[test]
+fn the_guard_of_a_daemon_that_died_does_not_end_the_holds_of_the_next() {
+    let tree = master();
+    let daemon = tree.start();
+    let (mut job, process) = armed(&tree, &daemon, 1);
+    let first = guard(&daemon);
+    daemon.kill();
+    // It looks after those that the kernel may yet stop.
+    let daemon = tree.start();
+    daemon.wait_armed(&process);
+    assert!(is_gone(first));
+    process.has_been_stopped();
+    tree.put(job.runs(0));
+    wait_begun(&tree, "10-log 1.0.pre - late=no");
+    assert_eq!(process.state(), 'T');
+    open_gate(&tree, 1);
+    process.wait_going();
+}

@@ -7,21 +7,24 @@
 //! hook that begins one comes first.
 //!
 //! The guard knows that the daemon is gone when the socket between them ends, which the kernel
-//! sees to. It is the same program, started by the daemon before the first hold.
+//! sees to. It is the same program, started by the daemon before the first hold. There is one at a time:
+//! what it does for a daemon that died must not end the holds of the next.
 
 mod slots;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -64,6 +67,12 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// second to forget what is attached.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
+/// How often.
+const LAST_CHECK: Duration = Duration::from_millis(20);
+
+/// How long a guard is waited for that need not look after them any more.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// The exit code of a program that has panicked.
 const PANICKED: i32 = 101;
 
@@ -78,6 +87,33 @@ pub struct Guard {
     /// Slots that are nobody's, and how many have been somebody's.
     unused: Vec<u16>,
     used: u16,
+}
+
+/// What no two guards have: while that of a daemon that died lets jobs go on, none are to be stopped by the next.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// Takes the lock of the file of held processes. A guard that has lost its daemon is waited for: it ends soon
+    /// when that file is another daemon's.
+    ///
+    /// # Errors
+    /// When another guard has it, and keeps it.
+    pub fn take(file: impl AsFd) -> io::Result<Self> {
+        // With a description of its own: that is what a lock belongs to (flock(2)).
+        let own = File::open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))?;
+        let end = steady() + LOCK_PATIENCE;
+        loop {
+            match flock(&own, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if steady() < end => std::thread::sleep(LAST_CHECK / 4),
+                Err(Errno::WOULDBLOCK) => {
+                    let why = "that of an earlier daemon (a process hookd-guard) has not ended yet";
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
+                }
+                result => return Ok(result.map(|()| Self(own))?),
+            }
+        }
+    }
 }
 
 /// What the guard knows a process by; none as long as it does not.
@@ -98,11 +134,11 @@ impl Claim {
 }
 
 impl Guard {
-    /// Starts the guard.
+    /// Starts the guard, which keeps the lock for as long as it lives.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(lock: Lock) -> io::Result<Self> {
         failpoints::refused("guard")?;
         let (slots, memory) = Slots::create()
             .map_err(|error| io::Error::new(error.kind(), format!("memory to share with it: {error}")))?;
@@ -114,7 +150,7 @@ impl Guard {
             .arg0("ganeti-hookd")
             .arg(COMMAND)
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(lock.0))
             .current_dir("/")
             .process_group(0);
         // It only has to look when we are gone: what it is told it need not hear at once, before a hook that begins.
@@ -399,17 +435,26 @@ fn serve(socket: BorrowedFd<'_>, slots: &Slots, entries: &mut Entries) -> io::Re
 }
 
 /// The daemon is gone: everything goes on, also what the kernel stops until it has forgotten
-/// what the daemon attached. One that somebody else has stopped stays so where that can be told.
+/// what the daemon attached, or somebody else sees to that. One that somebody else has stopped stays so where
+/// that can be told.
 fn let_all_go(slots: &Slots, mut entries: Entries) {
     let end = steady() + AFTERWARDS;
+    let before = held_file();
     loop {
         let now = steady();
         entries.retain(|_, entry| entry.end(slots, now));
-        if entries.is_empty() || now >= end {
+        if entries.is_empty() || now >= end || held_file() != before {
             return;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(LAST_CHECK);
     }
+}
+
+/// The size of the file of held processes, which is our standard output, and when it was changed. Who changes it when the
+/// daemon is gone is the next one, or `release`, and has let all go on that was in it.
+fn held_file() -> Option<(u64, SystemTime)> {
+    let metadata = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 /// Makes the guard outlive what ends the daemon: it has a name of its own, takes no

@@ -25,7 +25,7 @@ use crate::engine::input::Presence;
 use crate::engine::settings::Paths;
 use crate::ganeti::job::{ProcessRef, Timestamp};
 use crate::world::process::exits::Exits;
-use crate::world::process::guard::{Guard, Ticket};
+use crate::world::process::guard::{Guard, Lock, Ticket};
 use crate::world::process::held_file::HeldFile;
 use crate::world::process::hold::Verified;
 use crate::world::process::kernel_stop::KernelStop;
@@ -176,7 +176,7 @@ impl Processes {
         if self.guard.is_some() {
             return Ok(());
         }
-        let guard = Guard::start().map_err(|error| error.to_string())?;
+        let guard = Lock::take(&self.file).and_then(Guard::start).map_err(|error| error.to_string())?;
         self.exits.add(guard.pidfd.as_fd(), GUARD).map_err(|error| error.to_string())?;
         self.guard = Some(guard);
         Ok(())
