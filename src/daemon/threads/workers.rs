@@ -38,7 +38,7 @@ pub struct Work {
     pub seq: i64,
     /// What is to be run.
     pub task: Task,
-    /// It begins only as long as a process stands still for it that it says it of.
+    /// A process stands still for it: it begins only while that is so.
     pub claim: Option<Claim>,
 }
 

@@ -563,6 +563,31 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_is_kept_until_its_process_may_not_stand_still_any_more() {
+        let ((mut guard, _theirs), us) = (deaf(), us());
+        let later = steady() + Duration::from_secs(60);
+        let ends: [fn(&mut Guard, Ticket); 4] = [
+            |guard, ticket| guard.let_go(ticket),
+            |guard, ticket| guard.give_back(ticket),
+            |guard, ticket| _ = guard.allow(ticket, Duration::ZERO),
+            // What the guard does.
+            |guard, ticket| {
+                let slot = ticket.unwrap();
+                assert!(guard.slots.begin_to_let_go(slot, guard.slots.get(slot).unwrap()));
+            },
+        ];
+        for end in ends {
+            let mut ticket = None;
+            guard.arm(&mut ticket, 1, us.as_fd()).unwrap();
+            let claim = guard.allow(ticket, later).unwrap();
+            assert!(claim.is_kept());
+            end(&mut guard, ticket);
+            assert!(!claim.is_kept());
+        }
+        assert!(guard.allow(None, later).is_none());
+    }
+
+    #[test]
     fn all_are_looked_at_at_the_same_time_soon() {
         let check = |millis: u64| next_check(Duration::from_micros(millis * 1000 + 7)).as_millis();
         assert_eq!([0, 499, 500, 86_400_001].map(check), [500, 500, 1000, 86_400_500]);

@@ -184,8 +184,12 @@ impl Processes {
 
     /// The guard is not there any more. Returns whether it has panicked.
     pub fn guard_has_ended(&mut self) -> bool {
-        self.watched.values_mut().for_each(|watched| watched.ticket = None);
-        self.guard.take().is_some_and(|mut guard| guard.has_panicked())
+        let Some(mut guard) = self.guard.take() else { return false };
+        for watched in self.watched.values_mut() {
+            // What has been claimed and has not begun is late from now on.
+            guard.give_back(watched.ticket.take());
+        }
+        guard.has_panicked()
     }
 }
 
