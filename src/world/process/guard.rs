@@ -10,33 +10,29 @@
 //! sees to. It is the same program, started by the daemon before the first hold. There is one at a time:
 //! what it does for a daemon that died must not end the holds of the next.
 
+mod message;
 mod slots;
+mod watch;
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+pub use self::watch::run;
+
+use self::message::send;
 use self::slots::{ROOM, Slot, Slots, State};
-use super::hold::{go_on, may_be_stopped_by_the_kernel};
-use super::{priority, stat};
-use crate::engine::holds::VAIN_LIMIT;
+use super::priority;
 use crate::world::clock::steady;
 use crate::world::failpoints;
 
@@ -49,25 +45,7 @@ const END_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How much longer than the daemon the guard lets a hold last.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// A message: a process's ID, and its slot's index and turn. A descriptor comes with it: the process's, or
-/// first of all that of the memory.
-const MESSAGE_SIZE: usize = 24;
-
-/// How often processes are looked at that the daemon may have told us more of, or that the kernel may have
-/// stopped: the daemon may have been stopped itself.
-const CHECK: Duration = Duration::from_millis(500);
-
-/// How long an armed process may stand in the rename before a hook begins that it stands still for.
-const ARMED_PATIENCE: Duration = VAIN_LIMIT;
-
-/// How often one that was let go is looked at, until it goes on.
-const AGAIN: Duration = Duration::from_millis(100);
-
-/// How long after the daemon's end armed processes are looked at: the kernel takes up to half a
-/// second to forget what is attached.
-const AFTERWARDS: Duration = Duration::from_secs(2);
-
-/// How often.
+/// How often a guard whose daemon is gone looks whether it is needed.
 const LAST_CHECK: Duration = Duration::from_millis(20);
 
 /// How long a guard is waited for that need not look after them any more.
@@ -94,24 +72,27 @@ pub struct Guard {
 pub struct Lock(File);
 
 impl Lock {
-    /// Takes the lock of the file of held processes. A guard that has lost its daemon is waited for: it ends soon
-    /// when that file is another daemon's.
+    /// Takes the lock of the file of held processes.
     ///
     /// # Errors
-    /// When another guard has it, and keeps it.
+    /// When another guard has it.
     pub fn take(file: impl AsFd) -> io::Result<Self> {
         // With a description of its own: that is what a lock belongs to (flock(2)).
         let own = File::open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))?;
-        let end = steady() + LOCK_PATIENCE;
-        loop {
-            match flock(&own, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) if steady() < end => std::thread::sleep(LAST_CHECK / 4),
-                Err(Errno::WOULDBLOCK) => {
-                    let why = "that of an earlier daemon (a process hookd-guard) has not ended yet";
-                    return Err(io::Error::new(io::ErrorKind::WouldBlock, why));
-                }
-                result => return Ok(result.map(|()| Self(own))?),
+        match flock(&own, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                let why = "that of an earlier daemon (a process hookd-guard) has not ended yet";
+                Err(io::Error::new(io::ErrorKind::WouldBlock, why))
             }
+            result => Ok(result.map(|()| Self(own))?),
+        }
+    }
+
+    /// Waits a moment for a guard that has lost its daemon: it ends when the file is another daemon's.
+    pub fn wait(file: impl AsFd) {
+        let end = steady() + LOCK_PATIENCE;
+        while Self::take(&file).is_err() && steady() < end {
+            std::thread::sleep(LAST_CHECK / 4);
         }
     }
 }
@@ -196,7 +177,7 @@ impl Guard {
     }
 
     /// The process, which is armed, has stood still and goes on: that counts no more the next time it does.
-    pub fn is_armed_anew(&self, ticket: Ticket) {
+    pub fn arm_anew(&self, ticket: Ticket) {
         if let Some(slot) = ticket {
             self.slots.arm_anew(slot, steady());
         }
@@ -260,20 +241,6 @@ impl Guard {
     }
 }
 
-fn send(socket: &OwnedFd, numbers: [i64; 3], descriptor: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let mut bytes = [0; MESSAGE_SIZE];
-    for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
-        place.copy_from_slice(&number.to_ne_bytes());
-    }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [descriptor];
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
-    Ok(())
-}
-
 impl Drop for Guard {
     fn drop(&mut self) {
         // The guard ends when the socket does, unless somebody has stopped it: that must
@@ -284,227 +251,9 @@ impl Drop for Guard {
     }
 }
 
-/// A process that stands still for the daemon, or may.
-struct Entry {
-    slot: Slot,
-    pidfd: OwnedFd,
-    pid: u32,
-    /// Since when it was seen to stand in the rename, and since when it was armed then.
-    stands: Option<(Duration, Duration)>,
-    /// What was known of it when it was let go on.
-    before: State,
-    /// When it is looked at next.
-    due: Duration,
-}
-
-impl Entry {
-    /// Looks at it, and lets it go on if it is time. Returns whether there is more to see to.
-    fn look(&mut self, slots: &Slots, now: Duration) -> bool {
-        self.due = next_check(now);
-        match slots.get(self.slot) {
-            None | Some(State::Forgotten) => false,
-            Some(State::Free) => !slots.forget(self.slot),
-            Some(seen @ State::Armed(since)) => {
-                !self.stands_for_long(since, now) || self.let_go(slots, seen, now)
-            }
-            Some(State::Stopping(until) | State::Held(until)) if until > now => {
-                self.stands = None;
-                self.due = self.due.min(until);
-                true
-            }
-            Some(seen @ (State::Stopping(_) | State::Held(_))) => self.let_go(slots, seen, now),
-            Some(State::Going | State::Leaving) => self.go_on(slots, now),
-            Some(State::Gone) if self.was_to_stop() => self.let_go_if_stopped(slots, now),
-            // As far as the kernel is concerned it may be armed.
-            Some(seen @ State::Gone) => {
-                !self.stands_for_long(Duration::ZERO, now) || self.let_go(slots, seen, now)
-            }
-        }
-    }
-
-    /// The same when the daemon is gone, or we soon are.
-    fn end(&mut self, slots: &Slots, now: Duration) -> bool {
-        match slots.get(self.slot) {
-            None | Some(State::Forgotten) => false,
-            Some(State::Free) => !slots.forget(self.slot),
-            Some(seen @ (State::Stopping(_) | State::Held(_))) => self.let_go(slots, seen, now),
-            Some(State::Going | State::Leaving) => self.go_on(slots, now),
-            Some(State::Gone) if self.was_to_stop() => self.let_go_if_stopped(slots, now),
-            Some(seen @ (State::Armed(_) | State::Gone)) => {
-                !may_be_stopped_by_the_kernel(self.pid) || self.let_go(slots, seen, now)
-            }
-        }
-    }
-
-    /// Whether it has stood in the rename for longer than it may, since it was armed at this time.
-    fn stands_for_long(&mut self, armed: Duration, now: Duration) -> bool {
-        let since = self.stands.filter(|(_, before)| *before == armed).map_or(now, |(since, _)| since);
-        self.stands = may_be_stopped_by_the_kernel(self.pid).then_some((since, armed));
-        let end = self.stands.map(|(since, _)| since + ARMED_PATIENCE);
-        self.due = end.map_or(self.due, |end| self.due.min(end));
-        end.is_some_and(|end| end <= now)
-    }
-
-    /// Lets it go on, if the daemon has not told more since it was seen so. Returns whether there is more
-    /// to see to.
-    fn let_go(&mut self, slots: &Slots, seen: State, now: Duration) -> bool {
-        self.stands = None;
-        if slots.begin_to_let_go(self.slot, seen) {
-            // Of one that is gone that was to be stopped this is still so.
-            if seen != State::Gone {
-                self.before = seen;
-            }
-            return self.go_on(slots, now);
-        }
-        self.due = now;
-        true
-    }
-
-    /// The daemon was about to stop it when it was let go on, and may do so yet.
-    fn was_to_stop(&self) -> bool {
-        matches!(self.before, State::Stopping(_))
-    }
-
-    fn let_go_if_stopped(&mut self, slots: &Slots, now: Duration) -> bool {
-        !self.is_stopped() || self.let_go(slots, State::Gone, now)
-    }
-
-    fn is_stopped(&self) -> bool {
-        matches!(stat::read(self.pid), Ok(Some(stat)) if stat.state == b'T')
-    }
-
-    fn go_on(&mut self, slots: &Slots, now: Duration) -> bool {
-        let was_told = go_on(self.pidfd.as_fd()).is_ok();
-        if was_told && !self.is_stopped() {
-            // One that was held nobody stops any more but who is not us.
-            return !slots.has_gone(self.slot, matches!(self.before, State::Held(_)));
-        }
-        self.due = now + AGAIN;
-        true
-    }
-}
-
-/// When processes are looked at next: all at the same time, so that many wake us no more often than one.
-fn next_check(now: Duration) -> Duration {
-    let checks = now.as_millis() / CHECK.as_millis() + 1;
-    CHECK.saturating_mul(u32::try_from(checks).unwrap_or(u32::MAX))
-}
-
-/// What the daemon has told us of, by the slot's index.
-type Entries = BTreeMap<u16, Entry>;
-
-/// Runs the guard on standard input until the daemon is gone.
-///
-/// # Errors
-/// When standard input is not the daemon's socket.
-pub fn run() -> io::Result<()> {
-    prepare()?;
-    let socket = io::stdin();
-    let Some(Message { descriptor: Some(memory), .. }) = receive(socket.as_fd())? else {
-        return Err(io::Error::other("standard input is not the daemon's socket"));
-    };
-    let slots = Slots::open(memory)?;
-    let mut entries = Entries::new();
-    let result = catch_unwind(AssertUnwindSafe(|| serve(socket.as_fd(), &slots, &mut entries)));
-    let_all_go(&slots, entries);
-    result.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-/// Does what the daemon says, until it is gone.
-fn serve(socket: BorrowedFd<'_>, slots: &Slots, entries: &mut Entries) -> io::Result<()> {
-    loop {
-        let next = entries.values().map(|entry| entry.due).min();
-        match await_message(socket, next.map(|due| due.saturating_sub(steady()))) {
-            Ok(true) => match receive(socket)? {
-                None => return Ok(()),
-                // There was no room for the descriptor.
-                Some(Message { descriptor: None, .. }) => return Err(Errno::MFILE.into()),
-                Some(Message { pid, slot, descriptor: Some(pidfd) }) => {
-                    let due = next_check(steady());
-                    let entry = Entry { slot, pidfd, pid, stands: None, before: State::Free, due };
-                    entries.insert(slot.index, entry);
-                }
-            },
-            Ok(false) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        failpoints::defect("guard");
-        let now = steady();
-        entries.retain(|_, entry| entry.due > now || entry.look(slots, now));
-    }
-}
-
-/// The daemon is gone: everything goes on, also what the kernel stops until it has forgotten
-/// what the daemon attached, or somebody else sees to that. One that somebody else has stopped stays so where
-/// that can be told.
-fn let_all_go(slots: &Slots, mut entries: Entries) {
-    let end = steady() + AFTERWARDS;
-    let before = held_file();
-    loop {
-        let now = steady();
-        entries.retain(|_, entry| entry.end(slots, now));
-        if entries.is_empty() || now >= end || held_file() != before {
-            return;
-        }
-        std::thread::sleep(LAST_CHECK);
-    }
-}
-
-/// The size of the file of held processes, which is our standard output, and when it was changed. Who changes it when the
-/// daemon is gone is the next one, or `release`, and has let all go on that was in it.
-fn held_file() -> Option<(u64, SystemTime)> {
-    let metadata = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
-}
-
-/// Makes the guard outlive what ends the daemon: it has a name of its own, takes no
-/// notice of requests to end, and is the last to go when memory is short.
-fn prepare() -> io::Result<()> {
-    let _ = rustix::thread::set_name(c"hookd-guard");
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::default())?;
-    }
-    Ok(())
-}
-
-/// What the daemon says.
-struct Message {
-    pid: u32,
-    slot: Slot,
-    descriptor: Option<OwnedFd>,
-}
-
-/// Waits until there is a message, or the daemon is gone; not for longer than this. Returns whether.
-fn await_message(socket: BorrowedFd<'_>, patience: Option<Duration>) -> rustix::io::Result<bool> {
-    let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
-    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    Ok(poll(&mut fds, timeout.as_ref())? > 0)
-}
-
-/// The next message; `None` when the daemon is gone.
-fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<Message>> {
-    let mut bytes = [0; MESSAGE_SIZE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    if received.bytes < MESSAGE_SIZE {
-        return Ok(None);
-    }
-    let descriptor = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    let number =
-        |range: std::ops::Range<usize>| bytes[range].try_into().map(i64::from_ne_bytes).unwrap_or_default();
-    let small = |range| u16::try_from(number(range)).unwrap_or_default();
-    let slot = Slot { index: small(8..16), turn: small(16..24) };
-    Ok(Some(Message { pid: u32::try_from(number(0..8)).unwrap_or(0), slot, descriptor }))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::message::{Message, receive};
     use super::*;
 
     /// The daemon's end of a guard that does not read what it is told, and the guard's.
@@ -585,11 +334,5 @@ mod tests {
             assert!(!claim.is_kept());
         }
         assert!(guard.allow(None, later).is_none());
-    }
-
-    #[test]
-    fn all_are_looked_at_at_the_same_time_soon() {
-        let check = |millis: u64| next_check(Duration::from_micros(millis * 1000 + 7)).as_millis();
-        assert_eq!([0, 499, 500, 86_400_001].map(check), [500, 500, 1000, 86_400_500]);
     }
 }

@@ -74,7 +74,7 @@ impl Processes {
         if before == Arming::Stopped {
             let _ = hold::go_on(watched.pidfd.as_fd());
             if let Some(guard) = &self.guard {
-                guard.is_armed_anew(watched.ticket);
+                guard.arm_anew(watched.ticket);
             }
         }
         Ok(())

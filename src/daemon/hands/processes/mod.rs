@@ -111,6 +111,8 @@ impl Processes {
             stepped_aside: None,
         };
         processes.look_for_owner();
+        // Once, and before anybody waits for us: it may be one that somebody has stopped.
+        Lock::wait(&processes.file);
         Ok(processes)
     }
 

@@ -171,10 +171,8 @@ fn stop(
     if guard.has_stopped(watched.ticket) {
         return Ok(());
     }
-    let result = hold::go_on(watched.pidfd.as_fd());
+    // The guard still has it, and will let it go on should we not be able to.
+    hold::go_on(watched.pidfd.as_fd()).map_err(|errno| format!("it cannot be let go: {errno}"))?;
     forget(watched, Some(guard), file);
-    Err(result.map_or_else(
-        |errno| format!("it cannot be let go: {errno}"),
-        |()| "the guard had let it go on before it was stopped".to_owned(),
-    ))
+    Err("the guard had let it go on before it was stopped".to_owned())
 }
